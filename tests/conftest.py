@@ -1,0 +1,10 @@
+"""Four virtual CPU devices, and rank promotion that raises, before JAX starts."""
+
+import os
+
+os.environ["XLA_FLAGS"] = " ".join(
+    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=4"]
+)
+os.environ["JAX_PLATFORMS"] = "cpu"
+# A [B] loss times a [B, 1] mask averages instead of masking; here it is an error.
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
