@@ -1,1 +1,3 @@
 """Learning from few labels in JAX."""
+
+__version__ = "0.1.0"

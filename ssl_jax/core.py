@@ -46,7 +46,7 @@ class Algorithm(Protocol):
     def init(
         self, key: jax.Array, batch: Batch, initial: PyTree | None = None
     ) -> TrainState:
-        """`initial`: variables that an earlier phase hands over (`init_variables`)."""
+        """`initial`: variables that an earlier phase hands over (`init_state`)."""
 
     def train_step(
         self, state: TrainState, batch: Batch, key: jax.Array
@@ -59,14 +59,19 @@ class Algorithm(Protocol):
         """features_BD of batch["image"], for probes, k-NN and active learning."""
 
 
-def init_variables(
-    model: nn.Module, key: jax.Array, images_BHWC: jax.Array, initial: PyTree | None
-) -> tuple[PyTree, PyTree]:
-    """Fresh (params, model_state), with the parts in `initial` laid over them.
+def init_state(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    key: jax.Array,
+    images_BHWC: jax.Array,
+    initial: PyTree | None,
+) -> TrainState:
+    """Step 0 on fresh variables, with the parts in `initial` laid over them.
 
     Args:
-      initial: None, or {"params": {part: ...}, "batch_stats": {part: ...}} where a
-        part is a top-level module such as "encoder".
+      initial: None, or what an earlier phase hands over:
+        {"params": {part: ...}, "batch_stats": {part: ...}}, where a part is a
+        top-level module such as "encoder".
 
     Raises:
       UserError: a part is missing from the model, or its shapes differ.
@@ -80,12 +85,16 @@ def init_variables(
                     f"{collection}/{part} handed over by the earlier phase does not "
                     "fit this phase's model: use the same config.model for both."
                 )
-            variables = {
-                **variables,
-                collection: {**variables[collection], part: value},
-            }
+            laid_over = {**variables[collection], part: value}
+            variables = {**variables, collection: laid_over}
     params = variables["params"]
-    return params, {name: v for name, v in variables.items() if name != "params"}
+    return TrainState(
+        step=jnp.int32(0),
+        params=params,
+        model_state={k: v for k, v in variables.items() if k != "params"},
+        opt_state=tx.init(params),
+        extra={},
+    )
 
 
 def forward(

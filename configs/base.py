@@ -1,0 +1,148 @@
+"""Every field that a config shares with others, once, with its meaning and unit.
+
+A config file is a function `get_config(arg)`: it starts from `run`, changes what its
+paper changes, and knows the words that may follow the colon in
+`--config=configs/fixmatch_cifar10.py:torchssl,debug`. "Not set" is "", 0 or "auto":
+ml_collections cannot override a field that holds None, nor give an int field 0.5.
+"""
+
+from ml_collections import ConfigDict
+
+from ssl_jax import algorithms, models
+from ssl_jax.core import UserError
+
+
+def run(name: str) -> ConfigDict:
+    """One FixMatch phase on digits; what a config does not change stays as here."""
+    return ConfigDict(
+        dict(
+            name=name,  # of the run: the default workdir is runs/<name>-seed<seed>
+            seed=0,  # of everything random: labels drawn, weights, batches, views
+            phases=("train",),  # sections of this config that are trained, in order
+            deterministic=False,  # on a GPU: ops that repeat bit for bit, and slower
+            tensorboard=True,  # event files too; importing TensorFlow takes seconds
+            data=dict(
+                # "digits" (embedded), "stl10", or any image classification set of
+                # TensorFlow Datasets
+                name="digits",
+                dir="",  # where it is prepared; "": TFDS_DATA_DIR or tfds's default
+                digits_as=(8, 8, 1, 10),  # height, width, channels, classes of digits
+                split="balanced",  # or "two_phase": that tutorial's index lists
+                num_labels=40,  # labeled images in all, over all classes; 0: every one
+                num_validation=0,  # more labeled images, held out to choose on
+                labeled_in_unlabeled=True,  # the unlabeled set has the labeled ones too
+                fold=-1,  # STL-10's predefined labeled sets, 0 to 9; -1: by seed
+                image_size=0,  # pixels a side that images are brought to; 0: as stored
+                placement="auto",  # of the images: "device", "host", or by size
+            ),
+            model=model("convnet"),
+            train=phase(algorithm("fixmatch.FixMatch")),
+        )
+    )
+
+
+def phase(algorithm: dict) -> dict:
+    """One section that `phases` may name. Sizes and counts are over all devices."""
+    return dict(
+        algorithm=algorithm,  # name, and its hyper-parameters
+        start_from="scratch",  # or an earlier phase's name, or another run's workdir
+        keep=("encoder",),  # parts of its variables that come along; also "head"
+        optimizer=dict(
+            name="sgd",  # or "adam"
+            learning_rate=0.03,  # at its highest
+            schedule="cosine_7_16",  # or "cosine", "constant"
+            warmup_steps=0,  # steps of linear rise to the learning rate
+            momentum=0.9,  # Adam's beta_1
+            nesterov=True,
+            weight_decay=5e-4,  # L2 in the gradient, kernels only
+        ),
+        augment=dict(
+            weak="shift",  # with reflection; or "none"
+            flip=True,  # mirrored half of the time, in the weak view
+            shift=4,  # pixels, at most, each way
+            strong="randaugment_google",  # or "randaugment_torchssl", "none"
+            mean=(127.5,),  # grey levels subtracted, one or one a channel
+            std=(127.5,),  # grey levels divided by
+        ),
+        steps=1000,  # optimizer steps
+        batch_size=64,  # labeled images a step
+        unlabeled_ratio=7,  # mu: unlabeled images a step are so many times batch_size
+        steps_per_call=1,  # steps in one compiled call: more pays for small models
+        log_every=50,  # steps between lines of metrics.jsonl
+        eval_every=100,  # steps between evaluations
+        checkpoint_every=100,  # steps between checkpoints
+        patience=0,  # evaluations without a better validation accuracy; 0: no limit
+    )
+
+
+def algorithm(name: str, **hparams: object) -> dict:
+    """The algorithm's fields with their defaults, `hparams` laid over them."""
+    return _section(name, algorithms.hparams(name), hparams)
+
+
+def model(name: str, **hparams: object) -> dict:
+    """The encoder's fields with their defaults, `hparams` laid over them."""
+    return _section(name, models.hparams(name), hparams)
+
+
+def supervised(config: ConfigDict, name: str) -> ConfigDict:
+    """`config` without its unlabeled images: same labels, steps, network, optimizer."""
+    config.name = name
+    config.train.algorithm = algorithm(
+        "supervised.Supervised", ema_decay=config.train.algorithm.ema_decay
+    )
+    config.train.unlabeled_ratio = 0
+    return config
+
+
+def words(arg: str | None, *known: str) -> set[str]:
+    """The words after the colon; every config knows "debug" beside `known`.
+
+    Raises:
+      UserError: another word; the message lists those that are known.
+    """
+    given = set(filter(None, (arg or "").split(",")))
+    if unknown := given - {*known, "debug"}:
+        raise UserError(
+            f"unknown word after the config's colon: {', '.join(sorted(unknown))}; "
+            f"this config knows: {', '.join([*known, 'debug'])}."
+        )
+    return given
+
+
+def debug(config: ConfigDict, *digits_as: int) -> ConfigDict:
+    """Seconds instead of hours: digits in place of the data, and everything small.
+
+    Args:
+      *digits_as: height, width, channels and classes of the data they stand in for.
+    """
+    classes = digits_as[-1]
+    config.update(name=f"{config.name}_debug", tensorboard=False)
+    config.data.update(
+        name="digits",
+        digits_as=digits_as,
+        num_labels=2 * classes,
+        num_validation=min(config.data.num_validation, classes),
+        split="balanced",
+        fold=-1,
+    )
+    small = {"convnet": dict(filters=(8, 8)), "wide_resnet": dict(widen=1, blocks=1)}
+    config.model.update(small[config.model.name])
+    for name in config.phases:
+        phase = config[name]
+        phase.update(steps=4, log_every=2, eval_every=2, checkpoint_every=2)
+        phase.update(
+            batch_size=8,
+            unlabeled_ratio=min(phase.unlabeled_ratio, 2),
+            steps_per_call=min(phase.steps_per_call, 2),
+        )
+        phase.optimizer.warmup_steps = min(phase.optimizer.warmup_steps, 1)
+    return config
+
+
+def _section(name, defaults, hparams):
+    if unknown := hparams.keys() - defaults.keys():
+        raise TypeError(
+            f"{name} has no {', '.join(sorted(unknown))}; it has {', '.join(defaults)}."
+        )
+    return {"name": name, **defaults, **hparams}

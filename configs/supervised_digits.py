@@ -1,0 +1,7 @@
+"""The 40 labels of fixmatch_digits alone: the floor under it."""
+
+from configs import base, fixmatch_digits
+
+
+def get_config(arg: str = ""):
+    return base.supervised(fixmatch_digits.get_config(arg), "supervised_digits")

@@ -1,0 +1,52 @@
+"""python launch.py --config=configs/fixmatch_digits.py [--config.seed=1] [--workdir=W]
+
+Flags into ssl_jax. A user's mistake ends with one message and status 2.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from ssl_jax import modes
+from ssl_jax.core import UserError
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "configs/NAME.py[:word,word]", lock_config=True
+)
+WORKDIR = flags.DEFINE_string("workdir", "", "default: runs/<name>-seed<seed>")
+MODE = flags.DEFINE_enum("mode", "train", list(modes.MODES), "what to do")
+
+
+def main(_):
+    logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
+    config = CONFIG.value
+    if config.deterministic:
+        extra = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{extra} --xla_gpu_deterministic_ops=true"
+    workdir = Path(WORKDIR.value or f"runs/{config.name}-seed{config.seed}")
+    print(f"workdir {workdir}", flush=True)
+    try:
+        modes.MODES[MODE.value](config, workdir)
+    except UserError as error:
+        fail(error)
+
+
+def parse(argv):
+    """Flags and config, with every mistake in them told in one message."""
+    try:
+        rest = flags.FLAGS(argv)
+    except (flags.Error, UserError) as error:
+        fail(error)
+    return rest
+
+
+def fail(error):
+    print(f"launch.py: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

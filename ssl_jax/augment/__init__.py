@@ -1,0 +1,1 @@
+"""Augmentations: (key, image_HWC) -> image_HWC, one image each, vmapped at the edge."""

@@ -1,0 +1,80 @@
+"""Flip, shift and cutout: one image each, `(key, image_HWC uint8) -> image_HWC uint8`.
+
+Use `jax.vmap` for a batch, with one key per image.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssl_jax.core import UserError
+
+
+def flip(key: jax.Array, image_HWC: jax.Array) -> jax.Array:
+    """Mirrors left and right with probability 0.5."""
+    return jnp.where(jax.random.bernoulli(key), image_HWC[:, ::-1], image_HWC)
+
+
+def shift(key: jax.Array, image_HWC: jax.Array, *, max_shift: int) -> jax.Array:
+    """Moves the image by -max_shift..max_shift pixels on each axis, with reflection.
+
+    The same as a reflecting pad (the border is not repeated) and a random crop, which
+    is how google-research/fixmatch writes it (libml/augment.py, `augment_shift`).
+
+    Raises:
+      UserError: a reflection can't be longer than the image less its border.
+    """
+    H, W, _ = image_HWC.shape
+    if not 0 <= max_shift < min(H, W):
+        raise UserError(
+            f"augment.shift={max_shift} does not fit {H}x{W} images: a reflection "
+            f"reaches at most {min(H, W) - 1} pixels; use a smaller shift."
+        )
+    row, column = jax.random.randint(key, (2,), -max_shift, max_shift + 1)
+    rows_H = _reflect(jnp.arange(H) + row, H)
+    columns_W = _reflect(jnp.arange(W) + column, W)
+    return image_HWC[rows_H][:, columns_W]
+
+
+def _reflect(position: jax.Array, size: int) -> jax.Array:
+    """-2, -1, 0 .. size-1, size, size+1 -> 2, 1, 0 .. size-1, size-2, size-3."""
+    return size - 1 - jnp.abs(size - 1 - jnp.abs(position))
+
+
+def cutout(
+    key: jax.Array, image_HWC: jax.Array, *, side: int, fill: Sequence[int]
+) -> jax.Array:
+    """Fills a square with a random centre, clipped at the border (arXiv:1708.04552).
+
+    The centre is a pixel of the image, so the square covers rows centre - side // 2
+    to centre + side // 2 - 1, and at least a quarter of its area is inside.
+
+    Args:
+      side: pixels.
+      fill: grey levels, one or one per channel.
+    """
+    H, W, _ = image_HWC.shape
+    row, column = jax.random.randint(key, (2,), 0, jnp.array([H, W]))
+    half = side // 2
+    box = (row - half, column - half, row + half, column + half)
+    return rectangle(image_HWC, box, fill)
+
+
+def rectangle(
+    image_HWC: jax.Array, box: tuple[jax.Array, ...], fill: Sequence[int]
+) -> jax.Array:
+    """Fills rows top <= i < bottom and columns left <= j < right.
+
+    Args:
+      box: top, left, bottom, right in pixels; parts outside the image are ignored.
+      fill: grey levels, one or one per channel.
+    """
+    H, W, C = image_HWC.shape
+    top, left, bottom, right = box
+    i_H11, j_1W1 = np.arange(H)[:, None, None], np.arange(W)[None, :, None]
+    inside_H11 = (top <= i_H11) & (i_H11 < bottom)
+    inside_1W1 = (left <= j_1W1) & (j_1W1 < right)
+    color_HWC = np.broadcast_to(np.array(fill, np.uint8), (H, W, C))
+    return jnp.where(inside_H11 & inside_1W1, color_HWC, image_HWC)

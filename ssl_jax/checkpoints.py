@@ -1,0 +1,193 @@
+"""What a run leaves so that it can go on: checkpoints with checksums, and the journal.
+
+The only importer of orbax. A checkpoint is {"state": TrainState, "sums": the metric
+sums since the last log point}, so a resumed run writes the rows that the undisturbed
+one would have written.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from ssl_jax.core import PyTree, UserError
+
+KEEP = 3  # newest checkpoints of a phase: the last, and two to fall back on
+
+
+class Checkpoints:
+    """The checkpoints of one phase; use it in a `with` block."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder.absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP)
+        self._manager = ocp.CheckpointManager(
+            self.folder, options=options, item_names=("state", "checksum")
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._manager.close()  # waits for a save under way
+
+    @property
+    def steps(self) -> list[int]:
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, tree: PyTree) -> None:
+        """Copies `tree` off the device and writes it in the background, atomically.
+
+        Raises:
+          UserError: a parameter is not finite; nothing is written.
+        """
+        if step in self.steps:
+            return
+        tree = jax.device_get(tree)
+        for path, leaf in jax.tree.leaves_with_path(tree["state"].params):
+            if not np.isfinite(np.asarray(leaf, np.float32)).all():
+                raise UserError(
+                    f"parameter {jax.tree_util.keystr(path)} is not finite at step "
+                    f"{step}; {self._last_good()} Lower optimizer.learning_rate."
+                )
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(tree),
+                # Orbax notices a truncated file but restores a flipped byte as it is.
+                checksum=ocp.args.JsonSave({"blake2b": checksum(tree)}),
+            ),
+        )
+
+    def wait(self) -> None:
+        """Until the save under way, if any, is on disk."""
+        self._manager.wait_until_finished()
+
+    def restore(self, step: int, like: PyTree) -> PyTree:
+        """The tree saved at `step`, with the structure and shardings of `like`.
+
+        Raises:
+          UserError: it cannot be read, or is not what was saved; the message names it
+            and the newest one that can be read.
+        """
+        return self._restore_or_explain(step, jax.tree.map(_abstract, like))
+
+    def restore_newest(self) -> PyTree:
+        """The newest tree as nested dicts of NumPy arrays.
+
+        Raises:
+          UserError: as `restore`.
+        """
+        return self._restore_or_explain(self.steps[-1], None)
+
+    def _restore_or_explain(self, step, like):
+        try:
+            return self._restore(step, like)
+        except _DAMAGED as error:
+            damaged = self.folder / str(step)
+            raise UserError(
+                f"checkpoint {damaged} cannot be read ({_first_line(error)}). "
+                f"{self._remedy(damaged, step, like)}"
+            ) from error
+
+    def _restore(self, step, like):
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(like), checksum=ocp.args.JsonRestore()
+        )
+        restored = self._manager.restore(step, args=args)
+        if checksum(jax.device_get(restored.state)) != restored.checksum["blake2b"]:
+            raise ValueError("its checksum differs from the one saved with it")
+        return restored.state
+
+    def _remedy(self, damaged, step, like):
+        for earlier in reversed([s for s in self.steps if s < step]):
+            try:
+                self._restore(earlier, like)
+            except _DAMAGED:
+                continue
+            return (
+                f"The newest readable one is {self.folder / str(earlier)}: to go on "
+                f"from there, delete {damaged} and run the same command."
+            )
+        return "No earlier one can be read: delete the workdir to start again."
+
+    def _last_good(self):
+        if not self.steps:
+            return "no checkpoint was saved before."
+        return f"the last good checkpoint is {self.folder / str(self.steps[-1])}."
+
+
+# What orbax, tensorstore and json raise over files that are short, missing or garbled.
+_DAMAGED = (ValueError, KeyError, TypeError, OSError, RuntimeError)
+
+
+def checksum(tree: PyTree) -> str:
+    """blake2b over every leaf's name and bytes, whatever the containers."""
+    digest = hashlib.blake2b(digest_size=16)
+    named = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
+    for name in sorted(named):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(named[name]).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _abstract(leaf):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+
+def _first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+class Journal:
+    """metrics.jsonl: one JSON object a log point, in order of phase and step."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file = None
+
+    def resume(self, phase: str, step: int) -> list[dict]:
+        """Cuts the phase's rows back to `step`; returns those that remain of it.
+
+        A last line that a killed process left half-written goes too.
+        """
+        rows = [row for row in self.rows() if row["phase"] != phase or row["step"] <= step]
+        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+        self._file = self.path.open("a")
+        return [row for row in rows if row["phase"] == phase]
+
+    def rows(self) -> list[dict]:
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def write(self, row: dict) -> None:
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def sync(self) -> None:
+        """To disk: called before a checkpoint, which must never be ahead of it."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        if self._file:
+            self._file.close()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes beside `path` and renames: a killed process leaves the old or the new."""
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+def write_json(path: Path, value: object) -> None:
+    write_atomically(path, json.dumps(value, indent=1) + "\n")

@@ -1,0 +1,1 @@
+"""Images and labels in memory: sources (`load`), splits (`split`) and feeds."""

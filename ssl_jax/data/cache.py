@@ -1,0 +1,122 @@
+"""Decoded data sets as memory-mapped `.npy` files, so that a second start is instant.
+
+A data set is written into a temporary folder and renamed into place when complete:
+what has its final name is whole, whoever was killed or raced meanwhile.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ssl_jax.core import UserError
+
+_DAY = 86_400  # seconds
+
+
+class Dataset(NamedTuple):
+    """One image classification data set: a training pool of N images and M to test."""
+
+    name: str
+    images_NHWC: np.ndarray  # uint8: the pool, images with labels before those without
+    labels_N: np.ndarray  # int32, -1 where there is no label
+    test_images_MHWC: np.ndarray  # uint8
+    test_labels_M: np.ndarray  # int32
+    class_names: tuple[str, ...]
+    folds: tuple[np.ndarray, ...]  # predefined labeled sets as pool indices, or ()
+
+
+_ARRAYS = ("images_NHWC", "labels_N", "test_images_MHWC", "test_labels_M")
+
+
+def cached(key: str, build: Callable[[Path], dict]) -> Dataset:
+    """The data set in the cache folder `key`, which `build` fills where it is missing.
+
+    Args:
+      key: a folder name that says what the content depends on.
+      build: called with an empty folder; writes images_NHWC.npy, labels_N.npy,
+        test_images_MHWC.npy and test_labels_M.npy there, and returns the rest, as JSON
+        can hold it: {"name", "class_names"} and, where there are any, "folds".
+
+    Raises:
+      UserError: the cache cannot be written.
+    """
+    root = Path(
+        os.environ.get("SSL_JAX_CACHE") or Path.home() / ".cache" / "ssl_jax"
+    ).expanduser()
+    final = root / key
+    if not final.exists():
+        temporary = _temporary(root, key)
+        try:
+            rest = build(temporary)
+            (temporary / "rest.json").write_text(json.dumps(rest))
+            _publish(temporary, final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    rest = json.loads((final / "rest.json").read_text())
+    arrays = {n: np.load(final / f"{n}.npy", mmap_mode="r") for n in _ARRAYS}
+    return Dataset(
+        name=rest["name"],
+        class_names=tuple(rest["class_names"]),
+        folds=tuple(np.asarray(fold, np.int32) for fold in rest.get("folds", ())),
+        **arrays,
+    )
+
+
+def fingerprint(paths: Iterable[Path]) -> str:
+    """What tells these files from others of the same names: sizes and dates."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        stat = path.stat()
+        digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:12]
+
+
+def create(folder: Path, name: str, shape: tuple[int, ...], dtype) -> np.memmap:
+    """A new memory-mapped `folder/name.npy` to write into.
+
+    Raises:
+      UserError: the disk has not enough room (a memory map would die by SIGBUS).
+    """
+    needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{name} needs {needed:,} bytes in {folder.parent}, where {free:,} are "
+            "free: make room, or set SSL_JAX_CACHE to a folder on a larger disk."
+        )
+    return np.lib.format.open_memmap(
+        folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape
+    )
+
+
+def _temporary(root: Path, key: str) -> Path:
+    """A new folder in `root`; removes those that processes killed long ago left."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for left in root.glob(".building-*"):
+            if time.time() - left.stat().st_mtime > _DAY:
+                shutil.rmtree(left)
+        return Path(tempfile.mkdtemp(prefix=f".building-{key}-", dir=root))
+    except OSError as error:
+        raise UserError(
+            f"The cache folder {root} cannot be written ({error.strerror}): set "
+            "SSL_JAX_CACHE to a folder that can."
+        ) from error
+
+
+def _publish(temporary: Path, final: Path) -> None:
+    """Renames `temporary` to `final`, unless another process was first."""
+    temporary.chmod(0o755)  # mkdtemp's 0o700 would keep others from a shared cache
+    try:
+        temporary.rename(final)
+    except OSError:
+        if not final.exists():  # it is not that another process was first
+            raise

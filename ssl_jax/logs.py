@@ -1,0 +1,153 @@
+"""What a person watching a run sees: a progress bar or plain lines, and TensorBoard."""
+
+import importlib.util
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+import jax
+from absl import logging
+from tqdm import tqdm
+
+from ssl_jax.checkpoints import Journal
+from ssl_jax.core import Metrics, UserError
+
+
+class Progress:
+    """A bar with steps/s and time left on a terminal; a plain line a row otherwise."""
+
+    def __init__(self, phase: str, first: int, total: int):
+        self._phase, self._first, self._total = phase, first, total
+        self._began = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=total, initial=first, desc=phase, unit="step")
+
+    def at(self, step: int) -> None:
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+
+    def row(self, row: dict) -> None:
+        """Shows a row of the journal."""
+        shown = {
+            key: f"{value:.4g}"
+            for key, value in row.items()
+            if key in ("train/loss", "val/accuracy", "test/accuracy")
+            and value is not None
+        }
+        if self._bar is not None:
+            self._bar.set_postfix(shown)
+            return
+        done = row["step"] - self._first
+        rate = done / max(time.monotonic() - self._began, 1e-9)
+        left = (self._total - row["step"]) / max(rate, 1e-9)
+        values = "  ".join(f"{key} {value}" for key, value in shown.items())
+        print(
+            f"{self._phase} {row['step']}/{self._total}  {values}  "
+            f"{rate:.3g} steps/s  {clock(left)} left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def clock(seconds: float) -> str:
+    """3725 -> "1:02:05"."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class TensorBoard:
+    """Event files of the journal's rows, where TensorFlow is importable."""
+
+    def __init__(self, workdir: Path, wanted: bool):
+        self._writer = None
+        if not wanted:
+            return
+        # clu's writer needs both, and declares neither.
+        missing = [
+            name
+            for name in ("tensorflow", "tensorboard")
+            if importlib.util.find_spec(name) is None
+        ]
+        if missing:
+            logging.warning(
+                "no TensorBoard files: %s is not installed.", " and ".join(missing)
+            )
+            return
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        from clu import metric_writers  # imports TensorFlow: seconds
+
+        self._writer = metric_writers.SummaryWriter(str(workdir))
+
+    def row(self, row: dict) -> None:
+        if self._writer is None:
+            return
+        scalars = {
+            f"{row['phase']}/{key}": value
+            for key, value in row.items()
+            if "/" in key and value is not None and math.isfinite(value)
+        }
+        self._writer.write_scalars(row["step"], scalars)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class Log:
+    """Rows on their way from the device to the journal and whoever watches.
+
+    A row is written when the next one is put, so that reading its numbers does not
+    hold up the steps dispatched since.
+    """
+
+    def __init__(
+        self,
+        rows: list[dict],
+        journal: Journal,
+        tensorboard: TensorBoard,
+        progress: Progress,
+    ):
+        self._rows = rows  # of this phase; grows
+        self._journal = journal
+        self._shown_by = (tensorboard, progress)
+        self._pending = None
+
+    def put(self, head: dict, sums: dict[str, Metrics]) -> None:
+        """A row: `head`, and the means of `sums` as "<set>/<metric>"."""
+        self.flush()
+        self._pending = head, sums
+
+    def flush(self) -> None:
+        """Writes the row that waits, if any.
+
+        Raises:
+          UserError: its training loss is not finite (the row is written first).
+        """
+        if self._pending is None:
+            return
+        (row, sums), self._pending = self._pending, None
+        row |= {
+            f"{name}/{metric}": float(average.compute())
+            for name, metrics in jax.device_get(sums).items()
+            for metric, average in metrics.items()
+            if average.count > 0
+        }
+        self._rows.append(row)
+        self._journal.write(row)
+        for shown in self._shown_by:
+            shown.row(row)
+        if not math.isfinite(row["train/loss"]):
+            raise UserError(
+                f"the training loss is {row['train/loss']} between the last two log "
+                f"points before step {row['step']} of phase {row['phase']!r}; earlier "
+                "checkpoints are kept. Lower optimizer.learning_rate and use another "
+                "workdir."
+            )

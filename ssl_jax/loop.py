@@ -1,0 +1,196 @@
+"""The only training loop.
+
+A run is a tuple of named phases (design, section 3). Each is trained by `train_phase`
+and leaves checkpoints, rows in the journal, figures, and done.json when it is over.
+"""
+
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+
+from ssl_jax import evals, report, workdirs
+from ssl_jax.checkpoints import Checkpoints, Journal, write_json
+from ssl_jax.data import feeds
+from ssl_jax.logs import Log, Progress, TensorBoard
+from ssl_jax.phases import (
+    Phase,
+    build_phase,
+    compile_evaluation,
+    compile_phase,
+    load_data,
+    make_mesh,
+)
+
+EVAL_BATCH = 512
+
+
+def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict | None:
+    """Trains the phases of `config` in `workdir`, going on with what is there.
+
+    Args:
+      devices: the devices to train on; all by default.
+
+    Returns:
+      The contents of result.json, or None if a SIGTERM or Ctrl-C ended the run early
+      (its checkpoint is saved, and the same call goes on from there).
+
+    Raises:
+      UserError: a mistake in the configuration, the data or the workdir; a workdir
+        that did not exist is then not created.
+    """
+    workdirs.check(workdir, config)
+    mesh = make_mesh(devices)
+    dataset, split = load_data(config)
+    phases = [build_phase(config, name, dataset, split, mesh) for name in config.phases]
+    resumed = workdirs.open_run(workdir, config, mesh)
+    pool = dataset.images_NHWC, dataset.labels_N
+    judged = {
+        "val": [array[split.validation] for array in pool],
+        "test": [dataset.test_images_MHWC, dataset.test_labels_M],
+    }
+    eval_sets = {
+        name: feeds.padded_batches(images, labels, batch=EVAL_BATCH, mesh=mesh)
+        for name, (images, labels) in judged.items()
+        if len(images)
+    }
+    tensorboard = TensorBoard(workdir, config.tensorboard)
+    done = {}
+    with (
+        jax.set_mesh(mesh),
+        contextlib.closing(tensorboard),
+        stop_on_signal() as stopping,
+    ):
+        for phase in phases:
+            finished = workdir / phase.name / "done.json"
+            if not finished.exists():
+                args = (eval_sets, dataset.class_names, tensorboard, stopping)
+                result = train_phase(phase, workdir, *args)
+                if result is None:
+                    return None
+                write_json(finished, result)
+            done[phase.name] = json.loads(finished.read_text())
+    result = workdirs.result(config, mesh, done, resumed)
+    write_json(workdir / "result.json", result)
+    return result
+
+
+def train_phase(
+    phase: Phase,
+    workdir: Path,
+    eval_sets: dict[str, list],
+    class_names: tuple[str, ...],
+    tensorboard: TensorBoard,
+    stopping: Callable[[], bool],
+) -> dict | None:
+    """Trains one phase from its newest checkpoint, or from the start.
+
+    Returns:
+      The phase's entry in result.json, or None when `stopping()` ended it early.
+
+    Raises:
+      UserError: a loss or parameter that is not finite, or a damaged checkpoint.
+    """
+    config = phase.config
+    initial = workdirs.handed_over(config.start_from, config.keep, workdir)
+    state, sums, call, compile_seconds = compile_phase(phase, initial)
+    no_sums, replicated = jax.device_get(sums), NamedSharding(phase.mesh, P())
+    evaluate = compile_evaluation(phase.algorithm)
+    step, evaluating = 0, 0.0  # the latter: seconds
+
+    with (
+        Checkpoints(workdir / phase.name / "checkpoints") as checkpoints,
+        contextlib.closing(Journal(workdir / "metrics.jsonl")) as journal,
+    ):
+        if checkpoints.steps:
+            step = checkpoints.steps[-1]
+            restored = checkpoints.restore(step, {"state": state, "sums": sums})
+            state, sums = restored["state"], restored["sums"]
+        rows = journal.resume(phase.name, step)
+        seconds_before = rows[-1]["seconds"] if rows else 0.0
+        progress = Progress(phase.name, step, config.steps)
+        log = Log(rows, journal, tensorboard, progress)
+        first, began = step, time.monotonic()
+
+        def stale():
+            without_gain = evals.evaluations_without_gain(rows, "val/accuracy")
+            return without_gain >= config.patience > 0
+
+        for item in () if stale() else phase.feed.items(step, config.steps):
+            state, sums = call(state, sums, phase.feed.arrays, item)
+            step += config.steps_per_call
+            progress.at(step)
+            last = step == config.steps
+            evaluates = last or step % config.eval_every == 0
+            if evaluates or step % config.log_every == 0:
+                scores = {}
+                if evaluates:
+                    jax.block_until_ready(state)
+                    paused = time.monotonic()
+                    scores = {k: evaluate(state, v)[0] for k, v in eval_sets.items()}
+                    jax.block_until_ready(scores)
+                    evaluating += time.monotonic() - paused
+                head = {
+                    "phase": phase.name,
+                    "step": step,
+                    "seconds": seconds_before + time.monotonic() - began,
+                    "train/learning_rate": float(phase.rate(step - 1)),
+                }
+                log.put(head, {"train": sums, **scores})
+                sums = jax.device_put(no_sums, replicated)
+            if evaluates and config.patience:
+                log.flush()
+                last = last or stale()
+            interrupted = stopping()
+            if last or interrupted or step % config.checkpoint_every == 0:
+                log.flush()  # the journal is never behind a checkpoint
+                journal.sync()
+                checkpoints.save(step, {"state": state, "sums": sums})
+            if last:
+                break
+            if interrupted:
+                progress.close()
+                return None
+        training = time.monotonic() - began - evaluating
+        progress.close()
+
+    confusion_KK = jax.device_get(evaluate(state, eval_sets["test"])[1])
+    figures = workdir / "figures"
+    report.phase_figures(figures, phase.name, rows, confusion_KK, class_names)
+    return {
+        "algorithm": config.algorithm.name,
+        "steps": step,
+        "stopped": "steps" if step == config.steps else "patience",
+        "seconds": rows[-1]["seconds"],
+        "compile_seconds": compile_seconds,
+        "images_per_second": (step - first) * phase.images_per_step / training,
+        "val": {"accuracy": rows[-1]["val/accuracy"]} if "val" in eval_sets else {},
+        "test": evals.test_figures(rows),
+    }
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Yields a function that tells whether SIGTERM or Ctrl-C has come.
+
+    Only the first is taken so; the next one acts as it always does.
+    """
+    received = []
+
+    def handle(signum, frame):
+        received.append(signum)
+        signal.signal(signum, before[signum])
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,53 @@
+"""Networks: an encoder from one of the files here, and a linear head."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from ssl_jax import named
+
+
+class Classifier(nn.Module):
+    """Linear head on an encoder; the two are handed over between phases apart.
+
+    The head and everything after it are float32 whatever the encoder computes in.
+    """
+
+    encoder: nn.Module
+    num_classes: int
+
+    def setup(self):
+        self.head = nn.Dense(
+            self.num_classes, kernel_init=nn.initializers.glorot_normal()
+        )
+
+    def __call__(self, images_BHWC: jax.Array, *, train: bool) -> jax.Array:
+        """logits_BK of normalised images."""
+        return self.head(self.features(images_BHWC, train=train))
+
+    def features(self, images_BHWC: jax.Array, *, train: bool) -> jax.Array:
+        """features_BD, what the head sees."""
+        return self.encoder(images_BHWC, train=train).astype(jnp.float32)
+
+
+def hparams(name: str) -> dict[str, object]:
+    """Hyper-parameters of the encoder `name` with their defaults; dtype by its name.
+
+    Raises:
+      UserError: no such model; the message lists what exists.
+    """
+    fields = named.defaults(named.find(__name__, f"{name}.Encoder"))
+    return {**fields, "dtype": jnp.dtype(fields["dtype"]).name}
+
+
+def build(name: str, *, num_classes: int, dtype: str, **hparams: Any) -> Classifier:
+    """The encoder `name` ("wide_resnet" is models/wide_resnet.py) under a linear head.
+
+    Raises:
+      UserError: no such model.
+      TypeError: a hyper-parameter that the encoder does not have.
+    """
+    encoder = named.find(__name__, f"{name}.Encoder")
+    return Classifier(encoder(dtype=jnp.dtype(dtype), **hparams), num_classes)

@@ -1,0 +1,19 @@
+"""What launch.py can do, one function each: (config, workdir) -> None."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from ssl_jax import loop, report
+
+
+def train(config: ConfigDict, workdir: Path) -> None:
+    """Trains the config's phases, or goes on where the workdir's run stopped."""
+    result = loop.run(config, workdir)
+    if result is None:
+        print(f"stopped; the same command goes on from {workdir}")
+    else:
+        print(report.summary(result))
+
+
+MODES = {"train": train}

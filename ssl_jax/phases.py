@@ -1,0 +1,213 @@
+"""A phase built from its config and compiled for its devices, but not yet trained."""
+
+import time
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+
+from ssl_jax import algorithms, evals, models, optimizers
+from ssl_jax.augment import views as augment_views
+from ssl_jax.core import Algorithm, PyTree, TrainState, UserError
+from ssl_jax.data import feeds, sources, splits
+from ssl_jax.data.sources import Dataset
+from ssl_jax.data.splits import Split
+
+
+class Phase(NamedTuple):
+    """One phase, built and checked but not started."""
+
+    name: str
+    config: ConfigDict
+    algorithm: Algorithm
+    views: augment_views.Views
+    rate: optax.Schedule
+    feed: feeds.Feed
+    key: jax.Array
+    mesh: Mesh
+
+    @property
+    def images_per_step(self) -> int:
+        return self.config.batch_size * (1 + self.config.unlabeled_ratio)
+
+
+def make_mesh(devices: list | None = None) -> Mesh:
+    """All devices, or those given, on one axis, "data"."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh(
+        (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
+    )
+
+
+def load_data(config: ConfigDict) -> tuple[Dataset, Split]:
+    data = config.data
+    dataset = sources.load(
+        data.name,
+        data_dir=data.dir,
+        fold=data.fold,
+        image_size=data.image_size,
+        digits_as=data.digits_as,
+    )
+    split = splits.split(
+        dataset,
+        num_labels=data.num_labels,
+        num_validation=data.num_validation,
+        labeled_in_unlabeled=data.labeled_in_unlabeled,
+        fold=data.fold,
+        protocol=data.split,
+        seed=config.seed,
+    )
+    return dataset, split
+
+
+def build_phase(
+    config: ConfigDict, name: str, dataset: Dataset, split: Split, mesh: Mesh
+) -> Phase:
+    """Builds the phase `name`; starts nothing and writes nothing.
+
+    Raises:
+      UserError: the phase's configuration contradicts itself, the data or the mesh.
+    """
+    if name not in config:
+        raise UserError(f"phases names {name!r}, but the config has no such section.")
+    phase = config[name]
+    _check_intervals(phase, config.data.num_validation)
+    rate = optimizers.schedule(
+        phase.optimizer.schedule,
+        learning_rate=phase.optimizer.learning_rate,
+        warmup_steps=phase.optimizer.warmup_steps,
+        total_steps=phase.steps,
+    )
+    tx = optimizers.build(
+        phase.optimizer.name,
+        rate=rate,
+        momentum=phase.optimizer.momentum,
+        nesterov=phase.optimizer.nesterov,
+        weight_decay=phase.optimizer.weight_decay,
+    )
+    views = augment_views.build(**phase.augment)
+    hparams = phase.algorithm.to_dict()
+    algorithm = algorithms.build(
+        hparams.pop("name"),
+        hparams,
+        model=models.build(num_classes=len(dataset.class_names), **config.model),
+        tx=tx,
+        views=views,
+        num_classes=len(dataset.class_names),
+        num_unlabeled=len(split.unlabeled),
+        total_steps=phase.steps,
+    )
+    feed = feeds.build(
+        dataset,
+        split,
+        mesh=mesh,
+        seed=config.seed,
+        batch_size=phase.batch_size,
+        unlabeled_ratio=phase.unlabeled_ratio,
+        steps_per_call=phase.steps_per_call,
+        placement=config.data.placement,
+    )
+    key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
+    return Phase(name, phase, algorithm, views, rate, feed, key, mesh)
+
+
+class Program(NamedTuple):
+    """A phase on its devices, at step 0, compiled."""
+
+    state: TrainState
+    sums: PyTree  # metrics since the last log point
+    call: Callable  # (state, sums, arrays, item) -> (state, sums), steps_per_call steps
+    compile_seconds: float
+
+
+def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
+    """Initialises the state and compiles the training call, inside `jax.set_mesh`.
+
+    State and sums are replicated and donated; a batch is split by rows.
+    """
+    began = time.monotonic()
+    replicated = NamedSharding(phase.mesh, P())
+    key_init, key_steps = jax.random.split(phase.key)
+    item = next(phase.feed.items(0, phase.config.steps_per_call))
+
+    def at(item, i):
+        return jax.tree.map(lambda leaf: leaf[i], item)
+
+    def first_batch(arrays, item):
+        return phase.feed.batch(arrays, at(item, 0))
+
+    def init(arrays, item, initial):
+        return phase.algorithm.init(key_init, first_batch(arrays, item), initial)
+
+    def one_step(arrays, state, sums, item):
+        batch = phase.feed.batch(arrays, item)
+        key = jax.random.fold_in(key_steps, state.step)
+        state, metrics = phase.algorithm.train_step(state, batch, key)
+        return state, jax.tree.map(jnp.add, sums, metrics)
+
+    def call(state, sums, arrays, items):
+        # XLA:CPU runs a convolution inside a loop 20 to 50 times slower than outside.
+        if jax.default_backend() == "cpu":
+            for i in range(phase.config.steps_per_call):
+                state, sums = one_step(arrays, state, sums, at(items, i))
+            return state, sums
+        carry, _ = jax.lax.scan(
+            lambda carry, item: (one_step(arrays, *carry, item), None),
+            (state, sums),
+            items,
+        )
+        return carry
+
+    arrays = phase.feed.arrays
+    state = jax.jit(init, out_shardings=replicated)(arrays, item, initial)
+    shapes = jax.eval_shape(
+        lambda *args: phase.algorithm.train_step(args[0], first_batch(*args[1:]), key_init),
+        state, arrays, item,
+    )[1]
+    sums = jax.device_put(
+        jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), replicated
+    )
+    compiled = (
+        jax.jit(call, donate_argnums=(0, 1), out_shardings=replicated)
+        .lower(state, sums, arrays, item)
+        .compile()
+    )
+    return Program(state, sums, compiled, time.monotonic() - began)
+
+
+def compile_evaluation(algorithm: Algorithm) -> Callable:
+    """evaluate(state, padded batches) -> (metric sums, counts_KK), on the device."""
+
+    @jax.jit
+    def evaluate_batch(state, batch):
+        logits_BK = algorithm.predict(state, batch)
+        return evals.classification_sums(logits_BK, batch["label"], batch["mask"])
+
+    def evaluate(state, batches):
+        sums = [evaluate_batch(state, batch) for batch in batches]
+        return jax.tree.map(lambda *leaves: sum(leaves), *sums)
+
+    return evaluate
+
+
+def _check_intervals(phase: ConfigDict, num_validation: int) -> None:
+    for name in ("steps", "batch_size", "steps_per_call", "log_every", "eval_every",
+                 "checkpoint_every"):
+        if phase[name] < 1:
+            raise UserError(f"{name}={phase[name]} must be at least 1.")
+        if name.endswith(("steps", "every")) and phase[name] % phase.steps_per_call:
+            raise UserError(
+                f"{name}={phase[name]} is not a multiple of "
+                f"steps_per_call={phase.steps_per_call}."
+            )
+    if phase.patience and not num_validation:
+        raise UserError(
+            f"patience={phase.patience} needs validation images: set "
+            "data.num_validation, or patience=0."
+        )
