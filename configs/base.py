@@ -27,6 +27,7 @@ def run(name: str) -> ConfigDict:
                 name="digits",
                 dir="",  # where it is prepared; "": TFDS_DATA_DIR or tfds's default
                 digits_as=(8, 8, 1, 10),  # height, width, channels, classes of digits
+                extra=False,  # SVHN's 531,131 easier images join the pool
                 split="balanced",  # or "two_phase": that tutorial's index lists
                 num_labels=40,  # labeled images in all, over all classes; 0: every one
                 num_validation=0,  # more labeled images, held out to choose on
@@ -41,53 +42,85 @@ def run(name: str) -> ConfigDict:
     )
 
 
-def phase(algorithm: dict) -> dict:
+def phase(algorithm: ConfigDict) -> ConfigDict:
     """One section that `phases` may name. Sizes and counts are over all devices."""
-    return dict(
-        algorithm=algorithm,  # name, and its hyper-parameters
-        start_from="scratch",  # or an earlier phase's name, or another run's workdir
-        keep=("encoder",),  # parts of its variables that come along; also "head"
-        optimizer=dict(
-            name="sgd",  # or "adam"
-            learning_rate=0.03,  # at its highest
-            schedule="cosine_7_16",  # or "cosine", "constant"
-            warmup_steps=0,  # steps of linear rise to the learning rate
-            momentum=0.9,  # Adam's beta_1
-            nesterov=True,
-            weight_decay=5e-4,  # L2 in the gradient, kernels only
-        ),
-        augment=dict(
-            weak="shift",  # with reflection; or "none"
-            flip=True,  # mirrored half of the time, in the weak view
-            shift=4,  # pixels, at most, each way
-            strong="randaugment_google",  # or "randaugment_torchssl", "none"
-            mean=(127.5,),  # grey levels subtracted, one or one a channel
-            std=(127.5,),  # grey levels divided by
-        ),
-        steps=1000,  # optimizer steps
-        batch_size=64,  # labeled images a step
-        unlabeled_ratio=7,  # mu: unlabeled images a step are so many times batch_size
-        steps_per_call=1,  # steps in one compiled call: more pays for small models
-        log_every=50,  # steps between lines of metrics.jsonl
-        eval_every=100,  # steps between evaluations
-        checkpoint_every=100,  # steps between checkpoints
-        patience=0,  # evaluations without a better validation accuracy; 0: no limit
+    return ConfigDict(
+        dict(
+            algorithm=algorithm,  # name, and its hyper-parameters
+            start_from="scratch",  # or an earlier phase, or another run's workdir
+            keep=("encoder",),  # parts of its variables that come along; also "head"
+            optimizer=dict(
+                name="sgd",  # or "adam"
+                learning_rate=0.03,  # at its highest
+                schedule="cosine_7_16",  # or "cosine", "constant"
+                warmup_steps=0,  # steps of linear rise to the learning rate
+                momentum=0.9,  # Adam's beta_1
+                nesterov=True,
+                weight_decay=5e-4,  # L2 in the gradient, kernels only
+            ),
+            augment=dict(
+                weak="shift",  # with reflection; or "none"
+                flip=True,  # mirrored half of the time, in the weak view
+                shift=4,  # pixels, at most, each way
+                strong="randaugment_google",  # or "randaugment_torchssl", "none"
+                mean=(127.5,),  # grey levels subtracted, one or one a channel
+                std=(127.5,),  # grey levels divided by
+            ),
+            steps=1000,  # optimizer steps
+            batch_size=64,  # labeled images a step
+            unlabeled_ratio=7,  # mu: unlabeled images a step, in units of batch_size
+            steps_per_call=1,  # steps in one compiled call: more pays for small models
+            log_every=50,  # steps between lines of metrics.jsonl
+            eval_every=100,  # steps between evaluations
+            checkpoint_every=100,  # steps between checkpoints
+            patience=0,  # evaluations without a better validation accuracy; 0: no limit
+        )
     )
 
 
-def algorithm(name: str, **hparams: object) -> dict:
+def algorithm(name: str, **hparams: object) -> ConfigDict:
     """The algorithm's fields with their defaults, `hparams` laid over them."""
-    return _section(name, algorithms.hparams(name), hparams)
+    return ConfigDict(_section(name, algorithms.hparams(name), hparams))
 
 
-def model(name: str, **hparams: object) -> dict:
+def model(name: str, **hparams: object) -> ConfigDict:
     """The encoder's fields with their defaults, `hparams` laid over them."""
-    return _section(name, models.hparams(name), hparams)
+    return ConfigDict(_section(name, models.hparams(name), hparams))
 
 
-def supervised(config: ConfigDict, name: str) -> ConfigDict:
+def fixmatch_paper(name: str, data: str, words: set[str], **torchssl) -> ConfigDict:
+    """What FixMatch's settings have in common over the papers' data sets.
+
+    Args:
+      name: of the config.
+      data: of the data set.
+      words: with "torchssl" in it the settings are those of TorchSSL (and FlexMatch's
+        paper and USB) where they differ from google-research/fixmatch: RandAugment
+        with 3 operations, whitened input, an evaluation every 5,000 steps, of which
+        they report the best.
+      **torchssl: mean and std, grey levels of each channel, for that input.
+    """
+    if {"google", "torchssl"} <= words:
+        raise UserError("google and torchssl exclude each other after the colon.")
+    config = run(name)
+    config.data.update(name=data)
+    config.model = model("wide_resnet")
+    config.train.update(
+        steps=2**20,
+        log_every=256,
+        eval_every=1024,  # the median of the last 20 is what the paper reports
+        checkpoint_every=1024,
+    )
+    if "torchssl" in words:
+        config.name = f"{name}_torchssl"
+        config.train.augment.update(strong="randaugment_torchssl", **torchssl)
+        config.train.update(log_every=250, eval_every=5000, checkpoint_every=1000)
+    return config
+
+
+def supervised(config: ConfigDict) -> ConfigDict:
     """`config` without its unlabeled images: same labels, steps, network, optimizer."""
-    config.name = name
+    config.name = config.name.replace("fixmatch", "supervised")
     config.train.algorithm = algorithm(
         "supervised.Supervised", ema_decay=config.train.algorithm.ema_decay
     )
@@ -123,6 +156,7 @@ def debug(config: ConfigDict, *digits_as: int) -> ConfigDict:
         digits_as=digits_as,
         num_labels=2 * classes,
         num_validation=min(config.data.num_validation, classes),
+        extra=False,
         split="balanced",
         fold=-1,
     )

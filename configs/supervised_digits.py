@@ -4,4 +4,4 @@ from configs import base, fixmatch_digits
 
 
 def get_config(arg: str = ""):
-    return base.supervised(fixmatch_digits.get_config(arg), "supervised_digits")
+    return base.supervised(fixmatch_digits.get_config(arg))

@@ -158,7 +158,9 @@ class Journal:
 
         A last line that a killed process left half-written goes too.
         """
-        rows = [row for row in self.rows() if row["phase"] != phase or row["step"] <= step]
+        rows = [
+            row for row in self.rows() if row["phase"] != phase or row["step"] <= step
+        ]
         write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in rows))
         self._file = self.path.open("a")
         return [row for row in rows if row["phase"] == phase]

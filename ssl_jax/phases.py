@@ -167,8 +167,12 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
     arrays = phase.feed.arrays
     state = jax.jit(init, out_shardings=replicated)(arrays, item, initial)
     shapes = jax.eval_shape(
-        lambda *args: phase.algorithm.train_step(args[0], first_batch(*args[1:]), key_init),
-        state, arrays, item,
+        lambda *args: phase.algorithm.train_step(
+            args[0], first_batch(*args[1:]), key_init
+        ),
+        state,
+        arrays,
+        item,
     )[1]
     sums = jax.device_put(
         jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), replicated
@@ -197,8 +201,14 @@ def compile_evaluation(algorithm: Algorithm) -> Callable:
 
 
 def _check_intervals(phase: ConfigDict, num_validation: int) -> None:
-    for name in ("steps", "batch_size", "steps_per_call", "log_every", "eval_every",
-                 "checkpoint_every"):
+    for name in (
+        "steps",
+        "batch_size",
+        "steps_per_call",
+        "log_every",
+        "eval_every",
+        "checkpoint_every",
+    ):
         if phase[name] < 1:
             raise UserError(f"{name}={phase[name]} must be at least 1.")
         if name.endswith(("steps", "every")) and phase[name] % phase.steps_per_call:
