@@ -103,7 +103,7 @@ def _temporary(root: Path, key: str) -> Path:
         root.mkdir(parents=True, exist_ok=True)
         for left in root.glob(".building-*"):
             if time.time() - left.stat().st_mtime > _DAY:
-                shutil.rmtree(left)
+                shutil.rmtree(left, ignore_errors=True)
         return Path(tempfile.mkdtemp(prefix=f".building-{key}-", dir=root))
     except OSError as error:
         raise UserError(

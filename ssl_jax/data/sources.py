@@ -1,6 +1,5 @@
 """Where images come from: `load` a data set by name."""
 
-from ssl_jax.core import UserError
 from ssl_jax.data import digits, stl10, tfds_source
 from ssl_jax.data.cache import Dataset
 
@@ -11,6 +10,7 @@ def load(
     data_dir: str = "",
     fold: int = -1,
     image_size: int = 0,
+    extra: bool = False,
     digits_as: tuple[int, int, int, int] = (8, 8, 1, 10),
 ) -> Dataset:
     """The data set `name`: a training pool and a test set, uint8 images.
@@ -20,24 +20,19 @@ def load(
         Datasets, with or without config and version ("imagenette/160px:1.0.0").
       data_dir: the folder of tfds' data (or of STL-10's binary files); "": the
         environment's TFDS_DATA_DIR, else tfds' default.
-      fold: >= 0 asks for a data set with predefined labeled sets (STL-10).
+      fold: >= 0 asks for predefined labeled sets, which only STL-10's binary files have
+        (`split` checks the number).
       image_size: side in pixels to bring every image to; 0: leave them as they are.
+      extra: whether the split "extra" (SVHN) joins the pool.
       digits_as: (H, W, C, K) in which "digits" is served (see `digits.load`).
 
     Raises:
-      UserError: it cannot be found, prepared or read, or has no such fold.
+      UserError: it cannot be found, prepared or read; the message says what to do.
     """
     if name == "digits":
         if image_size:
             digits_as = (image_size, image_size, *digits_as[2:])
-        dataset = digits.load(digits_as)
-    elif name.partition(":")[0] == "stl10":
-        dataset = stl10.load(name, data_dir, fold, image_size)
-    else:
-        dataset = tfds_source.load(name, data_dir, image_size)
-    if fold >= 0 and fold >= len(dataset.folds):
-        raise UserError(
-            f"fold={fold}: {name} has {len(dataset.folds)} predefined folds; use "
-            "fold=-1 to draw labels by seed, or a fold that there is."
-        )
-    return dataset
+        return digits.load(digits_as)
+    if name.partition(":")[0] == "stl10":
+        return stl10.load(name, data_dir, fold, image_size)
+    return tfds_source.load(name, data_dir, image_size, extra)

@@ -122,7 +122,7 @@ def _labels(path: Path, num_classes: int) -> np.ndarray:
 
 
 def _folds(path: Path, num_train: int) -> list[list[int]]:
-    folds = [sorted(map(int, line.split())) for line in path.open() if line.strip()]
+    folds = [sorted(map(int, line.split())) for line in path.read_text().splitlines()]
     for number, fold in enumerate(folds):
         for index in fold:
             if not 0 <= index < num_train:

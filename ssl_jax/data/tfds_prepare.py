@@ -76,7 +76,7 @@ def prepare(root: Path, name: str) -> Path:
     dataset, _, config = base.partition("/")
     known = tfds.list_builders(with_community_datasets=False)
     if dataset not in known:
-        close = difflib.get_close_matches(dataset, ["digits", *known])
+        close = difflib.get_close_matches(dataset.lower(), ["digits", *known])
         hint = f"did you mean {' or '.join(close)}? " if close else ""
         raise UserError(
             f"unknown data set {name!r}: {hint}There are digits, stl10, what lies "
@@ -183,8 +183,8 @@ def _how_to_prepare(
     ]
     if files:
         lines.append(
-            f"2. or put these files (those that {name} needs, where there are variants) "
-            f"into {manual} and start again:{files}"
+            f"2. or put these files (of several variants, those of {name}) into "
+            f"{manual} and start again:{files}"
         )
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         lines.append(

@@ -31,17 +31,21 @@ _PIECE = 64  # images that a thread takes at a time
 _NUMBERED = ("mnist", "stl10")
 
 
-def load(name: str, data_dir: str = "", image_size: int = 0) -> cache.Dataset:
+def load(
+    name: str, data_dir: str = "", image_size: int = 0, extra: bool = False
+) -> cache.Dataset:
     """The data set `name` ("cifar10", "imagenette/160px", "mnist:3.0.1").
 
     Rows that have an `id` are sorted by it, so that index lists published for the
-    original order apply; MNIST's original order is restored as well. The pool is the split "train", followed by "unlabelled" where
-    there is one; the test set is the split "test", else "validation".
+    original order apply; MNIST's original order is restored as well. The pool is the
+    split "train", then "extra" if asked for, then "unlabelled" where there is one; the
+    test set is the split "test", else "validation".
 
     Args:
       data_dir: where tfds keeps its data; "": TFDS_DATA_DIR, else its default.
       image_size: side in pixels that every image is cropped (to a centred square) and
         resized to; 0: as they are, all of one shape.
+      extra: whether the split "extra" (SVHN's easier images) joins the pool.
 
     Raises:
       UserError: no such data set or folder, it cannot be prepared, or its features,
@@ -51,13 +55,14 @@ def load(name: str, data_dir: str = "", image_size: int = 0) -> cache.Dataset:
     folder = find_prepared(root, name) or prepare(root, name)
     parts = folder.relative_to(root).parts
     fingerprint = cache.fingerprint(folder.iterdir())
+    size = f"{image_size or 'as-is'}{'+extra' * extra}"
     return cache.cached(
-        "-".join([*parts, f"{image_size or 'as-is'}", fingerprint]),
-        lambda out: _decode(name, folder, image_size, out),
+        "-".join([*parts, size, fingerprint]),
+        lambda out: _decode(name, folder, image_size, extra, out),
     )
 
 
-def _decode(name: str, folder: Path, image_size: int, out: Path) -> dict:
+def _decode(name: str, folder: Path, image_size: int, extra: bool, out: Path) -> dict:
     """Decodes a prepared copy into `out` (see `cache.cached`)."""
     import tensorflow_datasets as tfds
 
@@ -70,9 +75,13 @@ def _decode(name: str, folder: Path, image_size: int, out: Path) -> dict:
             f"{name} has the splits {', '.join(names)}: it must have 'train', and "
             "'test' or 'validation'; use another data set."
         )
-    pool = [_Split(builder, "train", image_size)]
-    if "unlabelled" in names:  # STL-10
-        pool.append(_Split(builder, "unlabelled", image_size))
+    if extra and "extra" not in names:
+        raise UserError(
+            f"{name} has the splits {', '.join(names)}, and no 'extra': set "
+            "config.data.extra=False."
+        )
+    wanted = ("train", "extra", "unlabelled") if extra else ("train", "unlabelled")
+    pool = [_Split(builder, split, image_size) for split in wanted if split in names]
     shape = pool[0].first_shape()
     _write(out, "", "N", pool, shape)
     _write(out, "test_", "M", [_Split(builder, test, image_size)], shape)
@@ -86,7 +95,7 @@ class _Split:
         import tensorflow_datasets as tfds
 
         features = builder.info.features
-        self.name, self.image_size = name, image_size
+        self.name, self.image_size, self.folder = name, image_size, builder.data_dir
         self.mode = _MODES[features["image"].shape[-1] or 3]
         self.num_classes = features["label"].num_classes
         self.source = builder.as_data_source(
@@ -113,7 +122,7 @@ class _Split:
 
     def first_shape(self) -> tuple[int, ...]:
         """(H, W, C) of the first image."""
-        return self._image(self.source[int(self.order[0])]).shape
+        return self._image(next(self._blocks())[0]).shape
 
     def decoded(
         self, shape: tuple[int, ...]
@@ -157,7 +166,13 @@ class _Split:
     def _blocks(self) -> Iterator[list[dict]]:
         for start in range(0, len(self.order), _BLOCK):
             block = self.order[start : start + _BLOCK]
-            yield self.source.__getitems__([int(i) for i in block])
+            try:
+                yield self.source.__getitems__([int(i) for i in block])
+            except RuntimeError as error:  # array_record's, for a damaged file
+                raise UserError(
+                    f"{self.folder}: the split {self.name!r} cannot be read ({error}); "
+                    "copy or prepare that folder again."
+                ) from error
 
     def _images(self, rows: list[dict]) -> list[np.ndarray]:
         return [self._image(row) for row in rows]

@@ -1,0 +1,116 @@
+"""Labeled, unlabeled and validation sets."""
+
+import numpy as np
+import pytest
+
+from ssl_jax.core import UserError
+from ssl_jax.data import sources
+from ssl_jax.data.cache import Dataset
+from ssl_jax.data.splits import split
+
+
+def dataset(counts, num_unlabeled=0, folds=()):
+    """counts[c] images of class c, mixed; then some without label."""
+    labels_N = np.repeat(np.arange(len(counts)), counts)
+    labels_N = np.random.default_rng(1).permutation(labels_N)
+    labels_N = np.append(labels_N, np.full(num_unlabeled, -1)).astype(np.int32)
+    images_NHWC = np.zeros((len(labels_N), 1, 1, 1), np.uint8)
+    names = tuple(f"class {c}" for c in range(len(counts)))
+    return Dataset("made", images_NHWC, labels_N, images_NHWC, labels_N, names, folds)
+
+
+def test_balanced():
+    data = dataset([30, 20, 40], num_unlabeled=10)
+    parts = split(data, num_labels=12, num_validation=9, seed=3)
+    assert np.bincount(data.labels_N[parts.labeled]).tolist() == [4, 4, 4]
+    assert np.bincount(data.labels_N[parts.validation]).tolist() == [3, 3, 3]
+    assert not set(parts.labeled) & set(parts.validation)
+    np.testing.assert_array_equal(
+        parts.unlabeled, np.setdiff1d(np.arange(100), parts.validation)
+    )
+    for indices in parts:
+        assert indices.dtype == np.int32
+        assert (np.diff(indices) > 0).all()  # sorted, none twice
+    without = split(
+        data, num_labels=12, num_validation=9, labeled_in_unlabeled=False, seed=3
+    )
+    np.testing.assert_array_equal(
+        without.unlabeled, np.setdiff1d(parts.unlabeled, parts.labeled)
+    )
+
+
+def test_seeds_and_numbers():
+    data = dataset([50] * 4)
+    labeled = split(data, num_labels=8, seed=0).labeled
+    assert labeled.tolist() == split(data, num_labels=8, seed=0).labeled.tolist()
+    assert labeled.tolist() != split(data, num_labels=8, seed=1).labeled.tolist()
+    validated = split(data, num_labels=8, num_validation=40, seed=0)
+    assert labeled.tolist() == validated.labeled.tolist()
+    more = split(data, num_labels=80, num_validation=40, seed=0)
+    assert set(labeled) < set(more.labeled)
+    assert validated.validation.tolist() == more.validation.tolist()
+
+
+def test_zero_labels_are_all_that_have_one():
+    data = dataset([30, 20], num_unlabeled=5)
+    parts = split(data, num_labels=0, num_validation=10, seed=0)
+    assert len(parts.labeled) == 40
+    assert (data.labels_N[parts.labeled] >= 0).all()
+    assert not set(parts.labeled) & set(parts.validation)
+    assert len(parts.unlabeled) == 45
+
+
+def test_folds():
+    fold = np.array([3, 5, 8, 9], np.int32)
+    data = dataset([10, 10], num_unlabeled=5, folds=(fold[:2], fold))
+    parts = split(data, num_labels=4, num_validation=4, fold=1, seed=0)
+    assert parts.labeled.tolist() == fold.tolist()
+    assert not set(parts.validation) & set(fold)
+    assert len(parts.unlabeled) == 21
+    assert split(data, num_labels=0, fold=0, seed=7).labeled.tolist() == [3, 5]
+    with pytest.raises(UserError, match="num_labels=2, but fold 1 of made has 4"):
+        split(data, num_labels=2, fold=1, seed=0)
+    with pytest.raises(UserError, match="fold=2: made has 2 predefined folds"):
+        split(data, num_labels=4, fold=2, seed=0)
+
+
+def test_two_phase_is_the_tutorials_lists():
+    data = dataset([5_000] * 10)
+    expected = np.arange(50_000)
+    np.random.default_rng(0).shuffle(expected)
+    for seed in (0, 1):
+        parts = split(
+            data, num_labels=5000, num_validation=100, protocol="two_phase", seed=seed
+        )
+        assert parts.labeled.tolist() == sorted(expected[:5_000])
+        assert parts.unlabeled.tolist() == sorted(expected[5_000:25_000])
+        assert set(parts.validation) <= set(expected[25_000:])
+        assert np.bincount(data.labels_N[parts.validation]).tolist() == [10] * 10
+    with pytest.raises(UserError, match="50,000 training images, and made has 20:"):
+        split(dataset([10, 10]), num_labels=0, protocol="two_phase", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"num_labels": 13}, "num_labels=13 .* 4 classes: use 12 or 16"),
+        ({"num_labels": 3}, "num_labels=3 .* 4 classes: use 4"),
+        ({"num_labels": 8, "num_validation": 6}, "num_validation=6 .*: use 4 or 8"),
+        ({"num_labels": -4}, "num_labels=-4 is negative"),
+        ({"num_labels": 28}, "'class 2' has 5 images .* ask for 7 of each"),
+        ({"num_labels": 16, "num_validation": 8}, "'class 2' has 5 .* ask for 6"),
+        ({"num_labels": 4, "fold": 0}, "made has 0 predefined folds"),
+        ({"num_labels": 4, "protocol": "odd"}, "'balanced' or 'two_phase'"),
+    ],
+)
+def test_impossible_splits(asked, message):
+    with pytest.raises(UserError, match=message):
+        split(dataset([10, 10, 5, 10]), **asked, seed=0)
+
+
+def test_digits_with_the_papers_numbers():
+    data = sources.load("digits")
+    for num_labels in (20, 40):
+        parts = split(data, num_labels=num_labels, num_validation=200, seed=4)
+        assert len(parts.labeled) == num_labels
+        assert len(parts.unlabeled) == 1_097
