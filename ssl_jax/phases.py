@@ -52,6 +52,7 @@ def load_data(config: ConfigDict) -> tuple[Dataset, Split]:
         data_dir=data.dir,
         fold=data.fold,
         image_size=data.image_size,
+        extra=data.extra,
         digits_as=data.digits_as,
     )
     split = splits.split(

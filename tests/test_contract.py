@@ -1,0 +1,168 @@
+"""What every algorithm promises (design, sections 2 and 9), found by listing them."""
+
+import dataclasses
+import importlib
+import pkgutil
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tiny
+from ssl_jax import algorithms
+from ssl_jax.checkpoints import Checkpoints
+
+
+def _all_algorithms():
+    for module_info in pkgutil.iter_modules(algorithms.__path__):
+        module = importlib.import_module(f"ssl_jax.algorithms.{module_info.name}")
+        for name, value in vars(module).items():
+            if dataclasses.is_dataclass(value) and value.__module__ == module.__name__:
+                yield f"{module_info.name}.{name}"
+
+
+ALGORITHMS = sorted(_all_algorithms())
+STEPS = 10
+
+
+@pytest.fixture(scope="module", params=ALGORITHMS)
+def trained(request):
+    """(config, phase, program, states, sums) of 10 steps on one device."""
+    config = tiny.config(request.param)
+    config.train.steps = 40  # of the schedule
+    phase = tiny.build(config)
+    return config, phase, *tiny.train(phase, STEPS)
+
+
+@pytest.fixture(scope="module")
+def on_four_devices(trained):
+    """(program, states, sums) of the same."""
+    return tiny.train(tiny.build(trained[0], num_devices=4), STEPS)
+
+
+def test_algorithms_are_found():
+    assert {"fixmatch.FixMatch", "supervised.Supervised"} <= set(ALGORITHMS)
+
+
+def test_train_step_is_a_pure_function_of_its_arguments(trained):
+    _, phase, program, states, sums = trained
+    item = next(phase.feed.items(3, 4))
+    given = jax.tree.map(np.copy, (states[3], sums[3]))
+    args = (states[3], sums[3], phase.feed.arrays, item)
+    first, again = (jax.device_get(program.call(*args)) for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    jax.tree.map(np.testing.assert_array_equal, given, (states[3], sums[3]))
+    elsewhere = states[3].replace(step=np.int32(7))  # another key
+    other = jax.device_get(program.call(elsewhere, *args[1:]))
+    assert not _equal(first[0].params, other[0].params)
+
+
+def test_train_step_keeps_structure_shapes_and_dtypes(trained):
+    _, phase, _, states, _ = trained
+    after, metrics = jax.eval_shape(
+        phase.algorithm.train_step, states[0], _first_batch(phase), jax.random.key(0)
+    )
+    described = jax.tree.map(lambda leaf: (jnp.shape(leaf), leaf.dtype), states[0])
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == described
+    assert "loss" in metrics
+
+
+def test_step_counts_and_everything_trains(trained):
+    _, _, _, states, _ = trained
+    assert [int(state.step) for state in states] == list(range(STEPS + 1))
+    moved = jax.tree.map(
+        lambda a, b: not np.array_equal(a, b), states[0].params, states[-1].params
+    )
+    assert all(jax.tree.leaves(moved)), moved
+
+
+def test_loss_falls_on_a_batch_seen_again_and_again(trained):
+    _, phase, program, states, sums = trained
+    item = next(phase.feed.items(0, 1))
+    zeros = jax.tree.map(np.zeros_like, sums[0])
+    state, losses = states[0], []
+    for _ in range(30):
+        state, metrics = program.call(state, zeros, phase.feed.arrays, item)
+        # Where an unlabeled term grows as its mask opens, the labeled one must fall.
+        loss = metrics.get("labeled_loss", metrics["loss"])
+        losses.append(float(loss.compute()))
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:2]), losses
+
+
+def test_predict_and_features_fit_the_batch(trained):
+    _, phase, _, states, _ = trained
+    batch = _first_batch(phase)
+    logits_BK = jax.jit(phase.algorithm.predict)(states[-1], batch)
+    assert logits_BK.shape == (len(batch["image"]), 10)
+    assert logits_BK.dtype == jnp.float32
+    features_BD = jax.jit(phase.algorithm.features)(states[-1], batch)
+    assert features_BD.shape[0] == len(batch["image"]) and features_BD.ndim == 2
+
+
+def test_four_devices_equal_one(trained, on_four_devices):
+    """Later than 10 steps chaos amplifies the rounding."""
+    *_, sums_of_one = trained
+    *_, sums_of_four = on_four_devices
+    for one, four in zip(sums_of_one, sums_of_four, strict=True):
+        for name in one:
+            np.testing.assert_allclose(
+                [four[name].total, four[name].count],
+                [one[name].total, one[name].count],
+                rtol=1e-5,
+                atol=1e-6,  # for totals that are zero
+                err_msg=name,
+            )
+
+
+def test_compiled_for_four_devices_it_exchanges_sums_only(on_four_devices):
+    program, *_ = on_four_devices
+    exchanges = re.findall(
+        r"\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
+        r"|collective-broadcast|ragged-all-to-all)(?:-start)?\(",
+        program.call.as_text(),
+    )
+    assert set(exchanges) == {"all-reduce"}
+
+
+def test_saved_restored_and_gone_on_is_bitwise_the_same(trained, tmp_path):
+    _, phase, program, states, sums = trained
+    like = jax.device_put({"state": states[0], "sums": sums[0]}, phase.mesh.devices[0])
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(6, {"state": states[6], "sums": sums[6]})
+        checkpoints.wait()
+        restored = checkpoints.restore(6, like)
+    state, step_sums = restored["state"], restored["sums"]
+    for item in phase.feed.items(6, STEPS):
+        state, step_sums = program.call(state, step_sums, phase.feed.arrays, item)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), states[-1])
+
+
+def test_teachers_and_targets_get_no_gradient(trained):
+    config, _, _, states, _ = trained
+    plain = config.copy_and_resolve_references()
+    plain.train.augment.update(weak="none", strong="none")  # a quicker compilation
+    phase = tiny.build(plain)
+    batch = _first_batch(phase)
+
+    def loss(extra):
+        state = states[3].replace(extra=extra)
+        _, metrics = phase.algorithm.train_step(state, batch, jax.random.key(0))
+        return metrics["loss"].total
+
+    grads = jax.jit(jax.grad(loss, allow_int=True))(states[3].extra)
+    for leaf in jax.tree.leaves(grads):
+        if leaf.dtype != jax.dtypes.float0:
+            np.testing.assert_array_equal(leaf, 0)
+
+
+def _first_batch(phase):
+    item = next(phase.feed.items(0, 1))
+    item = jax.tree.map(lambda leaf: leaf[0], item)
+    return phase.feed.batch(phase.feed.arrays, item)
+
+
+def _equal(one, other):
+    same = jax.tree.map(np.array_equal, one, other)
+    return all(jax.tree.leaves(same))

@@ -1,0 +1,70 @@
+"""Metrics that merge, and the figures that papers report."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from ssl_jax import evals
+
+
+def test_sums_equal_scikit_learn_and_ignore_padding():
+    rng = np.random.default_rng(0)
+    logits_BK, labels_B = rng.normal(size=(40, 5)), rng.integers(0, 5, 40)
+    mask_B = np.arange(40) < 33
+    halves = [
+        evals.classification_sums(
+            *(jnp.asarray(x[part]) for x in (logits_BK, labels_B, mask_B))
+        )
+        for part in (slice(0, 20), slice(20, 40))
+    ]
+    means, counts_KK = jax.tree.map(jnp.add, *halves)
+    kept = slice(0, 33)
+    predicted = logits_BK[kept].argmax(-1)
+    np.testing.assert_array_equal(
+        counts_KK, metrics.confusion_matrix(labels_B[kept], predicted, labels=range(5))
+    )
+    assert float(means["accuracy"].compute()) == pytest.approx(
+        metrics.accuracy_score(labels_B[kept], predicted)
+    )
+    probs = np.asarray(jax.nn.softmax(logits_BK[kept]))
+    assert float(means["loss"].compute()) == pytest.approx(
+        metrics.log_loss(labels_B[kept], probs, labels=range(5)), rel=1e-5
+    )
+
+
+def _rows(tests, vals=None):
+    rows = [{"step": k, "test/accuracy": test} for k, test in enumerate(tests)]
+    for row, val in zip(rows, vals or [], strict=bool(vals)):
+        row["val/accuracy"] = val
+    return [*rows[:1], {"step": 0.5, "train/loss": 1.0}, *rows[1:]]
+
+
+def test_four_figures_by_hand():
+    figures = evals.test_figures(_rows([0.1, 0.9, 0.4, 0.6], [0.3, 0.5, 0.7, 0.7]))
+    assert figures == {
+        "accuracy": 0.6,
+        "accuracy_median20": 0.5,
+        "evaluations": 4,
+        "accuracy_at_best_val": 0.4,  # the first of the two best
+        "accuracy_best_on_test": 0.9,
+    }
+
+
+def test_median_is_of_the_last_twenty_and_nothing_is_chosen_without_validation():
+    figures = evals.test_figures(_rows([0.0] * 30 + [k / 20 for k in range(20)]))
+    assert figures["accuracy_median20"] == pytest.approx(9.5 / 20)
+    assert figures["evaluations"] == 50
+    assert figures["accuracy_at_best_val"] is None
+
+
+def test_evaluations_without_gain():
+    def without_gain(*vals):
+        return evals.evaluations_without_gain(
+            [{"val/accuracy": v} for v in vals] + [{}], "val/accuracy"
+        )
+
+    assert without_gain() == 0
+    assert without_gain(0.1, 0.2) == 0
+    assert without_gain(0.1, 0.3, 0.2, 0.3) == 2  # equal is no gain

@@ -1,0 +1,116 @@
+"""Which rows a step sees, and that both placements send the same images."""
+
+import jax
+import numpy as np
+import pytest
+
+import tiny
+from ssl_jax import phases
+from ssl_jax.core import UserError
+from ssl_jax.data import feeds
+
+
+def test_labeled_rows_are_whole_epochs_without_a_gap():
+    rows = [feeds.labeled_at(k, seed=3, size=10, batch=4) for k in range(5)]
+    stream = np.concatenate(rows)
+    assert sorted(stream[:10]) == sorted(stream[10:]) == list(range(10))
+    assert stream[:10].tolist() != stream[10:].tolist()  # shuffled anew
+    larger = feeds.labeled_at(0, seed=3, size=10, batch=20)
+    np.testing.assert_array_equal(larger, stream)  # a batch over two epochs
+
+
+def test_unlabeled_rows_never_repeat_in_a_batch_or_an_epoch():
+    rows = [feeds.unlabeled_at(k, seed=3, size=11, batch=4) for k in range(4)]
+    assert all(len(set(batch.tolist())) == 4 for batch in rows)
+    assert len(set(np.concatenate(rows[:2]).tolist())) == 8
+    assert rows[0].tolist() != rows[2].tolist()
+
+
+def test_rows_are_a_function_of_seed_and_step():
+    def at(seed, step):
+        return feeds.unlabeled_at(step, seed=seed, size=100, batch=5).tolist()
+
+    first = at(0, 7)
+    at(1, 0), at(0, 50)
+    assert at(0, 7) == first != at(1, 7)
+
+
+def _batches(config, first, end):
+    phase = tiny.build(config)
+    return [
+        jax.device_get(
+            phase.feed.batch(phase.feed.arrays, jax.tree.map(lambda x, i=i: x[i], item))
+        )
+        for item in phase.feed.items(first, end)
+        for i in range(config.train.steps_per_call)
+    ]
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 2])
+def test_host_placement_sends_what_device_placement_gathers(steps_per_call):
+    config = tiny.config()
+    config.train.steps_per_call = steps_per_call
+    batches = {}
+    for placement in ("device", "host"):
+        config.data.placement = placement
+        batches[placement] = _batches(config, 2, 8)
+    assert len(batches["host"]) == 6
+    jax.tree.map(np.testing.assert_array_equal, batches["host"], batches["device"])
+
+
+def test_host_feed_stops_its_thread_when_left_early():
+    config = tiny.config()
+    config.data.placement = "host"
+    items = tiny.build(config).feed.items(0, 1000)
+    next(items)
+    items.close()
+
+
+def test_a_batch_has_labels_truth_and_positions_of_its_images():
+    config = tiny.config()
+    dataset, split = phases.load_data(config)
+    (batch,) = _batches(config, 3, 4)
+    pool = split.unlabeled[batch["unlabeled_index"]]
+    np.testing.assert_array_equal(batch["unlabeled_image"], dataset.images_NHWC[pool])
+    np.testing.assert_array_equal(batch["unlabeled_label"], dataset.labels_N[pool])
+    labeled = {dataset.images_NHWC[i].tobytes() for i in split.labeled}
+    assert {image.tobytes() for image in batch["image"]} <= labeled
+
+
+def test_a_phase_without_unlabeled_data_sends_none():
+    config = tiny.config("supervised.Supervised")
+    config.train.unlabeled_ratio = 0
+    (batch,) = _batches(config, 0, 1)
+    assert set(batch) == {"image", "label"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 6}, "batch_size=6 does not divide over 4 devices"),
+        ({"batch_size": 800}, "1600 unlabeled images.*exceeds the 1297"),
+    ],
+)
+def test_impossible_batches_are_the_users_mistake(change, message):
+    config = tiny.config()
+    config.train.update(change)
+    with pytest.raises(UserError, match=message):
+        tiny.build(config, num_devices=4)
+
+
+def test_placement_by_size(monkeypatch):
+    dataset, _ = phases.load_data(tiny.config())
+    assert feeds.place(dataset, "auto") == "device"
+    big = dataset._replace(images_NHWC=np.broadcast_to(np.uint8(0), (2**20, 96, 96, 3)))
+    assert feeds.place(big, "auto") == "host"
+    with pytest.raises(UserError, match="'gpu'.*auto, device or host"):
+        feeds.place(dataset, "gpu")
+
+
+def test_padding_covers_every_row_once():
+    images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
+    mesh = phases.make_mesh()
+    batches = feeds.padded_batches(images, np.arange(10), batch=6, mesh=mesh)
+    assert [batch["image"].shape[0] for batch in batches] == [8, 8]  # 4 devices
+    seen = np.concatenate([b["label"][np.asarray(b["mask"])] for b in batches])
+    np.testing.assert_array_equal(seen, np.arange(10))

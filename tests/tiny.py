@@ -1,0 +1,34 @@
+"""The smallest real run: digits, one small network, four devices or fewer."""
+
+import jax
+from ml_collections import ConfigDict
+
+from configs import base
+from ssl_jax import phases
+
+
+def config(algorithm: str = "fixmatch.FixMatch", **hparams) -> ConfigDict:
+    tiny = base.debug(base.run("tiny"), 8, 8, 1, 10)
+    tiny.train.augment.update(flip=False, shift=1)
+    tiny.train.algorithm = base.algorithm(algorithm, **hparams)
+    return tiny
+
+
+def build(tiny: ConfigDict, num_devices: int = 1) -> phases.Phase:
+    """The phase "train" on the first `num_devices` devices."""
+    mesh = phases.make_mesh(jax.devices()[:num_devices])
+    dataset, split = phases.load_data(tiny)
+    return phases.build_phase(tiny, "train", dataset, split, mesh)
+
+
+def train(phase: phases.Phase, steps: int):
+    """(program, states, sums): after each of `steps` calls, on the host."""
+    with jax.set_mesh(phase.mesh):
+        program = phases.compile_phase(phase)
+        states, sums = [jax.device_get(program.state)], []
+        state, zeros = program.state, jax.device_get(program.sums)
+        for item in phase.feed.items(0, steps):
+            state, step_sums = program.call(state, zeros, phase.feed.arrays, item)
+            states.append(jax.device_get(state))
+            sums.append(jax.device_get(step_sums))
+    return program, states, sums
