@@ -9,9 +9,9 @@ starts. They run in turn, round after round, so that other load meets both alike
 
 import json
 import multiprocessing
+import os
 import statistics
 import time
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -54,8 +54,9 @@ _PILLOW = {
 }
 
 
-def _pillow_worker(work: list, images_NHWC: np.ndarray, repeats: int) -> None:
-    """RandAugment and cutout of every image in turn; one conversion each way."""
+def _pillow_worker(work: list, images_NHWC: np.ndarray, repeats: int) -> float:
+    """RandAugment and cutout of every image; the CPU seconds that it took."""
+    begin = time.process_time()
     for _ in range(repeats):
         for array_HWC, (drawn, (top, left, bottom, right)) in zip(
             images_NHWC, work, strict=True
@@ -65,6 +66,7 @@ def _pillow_worker(work: list, images_NHWC: np.ndarray, repeats: int) -> None:
                 image = _PILLOW[name](image, magnitude, (127, 127, 127))
             image.paste((127, 127, 127), (left, top, right, bottom))
             np.asarray(image)
+    return time.process_time() - begin
 
 
 def measure(
@@ -76,6 +78,9 @@ def measure(
     processes: int = 2,
 ) -> dict:
     """Both rates in images/s, each the median of `rounds`, and their median ratio.
+
+    CPU time per image, summed over threads or workers, is the figure that other load
+    on the machine disturbs least.
 
     Args:
       batch: images of one compiled call; 448 are FixMatch's unlabeled ones.
@@ -92,35 +97,45 @@ def measure(
     compile_seconds = time.perf_counter() - begin
 
     def run_compiled():
+        begin = time.process_time()
         for _ in range(repeats):
             compiled(keys_B, images).block_until_ready()
+        return time.process_time() - begin
 
     shares = np.array_split(np.arange(batch), processes)
     work = _draw(keys_B, size)
     tasks = [([work[i] for i in rows], images_BHWC[rows], repeats) for rows in shares]
+    seconds = {"compiled": [], "pillow": []}
+    cpu_seconds = {"compiled": [], "pillow": []}
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        run_pillow = partial(pool.starmap, _pillow_worker, tasks, chunksize=1)
-        seconds = {"compiled": [], "pillow": []}
-        for warm_up in [True] + [False] * rounds:
+
+        def run_pillow():
+            return sum(pool.starmap(_pillow_worker, tasks, chunksize=1))
+
+        run_compiled(), run_pillow()  # warm up
+        for _ in range(rounds):
             for name, run in (("compiled", run_compiled), ("pillow", run_pillow)):
                 begin = time.perf_counter()
-                run()
-                if not warm_up:
-                    seconds[name].append(time.perf_counter() - begin)
+                cpu_seconds[name].append(run())
+                seconds[name].append(time.perf_counter() - begin)
+
     ratios = [p / c for c, p in zip(*seconds.values(), strict=True)]
     count = batch * repeats
     return {
-        "compiled_images_per_second": round(count / _median(seconds["compiled"])),
-        "pillow_images_per_second": round(count / _median(seconds["pillow"])),
+        "images_per_second": {n: round(count / _median(s)) for n, s in seconds.items()},
         "ratio": round(_median(ratios), 3),
         "ratios": [round(r, 3) for r in ratios],
+        "cpu_microseconds_per_image": {
+            n: round(1e6 * _median(s) / count, 1) for n, s in cpu_seconds.items()
+        },
         "pillow_processes": processes,
         "compile_seconds": round(compile_seconds, 2),
         "batch": batch,
         "image": [size, size, 3],
         "rounds": rounds,
         "device": jax.devices()[0].device_kind,
-        "cpus": multiprocessing.cpu_count(),
+        "cpus": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 2),
         "versions": {"jax": jax.__version__, "pillow": PIL.__version__},
     }
 

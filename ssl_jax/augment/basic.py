@@ -56,7 +56,7 @@ def cutout(
       fill: grey levels, one or one per channel.
     """
     H, W, _ = image_HWC.shape
-    row, column = jax.random.randint(key, (2,), 0, jnp.array([H, W]))
+    row, column = jnp.floor(jax.random.uniform(key, (2,)) * np.array([H, W]))
     half = side // 2
     box = (row - half, column - half, row + half, column + half)
     return rectangle(image_HWC, box, fill)

@@ -2,17 +2,20 @@
 
 Everything here works on one uint8 image and is meant for `jax.vmap`, under which a
 `lax.switch` over 14 operations would run all of them on every image. A slot, which
-applies one operation, is instead four families with one cost each:
+applies one operation, is instead three families with one cost each:
 
   warp      rotate, shear, translate: one affine map, nearest neighbour
   equalize  a table of 256 levels per channel
-  point     autocontrast, solarize, posterize: arithmetic on a grey level
-  blend     brightness, contrast, color, sharpness: towards or away from a
-            "degenerate" image, which is black, grey, colourless or smooth
+  level     all others: base + factor * (level - center) for every pixel, where base
+            and center are black, a level, or what Pillow calls the degenerate image:
+            the mean, the colourless or the smoothed image
 
-The arithmetic is that of Pillow, which both protocols call: 16.16 fixed point
-coordinates, integer luma, truncation after a blend.
+On a CPU a family computes only the images that ask for it (`_where_asked`). The
+arithmetic is that of Pillow, which both protocols call: 16.16 fixed point coordinates,
+integer luma, truncation after a blend.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +41,9 @@ OPERATIONS = (
     "posterize",
     "shear_y",
 )
+_WARPS = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+_ENHANCERS = ("color", "contrast", "brightness", "sharpness")
+_LEVELS = ("autocontrast", "solarize", "posterize", *_ENHANCERS)
 
 
 def _google_magnitudes() -> np.ndarray:
@@ -46,24 +52,16 @@ def _google_magnitudes() -> np.ndarray:
     google-research/fixmatch, third_party/auto_augment/augmentations.py, where
     float_parameter(level, most) = level * most / 10 and int_parameter truncates it.
     """
-    level = np.arange(11)
-    enhance = 0.1 + 1.8 * level / 10
-    magnitudes = {
-        "rotate": 30 * level // 10,
-        "shear_x": 0.3 * level / 10,
-        "shear_y": 0.3 * level / 10,
-        "translate_x": level,  # int_parameter(level, 10): pixels at any image size
-        "translate_y": level,
-        "solarize": 256 - 256 * level // 10,
-        "posterize": 4 - 4 * level // 10,
-        "color": enhance,
-        "contrast": enhance,
-        "brightness": enhance,
-        "sharpness": enhance,
-    }
-    none = np.zeros(11)
-    table = np.stack([magnitudes.get(name, none) for name in OPERATIONS])
-    return table.astype(np.float32)
+    L = np.arange(11)
+    table = dict.fromkeys(OPERATIONS, 0 * L)
+    table["rotate"] = 3 * L
+    table["shear_x"] = table["shear_y"] = 0.03 * L
+    table["translate_x"] = table["translate_y"] = L  # pixels, whatever the image's size
+    table["solarize"] = 256 - 256 * L // 10
+    table["posterize"] = 4 - 4 * L // 10
+    for name in _ENHANCERS:
+        table[name] = 0.1 + 0.18 * L
+    return np.stack(list(table.values())).astype(np.float32)
 
 
 # TorchSSL, datasets/augmentation/randaugment.py, `augment_list`: (least, most).
@@ -76,13 +74,10 @@ _TORCHSSL_RANGES = {
     "translate_y": (-0.3, 0.3),
     "solarize": (0, 256),
     "posterize": (4, 8),
-    "color": (0.05, 0.95),
-    "contrast": (0.05, 0.95),
-    "brightness": (0.05, 0.95),
-    "sharpness": (0.05, 0.95),
+    **dict.fromkeys(_ENHANCERS, (0.05, 0.95)),
 }
 _TORCHSSL_CUTOUT_COLOR = (125, 123, 114)  # the same file, `CutoutAbs`
-_GREY = 127  # the same repository as above: normalised 0, and cutout's (127, 127, 127)
+_GREY = 127  # google-research/fixmatch: normalised 0; (127, 127, 127) in its `cutout`
 
 
 def randaugment_google(key: jax.Array, image_HWC: jax.Array) -> jax.Array:
@@ -101,15 +96,14 @@ def randaugment_google(key: jax.Array, image_HWC: jax.Array) -> jax.Array:
 
 def draw_google(key: jax.Array, num_slots: int = 2) -> tuple[jax.Array, jax.Array]:
     """(operation_S int32, magnitude_S float32); "identity" where p says not applied."""
-    key_operation, key_level, key_sign, key_apply = jax.random.split(key, 4)
-    operation_S = jax.random.randint(key_operation, (num_slots,), 0, len(OPERATIONS))
-    level_S = jax.random.randint(key_level, (num_slots,), 1, 10)
-    sign_S = jax.random.rademacher(key_sign, (num_slots,), jnp.float32)
-    apply_S = jax.random.bernoulli(key_apply, 0.5, (num_slots,))
+    # One call for all draws: on a CPU each call is a loop of its own.
+    which_S, level_S, sign_S, apply_S = jax.random.uniform(key, (4, num_slots))
+    operation_S = jnp.floor(which_S * len(OPERATIONS)).astype(jnp.int32)
+    level_S = 1 + jnp.floor(level_S * 9).astype(jnp.int32)
     magnitude_S = jnp.asarray(_google_magnitudes())[operation_S, level_S]
-    signed_S = _is(operation_S, *_WARPS)
-    magnitude_S = jnp.where(signed_S, sign_S * magnitude_S, magnitude_S)
-    return jnp.where(apply_S, operation_S, 0), magnitude_S
+    negated_S = _is(operation_S, *_WARPS) & (sign_S < 0.5)
+    magnitude_S = jnp.where(negated_S, -magnitude_S, magnitude_S)
+    return jnp.where(apply_S < 0.5, operation_S, 0), magnitude_S
 
 
 def randaugment_torchssl(key: jax.Array, image_HWC: jax.Array) -> jax.Array:
@@ -119,15 +113,15 @@ def randaugment_torchssl(key: jax.Array, image_HWC: jax.Array) -> jax.Array:
     with replacement, uniform magnitudes, black where a warp finds no pixel.
     """
     H, W, C = image_HWC.shape
-    key_draw, key_side, key_corner = jax.random.split(key, 3)
+    key_draw, key_cutout = jax.random.split(key)
     operation_S, magnitude_S = draw_torchssl(key_draw, (H, W))
     image_HWC = slots(image_HWC, operation_S, magnitude_S, fill=0)
 
     # `CutoutAbs`: a box that leaves the image at the top or left is moved inside, at
     # the bottom or right it is cut; Pillow's rectangle includes its last row.
-    side = jax.random.uniform(key_side, maxval=0.5) * W
-    center_2 = jax.random.uniform(key_corner, (2,)) * jnp.array([H, W])
-    top, left = jnp.floor(jnp.maximum(center_2 - side / 2, 0))
+    side, row, column = jax.random.uniform(key_cutout, (3,)) * np.array([W / 2, H, W])
+    top = jnp.floor(jnp.maximum(row - side / 2, 0))
+    left = jnp.floor(jnp.maximum(column - side / 2, 0))
     box = (top, left, jnp.floor(top + side) + 1, jnp.floor(left + side) + 1)
     color = _TORCHSSL_CUTOUT_COLOR if C == 3 else (int(_luma(_TORCHSSL_CUTOUT_COLOR)),)
     return basic.rectangle(image_HWC, box, color)
@@ -144,15 +138,10 @@ def draw_torchssl(
         for name in OPERATIONS
     ]
     least, most = jnp.asarray(np.array(ranges, np.float32).T)
-    key_operation, key_magnitude = jax.random.split(key)
-    operation_S = jax.random.randint(key_operation, (num_slots,), 0, len(OPERATIONS))
-    magnitude_S = jax.random.uniform(
-        key_magnitude,
-        (num_slots,),
-        minval=least[operation_S],
-        maxval=most[operation_S],
-    )
-    return operation_S, magnitude_S
+    which_S, part_S = jax.random.uniform(key, (2, num_slots))
+    operation_S = jnp.floor(which_S * len(OPERATIONS)).astype(jnp.int32)
+    least_S, most_S = least[operation_S], most[operation_S]
+    return operation_S, least_S + (most_S - least_S) * part_S
 
 
 def apply(
@@ -174,21 +163,37 @@ def slots(
     image_HWC: jax.Array, operation_S: jax.Array, magnitude_S: jax.Array, *, fill: int
 ) -> jax.Array:
     """S operations one after the other on one uint8 image, C = 1 or 3."""
+    C = image_HWC.shape[-1]
 
-    def step(planes_CHW, drawn):
-        return slot(planes_CHW, *drawn, fill=fill), None
+    # Unrolled, XLA would merge a slot into each of the many reads of the next one, and
+    # compute it again for every one of them.
+    def step(words_HW, drawn):
+        return slot(words_HW, *drawn, num_channels=C, fill=fill), None
 
-    # Unrolled, XLA would merge a slot into each of the many reads of the next one and
-    # compute it again for every one of them: 10 times slower on a CPU.
-    planes_CHW = image_HWC.transpose(2, 0, 1).astype(jnp.int32)
-    planes_CHW, _ = jax.lax.scan(step, planes_CHW, (operation_S, magnitude_S))
-    return planes_CHW.astype(jnp.uint8).transpose(1, 2, 0)
+    words_HW = pack(image_HWC.transpose(2, 0, 1).astype(jnp.int32))
+    words_HW, _ = jax.lax.scan(step, words_HW, (operation_S, magnitude_S))
+    return unpack(words_HW, C).astype(jnp.uint8).transpose(1, 2, 0)
+
+
+def pack(planes_CHW: jax.Array) -> jax.Array:
+    """int32 pixels words_HW of 8 bits per channel: one gather moves a whole pixel."""
+    return sum(plane_HW << 8 * c for c, plane_HW in enumerate(planes_CHW))
+
+
+def unpack(words_HW: jax.Array, C: int) -> jax.Array:
+    """The int32 grey levels planes_CHW of `pack`."""
+    return (words_HW[None] >> 8 * np.arange(C)[:, None, None]) & 255
 
 
 def slot(
-    planes_CHW: jax.Array, operation: jax.Array, magnitude: jax.Array, *, fill: int
+    words_HW: jax.Array,
+    operation: jax.Array,
+    magnitude: jax.Array,
+    *,
+    num_channels: int,
+    fill: int,
 ) -> jax.Array:
-    """One operation on one image, int32 grey levels 0..255; C = 1 or 3.
+    """One operation on one packed image.
 
     Args:
       operation: an index into OPERATIONS.
@@ -196,25 +201,66 @@ def slot(
         pixels, positive to the left and up. solarize: the grey level from which on
         levels are inverted. posterize: bits to keep, its fraction ignored. color,
         contrast, brightness, sharpness: the factor; 1 changes nothing. Others: unused.
+      num_channels: C = 1 or 3.
       fill: the grey level where a warp finds no pixel.
     """
-    # All families read the slot's input, so none waits for another.
-    words_HW = _pack(planes_CHW)
-    moved_HW = jnp.where(
-        _is(operation, *_WARPS),
-        _warp(words_HW, operation, magnitude, fill),
-        jnp.where(_is(operation, "equalize"), _equalize(planes_CHW), words_HW),
+
+    def on_planes(family):
+        return lambda words_HW, *drawn: pack(
+            family(unpack(words_HW, num_channels), *drawn)
+        )
+
+    families = (
+        (_WARPS, partial(_warp, fill=fill)),
+        (("equalize",), on_planes(_equalize)),
+        (_LEVELS, on_planes(_level)),
     )
-    out_CHW = _unpack(moved_HW, planes_CHW.shape[0])
-    for names, family in ((_POINTS, _point), (_BLENDS, _blend)):
-        changed_CHW = family(planes_CHW, operation, magnitude)
-        out_CHW = jnp.where(_is(operation, *names), changed_CHW, out_CHW)
-    return out_CHW
+    for names, family in families:
+        asked = _is(operation, *names)
+        words_HW = _where_asked(family)(asked, words_HW, operation, magnitude)
+    return words_HW
 
 
-_WARPS = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
-_POINTS = ("autocontrast", "solarize", "posterize")
-_BLENDS = ("brightness", "contrast", "color", "sharpness")
+_ROWS = 32  # images that a CPU computes at a time; 8 to 32 are equally quick
+
+
+def _where_asked(family):
+    """where(asked, family(image, *drawn), image), which under vmap may skip images.
+
+    On a GPU, and over several devices, every image is computed and those that did not
+    ask keep what they were: no image leaves its device, and nothing waits for a count.
+    A single CPU gathers the images that ask, `_ROWS` at a time, and computes no other.
+    """
+
+    def one(asked, image, *drawn):
+        return jnp.where(asked, family(image, *drawn), image)
+
+    def only_asked(asked_B, images, *drawn):
+        B = asked_B.shape[0]
+        rows = min(B, _ROWS)
+        # Asked rows first, then B, which is no row: "drop" does not write there.
+        order = jnp.nonzero(asked_B, size=-(-B // rows) * rows, fill_value=B)[0]
+
+        def some(i, images):
+            chosen = jax.lax.dynamic_slice_in_dim(order, i * rows, rows)
+            taken = [x.at[chosen].get(mode="clip") for x in (images, *drawn)]
+            return images.at[chosen].set(jax.vmap(family)(*taken), mode="drop")
+
+        return jax.lax.fori_loop(0, -(-asked_B.sum() // rows), some, images)
+
+    def batched(B, is_batched, *args):
+        args = [
+            x if has_rows else jnp.broadcast_to(x, (B, *x.shape))
+            for x, has_rows in zip(args, is_batched, strict=True)
+        ]
+        if jax.device_count() > 1:
+            return jax.vmap(one)(*args), True
+        out = jax.lax.platform_dependent(*args, cpu=only_asked, default=jax.vmap(one))
+        return out, True
+
+    function = jax.custom_batching.custom_vmap(one)
+    function.def_vmap(batched)
+    return function
 
 
 def _is(operation: jax.Array, *names: str) -> jax.Array:
@@ -223,15 +269,6 @@ def _is(operation: jax.Array, *names: str) -> jax.Array:
     for name in names[1:]:
         hit |= operation == OPERATIONS.index(name)
     return hit
-
-
-def _pack(planes_CHW: jax.Array) -> jax.Array:
-    """int32 words_HW of 8 bits per channel: one gather moves a whole pixel."""
-    return sum(plane_HW << 8 * c for c, plane_HW in enumerate(planes_CHW))
-
-
-def _unpack(words_HW: jax.Array, C: int) -> jax.Array:
-    return (words_HW[None] >> 8 * np.arange(C)[:, None, None]) & 255
 
 
 def _warp(
@@ -270,15 +307,16 @@ def _fixed_point(value: jax.Array) -> jax.Array:
     return jnp.floor(value * 65536 + 0.5).astype(jnp.int32)
 
 
-def _equalize(planes_CHW: jax.Array) -> jax.Array:
+def _equalize(planes_CHW: jax.Array, *_) -> jax.Array:
     """ImageOps.equalize: level -> (step // 2 + pixels of lower levels) // step.
 
     A step is 1/255 of the pixels below the highest level; a channel with fewer than
-    255 of them stays as it is. Returns words_HW.
+    255 of them stays as it is.
     """
     C, H, W = planes_CHW.shape
-    index_CHW = planes_CHW + 256 * np.arange(C)[:, None, None]
-    counts_CV = jnp.zeros(C * 256, jnp.int32).at[index_CHW].add(1).reshape(C, 256)
+    planes_CN = planes_CHW.reshape(C, H * W)
+    index_CN = planes_CN + 256 * np.arange(C)[:, None]
+    counts_CV = jnp.zeros(C * 256, jnp.int32).at[index_CN].add(1).reshape(C, 256)
     # A product with a triangle of ones is the quickest cumulative sum of this size,
     # and exact: float32 holds counts up to 2^24, if it is not rounded to TF32.
     lower_CV = jnp.matmul(
@@ -286,51 +324,52 @@ def _equalize(planes_CHW: jax.Array) -> jax.Array:
         np.triu(np.ones((256, 256), np.float32), 1),
         precision=jax.lax.Precision.HIGHEST,
     )
-    step_C1 = lower_CV[np.arange(C), planes_CHW.max((1, 2))][:, None] // 255
+    lower_CN = lower_CV.reshape(-1).at[index_CN].get(mode="promise_in_bounds")
+    step_C1 = lower_CN.max(1, keepdims=True) // 255
     divisor_C1 = jnp.maximum(step_C1, 1)
     # Half a unit more keeps exact quotients from falling below themselves.
-    table_CV = (divisor_C1 // 2 + lower_CV + 0.5) / divisor_C1
-    table_CV = jnp.minimum(table_CV, 255).astype(jnp.int32)
-    table_CV = jnp.where(step_C1 > 0, table_CV, np.arange(256)[None])
-    looked_up = [
-        table_CV[c].at[planes_CHW[c]].get(mode="promise_in_bounds") for c in range(C)
-    ]
-    return _pack(looked_up)
+    equal_CN = (divisor_C1 // 2 + lower_CN + 0.5) / divisor_C1
+    equal_CN = jnp.minimum(equal_CN, 255).astype(jnp.int32)
+    return jnp.where(step_C1 > 0, equal_CN, planes_CN).reshape(C, H, W)
 
 
-def _point(
+def _level(
     planes_CHW: jax.Array, operation: jax.Array, magnitude: jax.Array
 ) -> jax.Array:
-    """Autocontrast, solarize and posterize of PIL.ImageOps."""
-    # Autocontrast: the lowest and highest level become 0 and 255, the rest is rounded
-    # down. 1/510 keeps exact quotients from falling below themselves.
-    lowest_C11 = planes_CHW.min((1, 2), keepdims=True)
-    highest_C11 = planes_CHW.max((1, 2), keepdims=True)
-    scale_C11 = 255 / jnp.maximum(highest_C11 - lowest_C11, 1)
-    stretched_CHW = ((planes_CHW - lowest_C11) * scale_C11 + 1 / 510).astype(jnp.int32)
-    stretched_CHW = jnp.where(highest_C11 > lowest_C11, stretched_CHW, planes_CHW)
-
-    solarized_CHW = jnp.where(planes_CHW < magnitude, planes_CHW, 255 - planes_CHW)
-
-    dropped_bits = jnp.clip(8 - magnitude.astype(jnp.int32), 0, 8)
-    posterized_CHW = planes_CHW >> dropped_bits << dropped_bits
-
-    out_CHW = jnp.where(_is(operation, "solarize"), solarized_CHW, stretched_CHW)
-    return jnp.where(_is(operation, "posterize"), posterized_CHW, out_CHW)
-
-
-def _blend(
-    planes_CHW: jax.Array, operation: jax.Array, magnitude: jax.Array
-) -> jax.Array:
-    """PIL.ImageEnhance: degenerate + factor * (image - degenerate), truncated."""
+    """base + factor * (level - center), truncated; posterize and solarize before it."""
+    # All pixels in one row: a CPU's vector loops then run over N = H W and not over W.
     C, H, W = planes_CHW.shape
-    luma_HW = _luma(planes_CHW) if C == 3 else planes_CHW[0]
-    mean = (2 * luma_HW.sum() + H * W) // (2 * H * W)  # rounded
-    degenerate_CHW = jnp.where(_is(operation, "sharpness"), _smooth(planes_CHW), 0)
-    for name, degenerate in (("contrast", mean), ("color", luma_HW[None])):
-        degenerate_CHW = jnp.where(_is(operation, name), degenerate, degenerate_CHW)
-    blended_CHW = degenerate_CHW + magnitude * (planes_CHW - degenerate_CHW)
-    return jnp.clip(blended_CHW, 0, 255).astype(jnp.int32)
+    N = H * W
+    planes_CN = planes_CHW.reshape(C, N)
+
+    # ImageOps: posterize drops low bits, solarize inverts the high levels.
+    bits = jnp.where(_is(operation, "posterize"), magnitude, 8.0)
+    dropped = jnp.clip(8 - bits.astype(jnp.int32), 0, 8)
+    levels_CN = planes_CN >> dropped << dropped
+    threshold = jnp.where(_is(operation, "solarize"), magnitude, 256.0)
+    levels_CN = jnp.where(levels_CN < threshold, levels_CN, 255 - levels_CN)
+
+    # ImageEnhance: degenerate + factor * (level - degenerate).
+    luma_N = _luma(planes_CN) if C == 3 else planes_CN[0]
+    mean = (2 * luma_N.sum() + N) // (2 * N)  # rounded
+    center_CN = jnp.where(_is(operation, "contrast"), mean, 0)
+    center_CN = jnp.where(_is(operation, "color"), luma_N[None], center_CN)
+    smooth_CN = _smooth(planes_CN, W)
+    center_CN = jnp.where(_is(operation, "sharpness"), smooth_CN, center_CN)
+    base_CN = center_CN
+    factor = jnp.where(_is(operation, *_ENHANCERS), magnitude, 1.0)
+
+    # ImageOps.autocontrast: 255 * (level - lowest) // (highest - lowest). The
+    # thousandth keeps exact quotients from falling below themselves.
+    lowest_C1 = planes_CN.min(1, keepdims=True)
+    range_C1 = planes_CN.max(1, keepdims=True) - lowest_C1
+    stretches_C1 = _is(operation, "autocontrast") & (range_C1 > 0)
+    base_CN = jnp.where(stretches_C1, 0, base_CN)
+    center_CN = jnp.where(stretches_C1, lowest_C1, center_CN)
+    factor_C1 = jnp.where(stretches_C1, 255.001 / jnp.maximum(range_C1, 1), factor)
+
+    out_CN = base_CN + factor_C1 * (levels_CN - center_CN)
+    return jnp.clip(out_CN, 0, 255).astype(jnp.int32).reshape(C, H, W)
 
 
 def _luma(rgb) -> jax.Array:
@@ -339,12 +378,16 @@ def _luma(rgb) -> jax.Array:
     return (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
 
 
-def _smooth(planes_CHW: jax.Array) -> jax.Array:
-    """ImageFilter.SMOOTH: (3x3 sum + 4 x centre) / 13, rounded; the border copied."""
-    _, H, W = planes_CHW.shape
-    rows = sum(planes_CHW[:, i : H - 2 + i] for i in range(3))
-    box = sum(rows[:, :, j : W - 2 + j] for j in range(3))
-    smooth = ((box + 4 * planes_CHW[:, 1:-1, 1:-1]) / 13 + 0.5).astype(jnp.int32)
-    inner_HW = np.pad(np.ones((H - 2, W - 2), bool), 1)
-    smooth_CHW = jnp.pad(smooth, ((0, 0), (1, 1), (1, 1)))
-    return jnp.where(inner_HW[None], smooth_CHW, planes_CHW)
+def _smooth(planes_CN: jax.Array, W: int) -> jax.Array:
+    """ImageFilter.SMOOTH: (3x3 sum + 4 x centre) / 13, rounded; the border copied.
+
+    Sums run over the row of all pixels; those that reach around a border are dropped.
+    """
+    N = planes_CN.shape[1]
+    columns = sum(planes_CN[:, i : i + N - 2 * W] for i in (0, W, 2 * W))
+    box = sum(columns[:, j : j + N - 2 * W - 2] for j in range(3))
+    center = planes_CN[:, W + 1 : N - W - 1]
+    smooth = ((box + 4 * center) / 13 + 0.5).astype(jnp.int32)
+    inner_HW = np.pad(np.ones((N // W - 2, W - 2), bool), 1)
+    smooth_CN = jnp.pad(smooth, ((0, 0), (W + 1, W + 1)))
+    return jnp.where(inner_HW.reshape(1, N), smooth_CN, planes_CN)
