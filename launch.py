@@ -4,13 +4,14 @@ Flags into ssl_jax. A user's mistake ends with one message and status 2.
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ssl_jax import modes
+from ssl_jax import command_line, modes
 from ssl_jax.core import UserError
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -22,6 +23,8 @@ MODE = flags.DEFINE_enum("mode", "train", list(modes.MODES), "what to do")
 
 def main(_):
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
+    # SIGTERM is Ctrl-C; loop.run takes both while it trains.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     config = CONFIG.value
     if config.deterministic:
         extra = os.environ.get("XLA_FLAGS", "")
@@ -32,15 +35,16 @@ def main(_):
         modes.MODES[MODE.value](config, workdir)
     except UserError as error:
         fail(error)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint, if any")
 
 
 def parse(argv):
     """Flags and config, with every mistake in them told in one message."""
     try:
-        rest = flags.FLAGS(argv)
+        return command_line.parse(flags.FLAGS, CONFIG, argv)
     except (flags.Error, UserError) as error:
         fail(error)
-    return rest
 
 
 def fail(error):

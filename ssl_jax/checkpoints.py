@@ -8,6 +8,7 @@ one would have written.
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import jax
@@ -20,11 +21,17 @@ KEEP = 3  # newest checkpoints of a phase: the last, and two to fall back on
 
 
 class Checkpoints:
-    """The checkpoints of one phase; use it in a `with` block."""
+    """The checkpoints of one phase; use it in a `with` block.
 
-    def __init__(self, folder: Path):
+    Args:
+      tidy: remove what killed saves left: only for the process that trains the phase.
+    """
+
+    def __init__(self, folder: Path, *, tidy: bool = False):
         self.folder = folder.absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEEP, cleanup_tmp_directories=tidy
+        )
         self._manager = ocp.CheckpointManager(
             self.folder, options=options, item_names=("state", "checksum")
         )
@@ -52,7 +59,8 @@ class Checkpoints:
             if not np.isfinite(np.asarray(leaf, np.float32)).all():
                 raise UserError(
                     f"parameter {jax.tree_util.keystr(path)} is not finite at step "
-                    f"{step}; {self._last_good()} Lower optimizer.learning_rate."
+                    f"{step}; {self._last_good()} Lower optimizer.learning_rate and "
+                    "use another workdir."
                 )
         self._manager.save(
             step,
@@ -80,17 +88,19 @@ class Checkpoints:
         """The newest tree as nested dicts of NumPy arrays.
 
         Raises:
-          UserError: as `restore`.
+          UserError: there is none, or as `restore`.
         """
+        if not self.steps:
+            raise UserError(f"there is no checkpoint in {self.folder}.")
         return self._restore_or_explain(self.steps[-1], None)
 
     def _restore_or_explain(self, step, like):
         try:
             return self._restore(step, like)
-        except _DAMAGED as error:
+        except _Damaged as error:
             damaged = self.folder / str(step)
             raise UserError(
-                f"checkpoint {damaged} cannot be read ({_first_line(error)}). "
+                f"checkpoint {damaged} cannot be read ({error}). "
                 f"{self._remedy(damaged, step, like)}"
             ) from error
 
@@ -98,22 +108,34 @@ class Checkpoints:
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(like), checksum=ocp.args.JsonRestore()
         )
-        restored = self._manager.restore(step, args=args)
-        if checksum(jax.device_get(restored.state)) != restored.checksum["blake2b"]:
-            raise ValueError("its checksum differs from the one saved with it")
+        hook = sys.unraisablehook
+        sys.unraisablehook = _without_abandoned_reads(hook)
+        try:
+            restored = self._manager.restore(step, args=args)
+            expected = restored.checksum["blake2b"]
+        except Exception as error:  # orbax raises no narrower one for bad data
+            raise _Damaged(_first_line(error)) from None
+        sys.unraisablehook = hook  # after a failure the filter stays
+        if checksum(jax.device_get(restored.state)) != expected:
+            raise _Damaged("its checksum differs from the one saved with it")
         return restored.state
 
     def _remedy(self, damaged, step, like):
+        done = self.folder.parent / "done.json"  # there if a later phase asks
+        also = f" and {done}" if done.exists() else ""
         for earlier in reversed([s for s in self.steps if s < step]):
             try:
                 self._restore(earlier, like)
-            except _DAMAGED:
+            except _Damaged:
                 continue
             return (
                 f"The newest readable one is {self.folder / str(earlier)}: to go on "
-                f"from there, delete {damaged} and run the same command."
+                f"from there, delete every later one{also}, and run the same command."
             )
-        return "No earlier one can be read: delete the workdir to start again."
+        return (
+            "No other can be read: to train this phase from its start, delete "
+            f"{self.folder}{also}, and run the same command."
+        )
 
     def _last_good(self):
         if not self.steps:
@@ -121,8 +143,20 @@ class Checkpoints:
         return f"the last good checkpoint is {self.folder / str(self.steps[-1])}."
 
 
-# What orbax, tensorstore and json raise over files that are short, missing or garbled.
-_DAMAGED = (ValueError, KeyError, TypeError, OSError, RuntimeError)
+class _Damaged(Exception):
+    """Files of a checkpoint are short, missing or garbled."""
+
+
+def _without_abandoned_reads(hook):
+    """When one array cannot be read, orbax abandons the reads of the others, and each
+    of them reports a traceback, some of them much later."""
+
+    def filtered(unraisable):
+        said = str(unraisable.exc_value)
+        if "Event loop is closed" not in said and "reading array index" not in said:
+            hook(unraisable)
+
+    return filtered
 
 
 def checksum(tree: PyTree) -> str:
@@ -134,7 +168,7 @@ def checksum(tree: PyTree) -> str:
     }
     for name in sorted(named):
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(named[name]).view(np.uint8).data)
+        digest.update(np.ascontiguousarray(named[name]).reshape(-1).view(np.uint8))
     return digest.hexdigest()
 
 
@@ -169,7 +203,13 @@ class Journal:
         if not self.path.exists():
             return []
         lines = self.path.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        try:
+            return [json.loads(line) for line in lines if line.endswith("\n")]
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{self.path} has a line that is not JSON ({error}): mend it, or "
+                "give another --workdir."
+            ) from error
 
     def write(self, row: dict) -> None:
         self._file.write(json.dumps(row) + "\n")
@@ -187,7 +227,10 @@ class Journal:
 def write_atomically(path: Path, text: str) -> None:
     """Writes beside `path` and renames: a killed process leaves the old or the new."""
     beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text)
+    with beside.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut could leave the name without the text
     beside.replace(path)
 
 

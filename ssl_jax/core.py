@@ -143,6 +143,11 @@ def ema(average: PyTree, value: PyTree, decay: jax.Array | float) -> PyTree:
     return optax.incremental_update(value, average, 1 - decay)
 
 
+def num_devices() -> int:
+    """Devices of the ambient mesh (`jax.set_mesh`); 1 outside of any."""
+    return jax.sharding.get_abstract_mesh().shape.get("data", 1)
+
+
 def concat_views(*views: jax.Array) -> jax.Array:
     """Joins batches into one, so that BatchNorm sees them together.
 
@@ -151,7 +156,7 @@ def concat_views(*views: jax.Array) -> jax.Array:
     therefore interleaved, [devices, rows per device, ...] joined on axis 1, and every
     row stays where it is. `split_views` is the inverse.
     """
-    devices = _num_devices()
+    devices = num_devices()
     views = [v.reshape(devices, -1, *v.shape[1:]) for v in views]
     joined = jnp.concatenate(views, axis=1)
     return joined.reshape(-1, *joined.shape[2:])
@@ -159,16 +164,11 @@ def concat_views(*views: jax.Array) -> jax.Array:
 
 def split_views(joined: jax.Array, *sizes: int) -> list[jax.Array]:
     """Takes apart what `concat_views` joined; `sizes` are the views' row counts."""
-    devices = _num_devices()
+    devices = num_devices()
     rows = joined.reshape(devices, -1, *joined.shape[1:])
     ends = [sum(sizes[: i + 1]) // devices for i in range(len(sizes) - 1)]
     views = jnp.split(rows, ends, axis=1)
     return [v.reshape(-1, *v.shape[2:]) for v in views]
-
-
-def _num_devices() -> int:
-    """Devices of the ambient mesh (`jax.set_mesh`); 1 outside of any."""
-    return jax.sharding.get_abstract_mesh().shape.get("data", 1)
 
 
 def mean(values: jax.Array, mask: jax.Array | None = None) -> Average:

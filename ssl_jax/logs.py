@@ -147,7 +147,7 @@ class Log:
         if not math.isfinite(row["train/loss"]):
             raise UserError(
                 f"the training loss is {row['train/loss']} between the last two log "
-                f"points before step {row['step']} of phase {row['phase']!r}; earlier "
-                "checkpoints are kept. Lower optimizer.learning_rate and use another "
-                "workdir."
+                f"points before step {row['step']} of phase {row['phase']!r}; the "
+                "checkpoints before it are kept. Lower optimizer.learning_rate and use "
+                "another workdir."
             )

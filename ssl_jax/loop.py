@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from ssl_jax import evals, report, workdirs
 from ssl_jax.checkpoints import Checkpoints, Journal, write_json
+from ssl_jax.core import UserError
 from ssl_jax.data import feeds
 from ssl_jax.logs import Log, Progress, TensorBoard
 from ssl_jax.phases import (
@@ -25,6 +26,7 @@ from ssl_jax.phases import (
     build_phase,
     compile_evaluation,
     compile_phase,
+    example_views,
     load_data,
     make_mesh,
 )
@@ -46,11 +48,13 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
       UserError: a mistake in the configuration, the data or the workdir; a workdir
         that did not exist is then not created.
     """
+    check(config)
     workdirs.check(workdir, config)
+    if finished := workdirs.finished(workdir, config):
+        return finished
     mesh = make_mesh(devices)
     dataset, split = load_data(config)
     phases = [build_phase(config, name, dataset, split, mesh) for name in config.phases]
-    resumed = workdirs.open_run(workdir, config, mesh)
     pool = dataset.images_NHWC, dataset.labels_N
     judged = {
         "val": [array[split.validation] for array in pool],
@@ -61,25 +65,55 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
         for name, (images, labels) in judged.items()
         if len(images)
     }
-    tensorboard = TensorBoard(workdir, config.tensorboard)
     done = {}
     with (
+        workdirs.opened(workdir, config, mesh) as resumed,
+        contextlib.closing(TensorBoard(workdir, config.tensorboard)) as tensorboard,
         jax.set_mesh(mesh),
-        contextlib.closing(tensorboard),
         stop_on_signal() as stopping,
     ):
         for phase in phases:
-            finished = workdir / phase.name / "done.json"
-            if not finished.exists():
-                args = (eval_sets, dataset.class_names, tensorboard, stopping)
-                result = train_phase(phase, workdir, *args)
-                if result is None:
+            marker = workdir / phase.name / "done.json"
+            if not marker.exists():
+                if stopping():
                     return None
-                write_json(finished, result)
-            done[phase.name] = json.loads(finished.read_text())
-    result = workdirs.result(config, mesh, done, resumed)
-    write_json(workdir / "result.json", result)
+                args = (eval_sets, dataset.class_names, tensorboard, stopping)
+                entry = train_phase(phase, workdir, *args)
+                if entry is None:
+                    return None
+                write_json(marker, entry)
+            done[phase.name] = json.loads(marker.read_text())
+        result = workdirs.result(config, mesh, done, resumed)
+        write_json(workdir / "result.json", result)
     return result
+
+
+def check(config: ConfigDict) -> None:
+    """What the phases share is in order.
+
+    Raises:
+      UserError: `phases`, a phase's `start_from`, or `seed` is not.
+    """
+    sections = [
+        name
+        for name, section in config.items()
+        if isinstance(section, ConfigDict) and "algorithm" in section
+    ]
+    if not config.phases:
+        raise UserError(f"phases is empty; name some of: {', '.join(sections)}.")
+    if unknown := [name for name in config.phases if name not in sections]:
+        raise UserError(
+            f"phases names {', '.join(map(repr, unknown))}, which this config does "
+            f"not have; it has: {', '.join(sections)}."
+        )
+    if len(set(config.phases)) < len(config.phases):
+        raise UserError(f"phases={config.phases} names a phase twice.")
+    if config.seed < 0:
+        raise UserError(f"seed={config.seed} must be at least 0.")
+    for i, name in enumerate(config.phases):
+        start_from = config[name].start_from
+        if start_from not in ("scratch", *config.phases[:i]):
+            workdirs.finished_phase(Path(start_from))
 
 
 def train_phase(
@@ -106,8 +140,9 @@ def train_phase(
     step, evaluating = 0, 0.0  # the latter: seconds
 
     with (
-        Checkpoints(workdir / phase.name / "checkpoints") as checkpoints,
+        Checkpoints(workdir / phase.name / "checkpoints", tidy=True) as checkpoints,
         contextlib.closing(Journal(workdir / "metrics.jsonl")) as journal,
+        contextlib.ExitStack() as at_end,
     ):
         if checkpoints.steps:
             step = checkpoints.steps[-1]
@@ -116,6 +151,7 @@ def train_phase(
         rows = journal.resume(phase.name, step)
         seconds_before = rows[-1]["seconds"] if rows else 0.0
         progress = Progress(phase.name, step, config.steps)
+        at_end.callback(progress.close)
         log = Log(rows, journal, tensorboard, progress)
         first, began = step, time.monotonic()
 
@@ -156,21 +192,22 @@ def train_phase(
             if last:
                 break
             if interrupted:
-                progress.close()
                 return None
         training = time.monotonic() - began - evaluating
-        progress.close()
 
     confusion_KK = jax.device_get(evaluate(state, eval_sets["test"])[1])
-    figures = workdir / "figures"
-    report.phase_figures(figures, phase.name, rows, confusion_KK, class_names)
+    figures, views = workdir / "figures", example_views(phase)
+    report.phase_figures(figures, phase.name, rows, confusion_KK, class_names, views)
     return {
         "algorithm": config.algorithm.name,
         "steps": step,
         "stopped": "steps" if step == config.steps else "patience",
         "seconds": rows[-1]["seconds"],
         "compile_seconds": compile_seconds,
-        "images_per_second": (step - first) * phase.images_per_step / training,
+        # None when a resumed run had only the figures left to draw.
+        "images_per_second": (
+            (step - first) * phase.images_per_step / training if step > first else None
+        ),
         "val": {"accuracy": rows[-1]["val/accuracy"]} if "val" in eval_sets else {},
         "test": evals.test_figures(rows),
     }

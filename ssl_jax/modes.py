@@ -1,4 +1,7 @@
-"""What launch.py can do, one function each: (config, workdir) -> None."""
+"""What launch.py can do, one function each: (config, workdir) -> None.
+
+A new mode is one function here and its line in MODES.
+"""
 
 from pathlib import Path
 
@@ -11,7 +14,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     """Trains the config's phases, or goes on where the workdir's run stopped."""
     result = loop.run(config, workdir)
     if result is None:
-        print(f"stopped; the same command goes on from {workdir}")
+        print("stopped, and saved; the same command goes on from here")
     else:
         print(report.summary(result))
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -78,7 +79,14 @@ def build_phase(
     if name not in config:
         raise UserError(f"phases names {name!r}, but the config has no such section.")
     phase = config[name]
-    _check_intervals(phase, config.data.num_validation)
+    _check_numbers(phase, config.data.num_validation)
+    _check_fields(phase.algorithm, algorithms.hparams(phase.algorithm.name))
+    _check_fields(config.model, models.hparams(config.model.name))
+    if config.model.dtype not in ("float32", "bfloat16"):
+        raise UserError(
+            f"model.dtype={config.model.dtype!r} is unknown; choose float32 or "
+            "bfloat16."
+        )
     rate = optimizers.schedule(
         phase.optimizer.schedule,
         learning_rate=phase.optimizer.learning_rate,
@@ -186,6 +194,27 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
     return Program(state, sums, compiled, time.monotonic() - began)
 
 
+def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
+    """The first step's images as the model sees them, uint8: name -> images_NHWC.
+
+    The strong views are there where the phase has unlabeled images.
+    """
+    item = next(phase.feed.items(0, phase.config.steps_per_call))
+    batch = phase.feed.batch(phase.feed.arrays, jax.tree.map(lambda x: x[0], item))
+    wanted = {"plain": lambda _, images: phase.views.plain(images)}
+    wanted["weak"] = phase.views.weak
+    images = batch["image"][:count]
+    if "unlabeled_image" in batch:
+        images = batch["unlabeled_image"][:count]
+        wanted["strong"] = phase.views.strong
+    std, mean = (np.array(phase.config.augment[name]) for name in ("std", "mean"))
+    seen = {name: jax.jit(view)(phase.key, images) for name, view in wanted.items()}
+    return {
+        name: np.clip(np.asarray(image) * std + mean, 0, 255).round().astype(np.uint8)
+        for name, image in seen.items()
+    }
+
+
 def compile_evaluation(algorithm: Algorithm) -> Callable:
     """evaluate(state, padded batches) -> (metric sums, counts_KK), on the device."""
 
@@ -201,7 +230,18 @@ def compile_evaluation(algorithm: Algorithm) -> Callable:
     return evaluate
 
 
-def _check_intervals(phase: ConfigDict, num_validation: int) -> None:
+def _check_fields(section: ConfigDict, defaults: dict) -> None:
+    """A name given on the command line comes without the fields that belong to it."""
+    fields = set(section) - {"name"}
+    if fields != defaults.keys():
+        raise UserError(
+            f"{section.name!r} has the fields {', '.join(defaults)}, but the config "
+            f"gives {', '.join(sorted(fields))}: choose it in a config file, by "
+            "base.algorithm() or base.model()."
+        )
+
+
+def _check_numbers(phase: ConfigDict, num_validation: int) -> None:
     for name in (
         "steps",
         "batch_size",
@@ -217,6 +257,13 @@ def _check_intervals(phase: ConfigDict, num_validation: int) -> None:
                 f"{name}={phase[name]} is not a multiple of "
                 f"steps_per_call={phase.steps_per_call}."
             )
+    for name, value in (
+        ("unlabeled_ratio", phase.unlabeled_ratio),
+        ("patience", phase.patience),
+        ("optimizer.warmup_steps", phase.optimizer.warmup_steps),
+    ):
+        if value < 0:
+            raise UserError(f"{name}={value} must be at least 0.")
     if phase.patience and not num_validation:
         raise UserError(
             f"patience={phase.patience} needs validation images: set "

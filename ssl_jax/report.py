@@ -90,9 +90,11 @@ def phase_figures(
     rows: list[dict],
     counts_KK: np.ndarray,
     class_names: Sequence[str],
+    views: dict[str, np.ndarray],
 ) -> None:
     """Writes what a trained phase can show as <folder>/<name>_*.png."""
     figures = {
+        "views": views_grid(views, f"{name}: what the model sees"),
         "learning_curves": learning_curves(rows, name),
         "confusion_matrix": confusion_matrix(counts_KK, class_names, f"{name}, test"),
     }

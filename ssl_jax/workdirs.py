@@ -1,13 +1,14 @@
 """What a workdir holds besides checkpoints and journal: config.json and result.json."""
 
-import difflib
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -15,10 +16,9 @@ from ssl_jax import __version__
 from ssl_jax.checkpoints import Checkpoints, write_json
 from ssl_jax.core import PyTree, UserError
 
-# What may differ between two launches in one workdir: where things are, what is shown.
-# Of a phase's fields: how often it saves.
-FREE = ("tensorboard",)
-FREE_DATA = ("dir",)
+# What may differ between two launches in one workdir: where things are, what is shown,
+# and, in any phase, how often it saves.
+FREE = ("tensorboard", "data.dir")
 FREE_PHASE = ("checkpoint_every",)
 
 
@@ -29,50 +29,108 @@ def check(workdir: Path, config: ConfigDict) -> None:
       UserError: the configurations differ in something that changes the result, or
         the workdir is a file.
     """
-    saved_at = workdir / "config.json"
-    if not saved_at.exists():
+    with _explained(workdir):
         if workdir.exists() and not workdir.is_dir():
             raise UserError(f"workdir {workdir} is a file; give another --workdir.")
+        saved = _saved(workdir)
+    if saved is None:
         return
-    saved = _decisive(json.loads(saved_at.read_text())["config"])
-    given = _decisive(_plain(config))
-    if saved != given:
-        lines = difflib.unified_diff(
-            _lines(saved), _lines(given), "there", "given", lineterm="", n=0
-        )
-        changes = "\n".join(x for x in lines if not x.startswith("@@"))
+    there, given = _decisive(saved["config"]), _decisive(_plain(config))
+    changes = [
+        f"  {field} = {there.get(field, 'absent')} there, "
+        f"{given.get(field, 'absent')} here"
+        for field in sorted(there.keys() | given.keys())
+        if there.get(field) != given.get(field)
+    ]
+    if changes:
         raise UserError(
-            f"workdir {workdir} belongs to another configuration:\n{changes}\n"
-            "Give another --workdir, or the configuration that is there."
+            "\n".join(
+                [
+                    f"workdir {workdir} belongs to another configuration:",
+                    *changes,
+                    "Give another --workdir, or the configuration that is there.",
+                ]
+            )
         )
 
 
-def open_run(workdir: Path, config: ConfigDict, mesh: Mesh) -> int:
-    """Creates the workdir, or enters it again; returns how often that was.
+def finished(workdir: Path, config: ConfigDict) -> dict | None:
+    """The result of a run that is over, else None."""
+    path = workdir / "result.json"
+    markers = [workdir / name / "done.json" for name in config.phases]
+    if not all(file.exists() for file in (path, *markers)):
+        return None
+    return json.loads(path.read_text())
+
+
+@contextlib.contextmanager
+def opened(workdir: Path, config: ConfigDict, mesh: Mesh) -> Iterator[int]:
+    """Creates the workdir, or enters it again, and keeps other processes out.
+
+    Yields:
+      How often it was entered before.
 
     Raises:
-      UserError: it cannot be written.
+      UserError: it cannot be written, another process trains in it, or it belongs to
+        another configuration.
     """
-    path = workdir / "config.json"
-    resumed = json.loads(path.read_text())["resumed"] + 1 if path.exists() else 0
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_json(
-            path,
-            {
-                "config": _plain(config),
-                "resumed": resumed,
-                "device": device(mesh),
-                "versions": versions(),
-                "command": sys.argv,
-            },
-        )
-    except OSError as error:
+    with contextlib.ExitStack() as until_left:
+        with _explained(workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
+            # The lock goes with the process, however that ends.
+            lock = until_left.enter_context((workdir / "lock").open("a"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"another process is training in workdir {workdir}; wait until it "
+                    "ends, or give another --workdir."
+                ) from error
+            check(workdir, config)  # again: that process may have just ended
+            saved = _saved(workdir)
+            resumed = 0 if saved is None else saved["resumed"] + 1
+            write_json(
+                workdir / "config.json",
+                {
+                    "config": _plain(config),
+                    "resumed": resumed,
+                    "device": device(mesh),
+                    "versions": versions(),
+                    "command": sys.argv,
+                },
+            )
+        try:
+            yield resumed
+        except UserError:
+            _leave_untouched(workdir)
+            raise
+
+
+def _leave_untouched(workdir):
+    """Takes back what `opened` wrote if nothing came of it, or the mended
+    configuration would be refused there."""
+    if (workdir / "metrics.jsonl").exists():
+        return
+    for name in ("config.json", "lock"):
+        (workdir / name).unlink()
+    if not any(workdir.iterdir()):
+        workdir.rmdir()
+
+
+def finished_phase(workdir: Path) -> Path:
+    """The folder of the last phase of another run.
+
+    Raises:
+      UserError: it is no run's workdir, or not trained to its end.
+    """
+    saved = _saved(workdir)
+    folder = workdir / saved["config"]["phases"][-1] if saved else workdir
+    if not (folder / "done.json").exists():
         raise UserError(
-            f"workdir {workdir} cannot be written ({error.strerror}); "
-            "give another --workdir."
-        ) from error
-    return resumed
+            f"start_from={str(workdir)!r} is neither 'scratch', nor an earlier one of "
+            "this run's phases, nor the workdir of a finished run."
+        )
+    return folder
 
 
 def handed_over(start_from: str, keep: tuple[str, ...], workdir: Path) -> PyTree | None:
@@ -84,22 +142,25 @@ def handed_over(start_from: str, keep: tuple[str, ...], workdir: Path) -> PyTree
       keep: the top-level parts that come along, such as "encoder".
 
     Raises:
-      UserError: there is no such phase or workdir, or no such part in it.
+      UserError: there is no such phase or workdir, it is not trained to its end, or it
+        has no such part.
     """
     if start_from == "scratch":
         return None
     folder = workdir / start_from
-    other = Path(start_from) / "config.json"
-    if other.exists():
-        last = json.loads(other.read_text())["config"]["phases"][-1]
-        folder = Path(start_from) / last
-    if not (folder / "checkpoints").is_dir():
-        raise UserError(
-            f"start_from={start_from!r} is neither 'scratch', nor an earlier phase of "
-            "this run, nor a workdir with a trained phase."
-        )
+    done = folder / "done.json"
+    if not done.exists():
+        folder = finished_phase(Path(start_from))
+        done = folder / "done.json"
     with Checkpoints(folder / "checkpoints") as checkpoints:
         state = checkpoints.restore_newest()["state"]
+    steps = json.loads(done.read_text())["steps"]
+    if state["step"] != steps:
+        raise UserError(
+            f"start_from={start_from!r} was trained for {steps} steps, but its newest "
+            f"checkpoint is of step {state['step']}: delete {done} and run its command "
+            "again."
+        )
     variables = {"params": state["params"], **state["model_state"]}
     missing = set(keep) - set(variables["params"])
     if missing:
@@ -143,22 +204,39 @@ def _plain(config):
     return json.loads(json.dumps(config.to_dict()))
 
 
+def _saved(workdir):
+    """What config.json says, or None without one."""
+    path = workdir / "config.json"
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path} is not JSON ({error}); give another --workdir."
+        ) from error
+
+
+@contextlib.contextmanager
+def _explained(workdir):
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"workdir {workdir} cannot be used ({error.strerror}); "
+            "give another --workdir."
+        ) from error
+
+
 def _decisive(config):
-    """The configuration without what cannot change the result."""
-    phases = set(config["phases"])
-    kept = {k: v for k, v in config.items() if k not in FREE}
-    kept["data"] = {k: v for k, v in config["data"].items() if k not in FREE_DATA}
-    for name in phases & set(config):
-        kept[name] = {k: v for k, v in config[name].items() if k not in FREE_PHASE}
-    return kept
+    """{"train.steps": "1000", ...}, without what cannot change the result."""
+    free = {*FREE, *(f"{name}.{field}" for name in config for field in FREE_PHASE)}
+    return {name: value for name, value in _flat(config) if name not in free}
 
 
-def _lines(tree, prefix=""):
-    """["train.steps = 1000", ...]."""
-    if not isinstance(tree, dict):
-        return [f"{prefix} = {json.dumps(tree)}"]
-    return [
-        line
-        for key in sorted(tree)
-        for line in _lines(tree[key], f"{prefix}.{key}" if prefix else key)
-    ]
+def _flat(tree, prefix=""):
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, json.dumps(value)

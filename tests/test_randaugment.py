@@ -15,6 +15,7 @@ from experiments.augment_speed import pillow
 from ssl_jax.augment import randaugment
 from ssl_jax.augment.randaugment import OPERATIONS
 from ssl_jax.core import UserError
+from ssl_jax.phases import make_mesh
 
 ENHANCE = (0.05, 0.28, 0.5, 0.95, 1.0, 1.18, 1.72, 1.9)
 MAGNITUDES = {  # as `slot` takes them; eight, so that one compiled call does them all
@@ -265,8 +266,8 @@ def test_an_image_alone_is_the_image_in_a_batch(protocol):
     assert len({view.tobytes() for view in batch[:25]}) > 20  # of one image
 
 
-def test_a_single_cpu_computes_only_the_images_that_ask(monkeypatch):
-    """To the same pixels; the tests run on 4 devices, which compute all images."""
+def test_a_single_cpu_computes_only_the_images_that_ask():
+    """To the same pixels as over 4 devices, where all images are computed."""
     # 70 rows are 3 x 32 less 26; the last one is an image that equalize changes.
     images = jnp.asarray(smooth_images(20, 28, 1).repeat(9, axis=0)[69::-1])
     magnitude_B = np.linspace(0.3, 6, 70, dtype=np.float32)
@@ -278,16 +279,11 @@ def test_a_single_cpu_computes_only_the_images_that_ask(monkeypatch):
         np.where(np.arange(70) < 69, index("rotate"), index("brightness")),
     ):
         drawn = (images, operation_B, magnitude_B)
-        every = apply_one_each(*drawn)
-        with monkeypatch.context() as patch:
-            patch.setattr(jax, "device_count", lambda: 1)
-            few = single_cpu(*drawn)
+        few = apply_one_each(*drawn)
+        with jax.set_mesh(make_mesh()):
+            every = apply_one_each(*drawn)
         np.testing.assert_array_equal(few, every)
         assert (few != images).any() == (operation_B != 0).any()
-    assert "while" in str(single_cpu.trace(*drawn).jaxpr)
-    assert "while" not in str(apply_one_each.trace(*drawn).jaxpr)
-
-
-@jax.jit
-def single_cpu(images_BHWC, operation_B, magnitude_B):
-    return apply_one_each.__wrapped__(images_BHWC, operation_B, magnitude_B)
+    assert "while" in str(apply_one_each.trace(*drawn).jaxpr)
+    with jax.set_mesh(make_mesh()):
+        assert "while" not in str(apply_one_each.trace(*drawn).jaxpr)

@@ -11,16 +11,15 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from ssl_jax import teacher
 from ssl_jax.augment.views import Views
 from ssl_jax.core import (
     Batch,
     Metrics,
     TrainState,
     concat_views,
-    ema,
     forward,
     gradient_step,
-    init_state,
     mean,
     split_views,
 )
@@ -42,10 +41,9 @@ class FixMatch:
     # thirds of their cost; BatchNorm then sees them apart from the others.
     weak_gradient: bool = True
 
-    def init(self, key, batch: Batch, initial=None) -> TrainState:
-        x_BHWC = self.views.plain(batch["image"])
-        state = init_state(self.model, self.tx, key, x_BHWC, initial)
-        return state.replace(extra={"ema": (state.params, state.model_state)})
+    init = teacher.init
+    predict = teacher.predict
+    features = teacher.features
 
     def logits(self, params, model_state, x_BHWC, weak_UHWC, strong_UHWC):
         """Training-mode logits of the three views, and the moved model_state."""
@@ -100,16 +98,4 @@ class FixMatch:
             self.tx,
             state,
         )
-        averaged = (state.params, state.model_state)
-        teacher = ema(state.extra["ema"], averaged, self.ema_decay)
-        return state.replace(extra={"ema": teacher}), metrics
-
-    def predict(self, state: TrainState, batch: Batch) -> jax.Array:
-        x_BHWC = self.views.plain(batch["image"])
-        return forward(self.model, *state.extra["ema"], x_BHWC, train=False)[0]
-
-    def features(self, state: TrainState, batch: Batch) -> jax.Array:
-        x_BHWC = self.views.plain(batch["image"])
-        return forward(
-            self.model, *state.extra["ema"], x_BHWC, train=False, method="features"
-        )[0]
+        return teacher.update(self, state), metrics

@@ -2,19 +2,17 @@
 
 from dataclasses import dataclass
 
-import jax
 import optax
 from flax import linen as nn
 
+from ssl_jax import teacher
 from ssl_jax.augment.views import Views
 from ssl_jax.core import (
     Batch,
     Metrics,
     TrainState,
-    ema,
     forward,
     gradient_step,
-    init_state,
     mean,
 )
 from ssl_jax.losses import cross_entropy_per_example
@@ -29,10 +27,9 @@ class Supervised:
     views: Views
     ema_decay: float = 0.999  # over parameters and BatchNorm moments
 
-    def init(self, key, batch: Batch, initial=None) -> TrainState:
-        x_BHWC = self.views.plain(batch["image"])
-        state = init_state(self.model, self.tx, key, x_BHWC, initial)
-        return state.replace(extra={"ema": (state.params, state.model_state)})
+    init = teacher.init
+    predict = teacher.predict
+    features = teacher.features
 
     def loss(self, params, model_state, x_BHWC, labels_B):
         logits_BK, model_state = forward(
@@ -51,16 +48,4 @@ class Supervised:
             self.tx,
             state,
         )
-        averaged = (state.params, state.model_state)
-        teacher = ema(state.extra["ema"], averaged, self.ema_decay)
-        return state.replace(extra={"ema": teacher}), metrics
-
-    def predict(self, state: TrainState, batch: Batch) -> jax.Array:
-        x_BHWC = self.views.plain(batch["image"])
-        return forward(self.model, *state.extra["ema"], x_BHWC, train=False)[0]
-
-    def features(self, state: TrainState, batch: Batch) -> jax.Array:
-        x_BHWC = self.views.plain(batch["image"])
-        return forward(
-            self.model, *state.extra["ema"], x_BHWC, train=False, method="features"
-        )[0]
+        return teacher.update(self, state), metrics

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax.augment import basic
-from ssl_jax.core import UserError
+from ssl_jax.core import UserError, num_devices
 
 # In the order of RANDOM_POLICY_OPS in google-research/fixmatch, libml/augment.py.
 OPERATIONS = (
@@ -227,7 +227,7 @@ _ROWS = 32  # images that a CPU computes at a time; 8 to 32 are equally quick
 def _where_asked(family):
     """where(asked, family(image, *drawn), image), which under vmap may skip images.
 
-    On a GPU, and over several devices, every image is computed and those that did not
+    On a GPU, and over several devices (`jax.set_mesh`), every image is computed and those that did not
     ask keep what they were: no image leaves its device, and nothing waits for a count.
     A single CPU gathers the images that ask, `_ROWS` at a time, and computes no other.
     """
@@ -253,7 +253,7 @@ def _where_asked(family):
             x if has_rows else jnp.broadcast_to(x, (B, *x.shape))
             for x, has_rows in zip(args, is_batched, strict=True)
         ]
-        if jax.device_count() > 1:
+        if num_devices() > 1:
             return jax.vmap(one)(*args), True
         out = jax.lax.platform_dependent(*args, cpu=only_asked, default=jax.vmap(one))
         return out, True

@@ -1,0 +1,163 @@
+"""How fast a config trains, and what of it is the step, the loop, the augmentation.
+
+python -m experiments.benchmark --config=configs/fixmatch_mnist.py [--config.x=y]
+    [--devices=1,2,4] [--measured_steps=50] [--rounds=3] [--out=FILE.json]
+
+Prints a table and JSON. Timings are taken in alternation, round by round, and the
+medians are shown: machines are shared and noisy. The full loop is `loop.run` in a
+temporary workdir, with its feeding, logging and checkpoints but without evaluations;
+the bare step is the same compiled call on one batch that already lies on the device.
+"""
+
+import json
+import os
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+from absl import app, flags
+
+import launch
+from experiments import augment_speed
+from ssl_jax import loop, phases, report, workdirs
+from ssl_jax.core import UserError
+
+DEVICES = flags.DEFINE_list("devices", "", "device counts, such as 1,2,4; default: all")
+STEPS = flags.DEFINE_integer("measured_steps", 50, "steps a measurement")
+ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements; the median counts")
+OUT = flags.DEFINE_string("out", "", "JSON file to write as well")
+PILLOW = flags.DEFINE_bool("pillow", True, "also RandAugment against Pillow, 32x32")
+
+
+def main(_):
+    config = launch.CONFIG.value
+    counts = [int(count) for count in DEVICES.value]
+    # Virtual CPU devices, where there is no accelerator; elsewhere without effect.
+    os.environ["XLA_FLAGS"] = " ".join(
+        [
+            os.environ.get("XLA_FLAGS", ""),
+            f"--xla_force_host_platform_device_count={max(counts, default=1)}",
+        ]
+    )
+    try:
+        results = measure(config, counts or [jax.device_count()])
+    except UserError as error:
+        launch.fail(error)
+    print(table(results))
+    print(json.dumps(results, indent=1))
+    if OUT.value:
+        Path(OUT.value).write_text(json.dumps(results, indent=1) + "\n")
+
+
+def measure(config, counts: list[int]) -> dict:
+    """The measurements of the config's first phase, one entry a device count."""
+    name = config.phases[0]
+    config.phases, config.tensorboard = (name,), False
+    steps = STEPS.value - STEPS.value % config[name].steps_per_call
+    config[name].update(steps=steps, eval_every=steps)
+    for interval in ("log_every", "checkpoint_every"):
+        config[name][interval] = min(config[name][interval], steps)
+    dataset, split = phases.load_data(config)
+    runs = [_on_devices(config, name, dataset, split, count) for count in counts]
+    for run in runs:
+        run["scaling_efficiency"] = (
+            run["steps_per_second"] / runs[0]["steps_per_second"]
+        ) / (run["devices"] / runs[0]["devices"])
+    mesh = phases.make_mesh()
+    measured = {
+        "config": config.to_dict(),
+        "device": workdirs.device(mesh),
+        "versions": workdirs.versions(),
+        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+        "runs": runs,
+    }
+    if PILLOW.value:
+        measured["randaugment_against_pillow"] = augment_speed.measure()
+    return measured
+
+
+def _on_devices(config, name, dataset, split, count):
+    mesh = phases.make_mesh(jax.devices()[:count])
+    phase = phases.build_phase(config, name, dataset, split, mesh)
+    with jax.set_mesh(mesh):
+        program = phases.compile_phase(phase)
+        strong, images = _strong_view(phase)
+    calls = phase.config.steps // phase.config.steps_per_call
+    state, sums = program.state, program.sums
+    bare, augmented, full = [], [], []
+    for _ in range(1 + ROUNDS.value):  # the first warms up
+        item = next(phase.feed.items(0, phase.config.steps_per_call))
+        began = time.perf_counter()
+        for _ in range(calls):
+            state, sums = program.call(state, sums, phase.feed.arrays, item)
+        jax.block_until_ready(state)
+        bare.append(phase.config.steps / (time.perf_counter() - began))
+
+        began = time.perf_counter()
+        for _ in range(calls):
+            views = strong(jax.random.key(0), images)
+        jax.block_until_ready(views)
+        augmented.append(calls * len(images) / (time.perf_counter() - began))
+
+        with tempfile.TemporaryDirectory() as folder:
+            result = loop.run(config, Path(folder) / "run", devices=list(mesh.devices))
+        images_per_second = result["phases"][name]["images_per_second"]
+        full.append(images_per_second / phase.images_per_step)
+    ratios = [f / b for f, b in zip(full[1:], bare[1:], strict=True)]
+    return {
+        "devices": count,
+        "steps_per_second": statistics.median(full[1:]),
+        "bare_steps_per_second": statistics.median(bare[1:]),
+        "loop_to_bare": statistics.median(ratios),
+        "images_per_second": statistics.median(full[1:]) * phase.images_per_step,
+        "augmented_images_per_second": statistics.median(augmented[1:]),
+        "compile_seconds": program.compile_seconds,
+        "flops_per_step": program.call.cost_analysis().get("flops"),
+        "peak_memory_bytes": _peak_memory(mesh),
+        "rounds": {"full": full[1:], "bare": bare[1:]},
+    }
+
+
+def _strong_view(phase):
+    """The compiled strong view, and the images of a step that it is for."""
+    item = next(phase.feed.items(0, phase.config.steps_per_call))
+    item = jax.tree.map(lambda leaf: leaf[0], item)
+    batch = phase.feed.batch(phase.feed.arrays, item)
+    images = batch.get("unlabeled_image", batch["image"])
+    key = jax.random.key(0)
+    return jax.jit(phase.views.strong).lower(key, images).compile(), images
+
+
+def _peak_memory(mesh):
+    """Of the fullest device; on a CPU, of the whole process so far."""
+    stats = [device.memory_stats() for device in mesh.devices]
+    if all(stats):
+        return max(stat["peak_bytes_in_use"] for stat in stats)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def table(results: dict) -> str:
+    columns = {
+        "devices": "{:d}",
+        "steps_per_second": "{:.2f}",
+        "bare_steps_per_second": "{:.2f}",
+        "loop_to_bare": "{:.3f}",
+        "images_per_second": "{:,.0f}",
+        "augmented_images_per_second": "{:,.0f}",
+        "compile_seconds": "{:.1f}",
+        "peak_memory_bytes": "{:,d}",
+        "scaling_efficiency": "{:.2f}",
+    }
+    rows = [
+        [form.format(run[name]) for name, form in columns.items()]
+        for run in results["runs"]
+    ]
+    header = [name.replace("_", " ") for name in columns]
+    return report.markdown_table(header, rows)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=launch.parse)

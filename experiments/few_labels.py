@@ -1,0 +1,104 @@
+"""Supervised and FixMatch with few labels: the README's tables.
+
+python -m experiments.few_labels                    # digits, 20 and 40 labels, 5 seeds
+python -m experiments.few_labels --data=mnist --labels=100 --seeds=0 --data_dir=...
+python -m experiments.few_labels --seeds=0 --labels=40 --results=runs/quickstart
+
+Each run is what launch.py would train, in runs/few_labels/<name>-<labels>-seed<seed>;
+what is finished there is not run again. The result.json files go to
+<results>/<data>/, the table to the terminal and, where the results are the committed
+ones, to README.md.
+"""
+
+import importlib
+import json
+import re
+from pathlib import Path
+from statistics import fmean
+
+from absl import app, flags, logging
+
+from ssl_jax import loop, report
+from ssl_jax.checkpoints import write_json
+
+COMMITTED = Path("experiments/results/few_labels")
+METHODS = ("supervised", "fixmatch")
+
+DATA = flags.DEFINE_enum("data", "digits", ["digits", "mnist"], "data set")
+SEEDS = flags.DEFINE_list("seeds", "0,1,2,3,4", "seeds to run")
+LABELS = flags.DEFINE_list("labels", "20,40", "numbers of labels to run")
+DATA_DIR = flags.DEFINE_string("data_dir", "", "as config.data.dir")
+RESULTS = flags.DEFINE_string("results", str(COMMITTED), "folder for result.json files")
+
+
+def main(_):
+    logging.set_verbosity(logging.WARNING)
+    folder = Path(RESULTS.value) / DATA.value
+    folder.mkdir(parents=True, exist_ok=True)
+    for num_labels in map(int, LABELS.value):
+        for seed in map(int, SEEDS.value):
+            for method in METHODS:
+                name = f"{method}_{DATA.value}"
+                result = run(name, num_labels, seed)
+                if result is None:
+                    return  # stopped by a signal; the same command goes on
+                write_json(folder / f"{name}-{num_labels}-seed{seed}.json", result)
+    results = read(folder)
+    print(table(results))
+    if folder.parent == COMMITTED:
+        into_readme(DATA.value, table(results))
+        if DATA.value == "digits":  # what the README's first command prints
+            first = [r for r in results if r["seed"] == 0 and _labels(r) == 40]
+            into_readme("quickstart", table(first))
+
+
+def run(name: str, num_labels: int, seed: int) -> dict | None:
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config.seed, config.tensorboard = seed, False
+    config.data.update(num_labels=num_labels, dir=DATA_DIR.value)
+    workdir = Path(f"runs/few_labels/{name}-{num_labels}-seed{seed}")
+    print(f"workdir {workdir}", flush=True)
+    return loop.run(config, workdir)
+
+
+def read(folder: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def table(results: list[dict]) -> str:
+    """Test error in %, mean ± std (seeds), a row for each number of labels."""
+    errors = {}
+    for result in results:
+        key = _labels(result), result["name"].partition("_")[0]
+        errors.setdefault(key, []).append(1 - result["test"]["accuracy"])
+    rows = []
+    for labels in sorted({labels for labels, _ in errors}):
+        floor, fixmatch = (errors[labels, method] for method in METHODS)
+        gap = 100 * (fmean(floor) - fmean(fixmatch))
+        left = f"{fmean(fixmatch) / fmean(floor):.0%}"
+        row = [report.mean_std(floor), report.mean_std(fixmatch)]
+        rows.append([str(labels), *row, f"{gap:.2f}", left])
+    header = ["labels", "supervised", "FixMatch", "gap, points", "errors left"]
+    (steps,) = {result["phases"]["train"]["steps"] for result in results}
+    caption = f"Test error in %, mean ± std (seeds), {steps:,} steps each:"
+    return f"{caption}\n\n{report.markdown_table(header, rows)}"
+
+
+def into_readme(name: str, text: str) -> None:
+    """Puts `text` between the markers of `name` in README.md."""
+    readme = Path("README.md")
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+    filled, count = re.subn(
+        pattern, lambda m: f"{m[1]}{text}\n{m[2]}", readme.read_text(), flags=re.S
+    )
+    if count != 1:
+        raise ValueError(f"README.md has {count} places for {name}, not one.")
+    readme.write_text(filled)
+
+
+def _labels(result):
+    return result["config"]["data"]["num_labels"]
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,80 @@
+"""Every config there is trains with `:debug`, which shrinks data, model and steps."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import base
+from ssl_jax import loop
+from ssl_jax.core import UserError
+
+ROOT = Path(__file__).parents[1]
+NAMES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "base")
+
+
+def _get(name, arg=""):
+    return importlib.import_module(f"configs.{name}").get_config(arg)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_debug_trains(name, tmp_path):
+    config = _get(name, "debug")
+    result = loop.run(config, tmp_path / "run")
+    assert result["name"] == f"{name}_debug"
+    for phase in config.phases:
+        assert result["phases"][phase]["steps"] == config[phase].steps <= 4
+    assert 0 <= result["test"]["accuracy"] <= 1
+    pool = config.data.digits_as
+    assert json.loads((tmp_path / "run/config.json").read_text())["config"]["data"][
+        "digits_as"
+    ] == list(pool)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_name_is_the_files_and_readme_has_its_command(name):
+    assert _get(name).name == name
+    command = f"--config=configs/{name}.py"
+    assert command in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("supervised_")])
+def test_supervised_shares_all_but_the_unlabeled_images(name):
+    floor = _get(name)
+    other = _get(name.replace("supervised", "fixmatch"))
+    assert floor.train.algorithm.ema_decay == other.train.algorithm.ema_decay
+    for config in (floor, other):
+        config.name = ""
+        config.train.unlabeled_ratio = 0
+        config.train.algorithm = ConfigDict()
+    assert floor.to_dict() == other.to_dict()
+
+
+def test_unknown_words_and_fields_name_what_there_is():
+    with pytest.raises(UserError, match="cta.*knows: google, torchssl, debug"):
+        _get("fixmatch_cifar10", "cta,debug")
+    with pytest.raises(UserError, match="exclude each other"):
+        _get("fixmatch_cifar10", "google,torchssl")
+    with pytest.raises(TypeError, match="FixMatch has no tau; it has threshold"):
+        base.algorithm("fixmatch.FixMatch", tau=0.9)
+    with pytest.raises(UserError, match=r"fixmatch, supervised"):
+        base.algorithm("flexmuch.FlexMuch")
+
+
+def test_every_leaf_has_a_comment_or_speaks_for_itself():
+    """base.py is the reference that README sends people to."""
+    lines = (ROOT / "configs/base.py").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("def run"))
+    end = next(i for i, line in enumerate(lines) if line.startswith("def algorithm"))
+    bare = [
+        lines[i].strip()
+        for i in range(start, end)
+        if "=" in lines[i]
+        and lines[i].rstrip().endswith(",")
+        and "#" not in lines[i]
+        and not lines[i - 1].strip().startswith("#")
+        and "(" not in lines[i]
+    ]
+    assert bare == ["nesterov=True,"]
