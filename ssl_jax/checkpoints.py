@@ -177,7 +177,7 @@ def _abstract(leaf):
 
 
 def _first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
 
 
 class Journal:

@@ -196,8 +196,14 @@ def train_phase(
         training = time.monotonic() - began - evaluating
 
     confusion_KK = jax.device_get(evaluate(state, eval_sets["test"])[1])
-    figures, views = workdir / "figures", example_views(phase)
-    report.phase_figures(figures, phase.name, rows, confusion_KK, class_names, views)
+    report.phase_figures(
+        workdir / "figures" / phase.name,
+        phase.title,
+        rows,
+        confusion_KK,
+        class_names,
+        example_views(phase),
+    )
     return {
         "algorithm": config.algorithm.name,
         "steps": step,

@@ -1,4 +1,4 @@
-"""Schedule, optimizer chain and the mask that keeps weight decay off all but kernels."""
+"""Schedule, optimizer chain, and the mask that leaves weight decay to kernels."""
 
 import jax
 import jax.numpy as jnp

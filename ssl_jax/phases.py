@@ -25,6 +25,7 @@ class Phase(NamedTuple):
     """One phase, built and checked but not started."""
 
     name: str
+    title: str  # the run's name and the phase's, for figures
     config: ConfigDict
     algorithm: Algorithm
     views: augment_views.Views
@@ -123,7 +124,8 @@ def build_phase(
         placement=config.data.placement,
     )
     key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
-    return Phase(name, phase, algorithm, views, rate, feed, key, mesh)
+    title = f"{config.name}, {name}"
+    return Phase(name, title, phase, algorithm, views, rate, feed, key, mesh)
 
 
 class Program(NamedTuple):

@@ -85,23 +85,25 @@ def views_grid(views: dict[str, np.ndarray], title: str) -> Figure:
 
 
 def phase_figures(
-    folder: Path,
-    name: str,
+    prefix: Path,
+    title: str,
     rows: list[dict],
     counts_KK: np.ndarray,
     class_names: Sequence[str],
     views: dict[str, np.ndarray],
 ) -> None:
-    """Writes what a trained phase can show as <folder>/<name>_*.png."""
+    """Writes what a trained phase can show as <prefix>_*.png."""
     figures = {
-        "views": views_grid(views, f"{name}: what the model sees"),
-        "learning_curves": learning_curves(rows, name),
-        "confusion_matrix": confusion_matrix(counts_KK, class_names, f"{name}, test"),
+        "views": views_grid(views, f"{title}: what the model sees"),
+        "learning_curves": learning_curves(rows, title),
+        "confusion_matrix": confusion_matrix(
+            counts_KK, class_names, f"{title}: test images"
+        ),
     }
     if any("train/share_kept" in row for row in rows):
-        figures["pseudo_labels"] = pseudo_label_quality(rows, name)
+        figures["pseudo_labels"] = pseudo_label_quality(rows, title)
     for kind, figure in figures.items():
-        save(figure, folder / f"{name}_{kind}.png")
+        save(figure, prefix.with_name(f"{prefix.name}_{kind}.png"))
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -227,8 +227,9 @@ _ROWS = 32  # images that a CPU computes at a time; 8 to 32 are equally quick
 def _where_asked(family):
     """where(asked, family(image, *drawn), image), which under vmap may skip images.
 
-    On a GPU, and over several devices (`jax.set_mesh`), every image is computed and those that did not
-    ask keep what they were: no image leaves its device, and nothing waits for a count.
+    On a GPU, and over several devices (`jax.set_mesh`), every image is computed and
+    those that did not ask keep what they were: no image leaves its device, and nothing
+    waits for a count.
     A single CPU gathers the images that ask, `_ROWS` at a time, and computes no other.
     """
 

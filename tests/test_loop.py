@@ -1,0 +1,163 @@
+"""What a run leaves, when it stops, and how phases follow each other."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import tiny
+from configs import base
+from ssl_jax import loop
+from ssl_jax.checkpoints import Checkpoints
+from ssl_jax.core import UserError
+
+ONE = jax.devices()[:1]
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """Two phases: supervised, then FixMatch from its encoder and head."""
+    config = tiny.config("supervised.Supervised")
+    config.phases = ("warmup", "train")
+    config.warmup = config.train.copy_and_resolve_references()
+    config.warmup.unlabeled_ratio = 0
+    config.train = tiny.config().train
+    config.train.update(start_from="warmup", keep=("encoder", "head"))
+    config.data.num_validation = 50
+    workdir = tmp_path_factory.mktemp("chain") / "run"
+    return config, workdir, loop.run(config, workdir, devices=ONE)
+
+
+def _params(workdir, phase, step):
+    with Checkpoints(workdir / phase / "checkpoints") as checkpoints:
+        assert step in checkpoints.steps
+        return checkpoints.restore_newest()["state"]["params"]
+
+
+def test_result_has_the_documented_fields(chain):
+    config, workdir, result = chain
+    assert result == json.loads((workdir / "result.json").read_text())
+    assert set(result) == {
+        *("name", "seed", "config", "device", "versions", "phases", "test", "resumed"),
+    }
+    assert list(result["phases"]) == ["warmup", "train"]
+    assert set(result["phases"]["train"]) == {
+        *("algorithm", "steps", "stopped", "seconds", "compile_seconds"),
+        *("images_per_second", "val", "test"),
+    }
+    assert set(result["test"]) == {
+        *("accuracy", "accuracy_median20", "evaluations", "accuracy_at_best_val"),
+        "accuracy_best_on_test",
+    }
+    assert result["test"] == result["phases"]["train"]["test"]
+    assert result["device"]["count"] == 1 and result["resumed"] == 0
+    assert 0 <= result["phases"]["train"]["val"]["accuracy"] <= 1
+
+
+def test_journal_has_a_row_a_log_point(chain):
+    _, workdir, result = chain
+    rows = [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["phase"], row["step"]) for row in rows] == [
+        *[("warmup", 2), ("warmup", 4), ("train", 2), ("train", 4)],
+    ]
+    assert {"train/loss", "train/learning_rate", "val/accuracy", "test/loss"} <= set(
+        rows[-1]
+    )
+    assert rows[0]["train/learning_rate"] == pytest.approx(0.02825, abs=1e-5)
+    assert rows[-1]["test/accuracy"] == result["test"]["accuracy"]
+    assert rows[0]["seconds"] < rows[1]["seconds"]
+
+
+def test_config_figures_and_checkpoints_are_there(chain):
+    _, workdir, _ = chain
+    saved = json.loads((workdir / "config.json").read_text())
+    assert saved["config"]["train"]["algorithm"]["threshold"] == 0.95
+    assert {"jax", "flax", "python", "ssl_jax"} <= set(saved["versions"])
+    figures = {path.name for path in (workdir / "figures").glob("*.png")}
+    assert figures == {
+        f"{phase}_{kind}.png"
+        for phase, kinds in {
+            "warmup": ("views", "learning_curves", "confusion_matrix"),
+            "train": ("views", "learning_curves", "confusion_matrix", "pseudo_labels"),
+        }.items()
+        for kind in kinds
+    }
+
+
+def test_a_phase_starts_from_what_the_earlier_one_left(chain, tmp_path):
+    """With a learning rate of nearly 0 the second phase ends where the first did."""
+    config, workdir, _ = chain
+    still = config.copy_and_resolve_references()
+    still.phases = ("train",)
+    still.train.start_from = str(workdir)  # of another run: its last phase
+    still.train.optimizer.learning_rate = 1e-12
+    loop.run(still, tmp_path / "still", devices=ONE)
+    jax.tree.map(
+        lambda now, before: np.testing.assert_allclose(now, before, atol=1e-9),
+        _params(tmp_path / "still", "train", 4),
+        _params(workdir, "train", 4),
+    )
+
+
+def test_steps_per_call_and_placement_change_no_number(chain, tmp_path):
+    config, _, _ = chain
+    one = config.copy_and_resolve_references()
+    one.phases = ("train",)
+    one.train.start_from = "scratch"
+    other = one.copy_and_resolve_references()
+    other.train.steps_per_call = 2
+    other.data.placement = "host"
+    results = [
+        loop.run(c, tmp_path / str(i), devices=ONE) for i, c in enumerate((one, other))
+    ]
+    assert results[0]["test"] == results[1]["test"]
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+        *(_params(tmp_path / name, "train", 4) for name in "01"),
+    )
+
+
+def test_patience_ends_a_phase_that_gains_nothing(tmp_path):
+    config = tiny.config("supervised.Supervised")
+    config.data.num_validation = 50
+    config.train.update(unlabeled_ratio=0, steps=40, patience=2)
+    config.train.optimizer.learning_rate = 1e-12  # the accuracy never changes
+    result = loop.run(config, tmp_path / "run", devices=ONE)
+    phase = result["phases"]["train"]
+    assert phase["stopped"] == "patience"
+    assert phase["steps"] == 2 * 3  # the best, and two without gain
+    assert phase["test"]["evaluations"] == 3
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good(tmp_path):
+    config = tiny.config("supervised.Supervised")
+    config.train.update(unlabeled_ratio=0, steps=40)
+    # Explodes after the first checkpoint, at step 2.
+    config.train.optimizer.update(
+        schedule="cosine", warmup_steps=3, learning_rate=1e30, weight_decay=0.0
+    )
+    with pytest.raises(UserError, match="not finite|loss is (nan|inf)"):
+        loop.run(config, tmp_path / "run", devices=ONE)
+    assert not (tmp_path / "run/result.json").exists()
+
+
+def test_intervals_and_patience_are_checked_before_anything_is_written(tmp_path):
+    config = tiny.config()
+    for change, message in (
+        ({"steps_per_call": 3}, "steps=4 is not a multiple of steps_per_call=3"),
+        ({"patience": 1}, "patience=1 needs validation images"),
+        ({"eval_every": 0}, "eval_every=0 must be at least 1"),
+    ):
+        wrong = config.copy_and_resolve_references()
+        wrong.train.update(change)
+        with pytest.raises(UserError, match=message):
+            loop.run(wrong, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_bfloat16_trains(tmp_path):
+    config = base.debug(base.run("tiny"), 8, 8, 1, 10)
+    config.model.dtype = "bfloat16"
+    result = loop.run(config, tmp_path / "run", devices=ONE)
+    assert np.isfinite(result["test"]["accuracy"])
