@@ -118,11 +118,12 @@ def fixmatch_paper(name: str, data: str, words: set[str], **torchssl) -> ConfigD
     return config
 
 
-def supervised(config: ConfigDict) -> ConfigDict:
+def supervised(config: ConfigDict, **hparams: object) -> ConfigDict:
     """`config` without its unlabeled images: same labels, steps, network, optimizer."""
     config.name = config.name.replace("fixmatch", "supervised")
+    ema_decay = config.train.algorithm.ema_decay
     config.train.algorithm = algorithm(
-        "supervised.Supervised", ema_decay=config.train.algorithm.ema_decay
+        "supervised.Supervised", ema_decay=ema_decay, **hparams
     )
     config.train.unlabeled_ratio = 0
     return config

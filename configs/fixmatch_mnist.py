@@ -11,10 +11,9 @@ def get_config(arg: str = ""):
     config.train.augment.update(flip=False, shift=3)
     config.train.algorithm.update(ema_decay=0.99, weak_gradient=False)
     config.train.update(
-        steps=4000,
+        steps=3000,
         batch_size=32,
-        log_every=100,
-        eval_every=500,
-        checkpoint_every=500,
+        eval_every=150,  # 20 in all, for the median
+        checkpoint_every=300,
     )
     return base.debug(config, 28, 28, 1, 10) if "debug" in words else config

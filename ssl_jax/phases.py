@@ -1,5 +1,6 @@
 """A phase built from its config and compiled for its devices, but not yet trained."""
 
+import dataclasses
 import time
 import zlib
 from collections.abc import Callable
@@ -197,23 +198,31 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
 
 
 def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
-    """The first step's images as the model sees them, uint8: name -> images_NHWC.
+    """Images of the first step as the model sees them, uint8: name -> images_NHWC.
 
-    The strong views are there where the phase has unlabeled images.
+    Beside the plain ones, only the views that the algorithm's train_step asks for.
     """
     item = next(phase.feed.items(0, phase.config.steps_per_call))
     batch = phase.feed.batch(phase.feed.arrays, jax.tree.map(lambda x: x[0], item))
-    wanted = {"plain": lambda _, images: phase.views.plain(images)}
-    wanted["weak"] = phase.views.weak
-    images = batch["image"][:count]
-    if "unlabeled_image" in batch:
-        images = batch["unlabeled_image"][:count]
-        wanted["strong"] = phase.views.strong
+    asked = []
+
+    def recorded(name):
+        view = getattr(phase.views, name)
+        return lambda *args: (asked.append(name), view(*args))[1]
+
+    recording = augment_views.Views(*map(recorded, phase.views._fields))
+    algorithm = dataclasses.replace(phase.algorithm, views=recording)
+    state = jax.eval_shape(algorithm.init, phase.key, batch)
+    jax.eval_shape(algorithm.train_step, state, batch, phase.key)
+
+    images = batch.get("unlabeled_image", batch["image"])[:count]
     std, mean = (np.array(phase.config.augment[name]) for name in ("std", "mean"))
-    seen = {name: jax.jit(view)(phase.key, images) for name, view in wanted.items()}
+    views = {"plain": phase.views.plain(images)}
+    for name in sorted(set(asked) - {"plain"}, reverse=True):  # weak, strong
+        views[name] = jax.jit(getattr(phase.views, name))(phase.key, images)
     return {
-        name: np.clip(np.asarray(image) * std + mean, 0, 255).round().astype(np.uint8)
-        for name, image in seen.items()
+        name: np.clip(np.asarray(view) * std + mean, 0, 255).round().astype(np.uint8)
+        for name, view in views.items()
     }
 
 

@@ -45,6 +45,7 @@ def test_supervised_shares_all_but_the_unlabeled_images(name):
     floor = _get(name)
     other = _get(name.replace("supervised", "fixmatch"))
     assert floor.train.algorithm.ema_decay == other.train.algorithm.ema_decay
+    assert floor.train.unlabeled_ratio == 0
     for config in (floor, other):
         config.name = ""
         config.train.unlabeled_ratio = 0

@@ -8,9 +8,10 @@ import pytest
 
 import tiny
 from configs import base
-from ssl_jax import loop
+from ssl_jax import loop, phases
 from ssl_jax.checkpoints import Checkpoints
 from ssl_jax.core import UserError
+from ssl_jax.data import feeds
 
 ONE = jax.devices()[:1]
 
@@ -83,6 +84,21 @@ def test_config_figures_and_checkpoints_are_there(chain):
         }.items()
         for kind in kinds
     }
+
+
+def test_example_views_are_those_that_the_algorithm_asks_for():
+    for algorithm, names in (
+        ("supervised.Supervised", ["plain", "weak"]),
+        ("fixmatch.FixMatch", ["plain", "weak", "strong"]),
+    ):
+        phase = tiny.build(tiny.config(algorithm))
+        views = phases.example_views(phase, count=3)
+        assert list(views) == names
+        assert {view.dtype for view in views.values()} == {np.dtype("uint8")}
+        dataset, split = phases.load_data(tiny.config())
+        rows = feeds.unlabeled_at(0, seed=0, size=len(split.unlabeled), batch=16)[:3]
+        pool = dataset.images_NHWC[split.unlabeled[rows]]
+        np.testing.assert_array_equal(views["plain"], pool)  # normalised and back
 
 
 def test_a_phase_starts_from_what_the_earlier_one_left(chain, tmp_path):

@@ -20,11 +20,12 @@ from ssl_jax.losses import cross_entropy_per_example
 
 @dataclass(frozen=True, kw_only=True)
 class Supervised:
-    """Weakly augmented images; judged, as the other methods are, by its EMA."""
+    """One augmented view of each image; judged by its EMA, as the other methods are."""
 
     model: nn.Module
     tx: optax.GradientTransformation
     views: Views
+    strong: bool = False  # the strong view instead of the weak one: a higher floor
     ema_decay: float = 0.999  # over parameters and BatchNorm moments
 
     init = teacher.init
@@ -42,7 +43,8 @@ class Supervised:
     def train_step(
         self, state: TrainState, batch: Batch, key
     ) -> tuple[TrainState, Metrics]:
-        x_BHWC = self.views.weak(key, batch["image"])
+        view = self.views.strong if self.strong else self.views.weak
+        x_BHWC = view(key, batch["image"])
         state, metrics = gradient_step(
             lambda params: self.loss(params, state.model_state, x_BHWC, batch["label"]),
             self.tx,
