@@ -11,7 +11,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ssl_jax import command_line, modes
+from ssl_jax import command_line, loop, modes
 from ssl_jax.core import UserError
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -26,9 +26,6 @@ def main(_):
     # SIGTERM is Ctrl-C; loop.run takes both while it trains.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     config = CONFIG.value
-    if config.deterministic:
-        extra = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{extra} --xla_gpu_deterministic_ops=true"
     workdir = Path(WORKDIR.value or f"runs/{config.name}-seed{config.seed}")
     print(f"workdir {workdir}", flush=True)
     try:
@@ -42,9 +39,13 @@ def main(_):
 def parse(argv):
     """Flags and config, with every mistake in them told in one message."""
     try:
-        return command_line.parse(flags.FLAGS, CONFIG, argv)
+        rest = command_line.parse(flags.FLAGS, CONFIG, argv)
     except (flags.Error, UserError) as error:
         fail(error)
+    if CONFIG.value.deterministic:
+        xla_flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{xla_flags} {loop.DETERMINISTIC}"
+    return rest
 
 
 def fail(error):

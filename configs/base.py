@@ -55,7 +55,7 @@ def phase(algorithm: ConfigDict) -> ConfigDict:
                 schedule="cosine_7_16",  # or "cosine", "constant"
                 warmup_steps=0,  # steps of linear rise to the learning rate
                 momentum=0.9,  # Adam's beta_1
-                nesterov=True,
+                nesterov=True,  # of SGD; Adam has none
                 weight_decay=5e-4,  # L2 in the gradient, kernels only
             ),
             augment=dict(

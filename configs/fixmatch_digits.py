@@ -9,5 +9,5 @@ def get_config(arg: str = ""):
     config.train.augment.update(flip=False, shift=1)
     config.train.optimizer.learning_rate = 0.1  # 0.03 does not get there in 1,000 steps
     config.train.algorithm.update(ema_decay=0.99, weak_gradient=False)
-    config.train.batch_size = 32
+    config.train.unlabeled_ratio = 4  # 256 of 1,297 a step
     return base.debug(config, 8, 8, 1, 10) if "debug" in words else config

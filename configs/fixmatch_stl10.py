@@ -5,8 +5,7 @@ files (see README). torchssl: labels drawn by seed. Published error with RandAug
 7.98 +- 1.50. The network has 4 scales and
 5.93 million parameters; the paper's 23.8 million is an error
 (google-research/fixmatch#34). The unlabeled pool is the 100,000 images without labels
-and the 5,000 with labels once; TorchSSL takes the labeled ones twice, which is not
-copied here.
+and the 5,000 with labels, once in either protocol (so TorchSSL at commit 2264731d).
 """
 
 from configs import base

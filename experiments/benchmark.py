@@ -43,81 +43,96 @@ def main(_):
         ]
     )
     try:
-        results = measure(config, counts or [jax.device_count()])
+        counts = counts or [jax.device_count()]
+        results = measure(config, counts, steps=STEPS.value, rounds=ROUNDS.value)
     except UserError as error:
         launch.fail(error)
+    if PILLOW.value:
+        results["randaugment_against_pillow"] = augment_speed.measure()
     print(table(results))
     print(json.dumps(results, indent=1))
     if OUT.value:
         Path(OUT.value).write_text(json.dumps(results, indent=1) + "\n")
 
 
-def measure(config, counts: list[int]) -> dict:
-    """The measurements of the config's first phase, one entry a device count."""
+def measure(config, counts: list[int], *, steps: int, rounds: int) -> dict:
+    """Measures the config's first phase, once for each number of devices in `counts`.
+
+    Args:
+      steps: a measurement's.
+      rounds: measurements, of which the median is given.
+    """
+    if max(counts) > jax.device_count():
+        raise UserError(
+            f"devices={counts}, but there are only {jax.device_count()} devices here."
+        )
     name = config.phases[0]
     config.phases, config.tensorboard = (name,), False
-    steps = STEPS.value - STEPS.value % config[name].steps_per_call
+    steps -= steps % config[name].steps_per_call
     config[name].update(steps=steps, eval_every=steps)
     for interval in ("log_every", "checkpoint_every"):
         config[name][interval] = min(config[name][interval], steps)
-    dataset, split = phases.load_data(config)
-    runs = [_on_devices(config, name, dataset, split, count) for count in counts]
-    for run in runs:
-        run["scaling_efficiency"] = (
-            run["steps_per_second"] / runs[0]["steps_per_second"]
-        ) / (run["devices"] / runs[0]["devices"])
-    mesh = phases.make_mesh()
-    measured = {
+    runs = []
+    for count in counts:
+        mesh = phases.make_mesh(jax.devices()[:count])
+        data = phases.load_data(config, mesh)
+        phase = phases.build_phase(config, name, data, mesh)
+        runs.append(_on_devices(config, phase, rounds))
+        gain = runs[-1]["steps_per_second"] / runs[0]["steps_per_second"]
+        runs[-1]["scaling_efficiency"] = gain / (count / counts[0])
+    return {
         "config": config.to_dict(),
-        "device": workdirs.device(mesh),
+        "device": workdirs.device(phases.make_mesh()),
         "versions": workdirs.versions(),
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+        "load_average": os.getloadavg(),
         "runs": runs,
     }
-    if PILLOW.value:
-        measured["randaugment_against_pillow"] = augment_speed.measure()
-    return measured
 
 
-def _on_devices(config, name, dataset, split, count):
-    mesh = phases.make_mesh(jax.devices()[:count])
-    phase = phases.build_phase(config, name, dataset, split, mesh)
-    with jax.set_mesh(mesh):
+def _on_devices(config, phase, rounds):
+    with jax.set_mesh(phase.mesh):
         program = phases.compile_phase(phase)
         strong, images = _strong_view(phase)
-    calls = phase.config.steps // phase.config.steps_per_call
+    steps, per_call = phase.config.steps, phase.config.steps_per_call
+    item = next(phase.feed.items(0, per_call))
     state, sums = program.state, program.sums
-    bare, augmented, full = [], [], []
-    for _ in range(1 + ROUNDS.value):  # the first warms up
-        item = next(phase.feed.items(0, phase.config.steps_per_call))
+    rates = {"full": [], "bare": [], "augmented": []}
+    for _ in range(1 + rounds):  # the first warms up
         began = time.perf_counter()
-        for _ in range(calls):
+        for _ in range(steps // per_call):
             state, sums = program.call(state, sums, phase.feed.arrays, item)
         jax.block_until_ready(state)
-        bare.append(phase.config.steps / (time.perf_counter() - began))
+        rates["bare"].append(steps / (time.perf_counter() - began))
+
+        peak_memory = _peak_memory(phase.mesh)  # before loop.run has its own copies
 
         began = time.perf_counter()
-        for _ in range(calls):
-            views = strong(jax.random.key(0), images)
+        for i in range(steps):
+            views = strong(jax.random.key(i), images)
         jax.block_until_ready(views)
-        augmented.append(calls * len(images) / (time.perf_counter() - began))
+        seconds = time.perf_counter() - began
+        rates["augmented"].append(steps * len(images) / seconds)
 
         with tempfile.TemporaryDirectory() as folder:
-            result = loop.run(config, Path(folder) / "run", devices=list(mesh.devices))
-        images_per_second = result["phases"][name]["images_per_second"]
-        full.append(images_per_second / phase.images_per_step)
-    ratios = [f / b for f, b in zip(full[1:], bare[1:], strict=True)]
+            devices = list(phase.mesh.devices)
+            result = loop.run(config, Path(folder) / "run", devices)
+        images_per_second = result["phases"][phase.name]["images_per_second"]
+        rates["full"].append(images_per_second / phase.images_per_step)
+    rates = {name: values[1:] for name, values in rates.items()}
+    ratios = [f / b for f, b in zip(rates["full"], rates["bare"], strict=True)]
+    median = {name: statistics.median(values) for name, values in rates.items()}
     return {
-        "devices": count,
-        "steps_per_second": statistics.median(full[1:]),
-        "bare_steps_per_second": statistics.median(bare[1:]),
+        "devices": phase.mesh.size,
+        "steps_per_second": median["full"],
+        "bare_steps_per_second": median["bare"],
         "loop_to_bare": statistics.median(ratios),
-        "images_per_second": statistics.median(full[1:]) * phase.images_per_step,
-        "augmented_images_per_second": statistics.median(augmented[1:]),
+        "images_per_second": median["full"] * phase.images_per_step,
+        "augmented_images_per_second": median["augmented"],
         "compile_seconds": program.compile_seconds,
-        "flops_per_step": program.call.cost_analysis().get("flops"),
-        "peak_memory_bytes": _peak_memory(mesh),
-        "rounds": {"full": full[1:], "bare": bare[1:]},
+        "flops_per_step": program.call.cost_analysis().get("flops", 0) / per_call,
+        "peak_memory_bytes": peak_memory,
+        "rounds": rates,
     }
 
 

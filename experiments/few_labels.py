@@ -13,13 +13,16 @@ ones, to README.md.
 import importlib
 import json
 import re
+import sys
 from pathlib import Path
 from statistics import fmean
 
 from absl import app, flags, logging
+from ml_collections import ConfigDict
 
 from ssl_jax import loop, report
 from ssl_jax.checkpoints import write_json
+from ssl_jax.core import UserError
 
 COMMITTED = Path("experiments/results/few_labels")
 METHODS = ("supervised", "fixmatch")
@@ -52,28 +55,44 @@ def main(_):
             into_readme("quickstart", table(first))
 
 
-def run(name: str, num_labels: int, seed: int) -> dict | None:
+def configure(name: str, num_labels: int, seed: int) -> ConfigDict:
     config = importlib.import_module(f"configs.{name}").get_config()
     config.seed, config.tensorboard = seed, False
-    config.data.update(num_labels=num_labels, dir=DATA_DIR.value)
+    config.data.num_labels = num_labels
+    return config
+
+
+def run(name: str, num_labels: int, seed: int) -> dict | None:
+    config = configure(name, num_labels, seed)
+    config.data.dir = DATA_DIR.value
     workdir = Path(f"runs/few_labels/{name}-{num_labels}-seed{seed}")
     print(f"workdir {workdir}", flush=True)
-    return loop.run(config, workdir)
+    try:
+        return loop.run(config, workdir)
+    except UserError as error:
+        print(f"few_labels: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def read(folder: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
-def table(results: list[dict]) -> str:
-    """Test error in %, mean ± std (seeds), a row for each number of labels."""
+def errors(results: list[dict]) -> dict[tuple[int, str], list[float]]:
+    """(labels, method) -> the test errors of its seeds, by the last checkpoint."""
     errors = {}
     for result in results:
         key = _labels(result), result["name"].partition("_")[0]
         errors.setdefault(key, []).append(1 - result["test"]["accuracy"])
+    return errors
+
+
+def table(results: list[dict]) -> str:
+    """Test error in %, mean ± std (seeds), a row for each number of labels."""
+    by_method = errors(results)
     rows = []
-    for labels in sorted({labels for labels, _ in errors}):
-        floor, fixmatch = (errors[labels, method] for method in METHODS)
+    for labels in sorted({labels for labels, _ in by_method}):
+        floor, fixmatch = (by_method[labels, method] for method in METHODS)
         gap = 100 * (fmean(floor) - fmean(fixmatch))
         left = f"{fmean(fixmatch) / fmean(floor):.0%}"
         row = [report.mean_std(floor), report.mean_std(fixmatch)]

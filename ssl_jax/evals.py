@@ -31,7 +31,7 @@ def classification_sums(
     return metrics, counts_KK
 
 
-def test_figures(rows: list[dict]) -> dict:
+def reported(rows: list[dict]) -> dict:
     """The figures that papers report, from a phase's journal rows.
 
     accuracy: the last evaluation. accuracy_median20: the median of the last 20

@@ -67,32 +67,29 @@ class TensorBoard:
     """Event files of the journal's rows, where TensorFlow is importable."""
 
     def __init__(self, workdir: Path, wanted: bool):
-        self._writer = None
-        if not wanted:
-            return
+        self._workdir, self._wanted = workdir, wanted
+        self._writer = None  # made for the first row: importing TensorFlow takes long
         # clu's writer needs both, and declares neither.
-        missing = [
-            name
-            for name in ("tensorflow", "tensorboard")
-            if importlib.util.find_spec(name) is None
-        ]
-        if missing:
+        names = ("tensorflow", "tensorboard")
+        missing = [name for name in names if importlib.util.find_spec(name) is None]
+        if wanted and missing:
+            self._wanted = False
             logging.warning(
                 "no TensorBoard files: %s is not installed.", " and ".join(missing)
             )
-            return
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        from clu import metric_writers  # imports TensorFlow: seconds
-
-        self._writer = metric_writers.SummaryWriter(str(workdir))
 
     def row(self, row: dict) -> None:
-        if self._writer is None:
+        if not self._wanted:
             return
+        if self._writer is None:
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+            from clu import metric_writers  # imports TensorFlow
+
+            self._writer = metric_writers.SummaryWriter(str(self._workdir))
         scalars = {
             f"{row['phase']}/{key}": value
             for key, value in row.items()
-            if "/" in key and value is not None and math.isfinite(value)
+            if "/" in key and value is not None
         }
         self._writer.write_scalars(row["step"], scalars)
 
@@ -126,7 +123,7 @@ class Log:
         self._pending = head, sums
 
     def flush(self) -> None:
-        """Writes the row that waits, if any.
+        """Writes the row that waits, if any; a number that is not finite is null.
 
         Raises:
           UserError: its training loss is not finite (the row is written first).
@@ -134,19 +131,20 @@ class Log:
         if self._pending is None:
             return
         (row, sums), self._pending = self._pending, None
-        row |= {
+        values = {
             f"{name}/{metric}": float(average.compute())
             for name, metrics in jax.device_get(sums).items()
             for metric, average in metrics.items()
             if average.count > 0
         }
+        row |= {k: v if math.isfinite(v) else None for k, v in values.items()}
         self._rows.append(row)
         self._journal.write(row)
         for shown in self._shown_by:
             shown.row(row)
-        if not math.isfinite(row["train/loss"]):
+        if row["train/loss"] is None:
             raise UserError(
-                f"the training loss is {row['train/loss']} between the last two log "
+                f"the training loss is {values['train/loss']} between the last two log "
                 f"points before step {row['step']} of phase {row['phase']!r}; the "
                 "checkpoints before it are kept. Lower optimizer.learning_rate and use "
                 "another workdir."

@@ -6,24 +6,27 @@ and leaves checkpoints, rows in the journal, figures, and done.json when it is o
 
 import contextlib
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
-from jax.sharding import NamedSharding
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from ssl_jax import evals, report, workdirs
 from ssl_jax.checkpoints import Checkpoints, Journal, write_json
-from ssl_jax.core import UserError
-from ssl_jax.data import feeds
+from ssl_jax.core import UserError, mean
 from ssl_jax.logs import Log, Progress, TensorBoard
 from ssl_jax.phases import (
+    Data,
     Phase,
     build_phase,
+    check_phase,
     compile_evaluation,
     compile_phase,
     example_views,
@@ -31,7 +34,8 @@ from ssl_jax.phases import (
     make_mesh,
 )
 
-EVAL_BATCH = 512
+# Set in XLA_FLAGS before JAX starts, it makes a GPU's results repeat bit for bit.
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
 def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict | None:
@@ -48,23 +52,13 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
       UserError: a mistake in the configuration, the data or the workdir; a workdir
         that did not exist is then not created.
     """
-    check(config)
+    mesh = make_mesh(devices)
+    check(config, mesh)
     workdirs.check(workdir, config)
     if finished := workdirs.finished(workdir, config):
         return finished
-    mesh = make_mesh(devices)
-    dataset, split = load_data(config)
-    phases = [build_phase(config, name, dataset, split, mesh) for name in config.phases]
-    pool = dataset.images_NHWC, dataset.labels_N
-    judged = {
-        "val": [array[split.validation] for array in pool],
-        "test": [dataset.test_images_MHWC, dataset.test_labels_M],
-    }
-    eval_sets = {
-        name: feeds.padded_batches(images, labels, batch=EVAL_BATCH, mesh=mesh)
-        for name, (images, labels) in judged.items()
-        if len(images)
-    }
+    data = load_data(config, mesh)
+    phases = [build_phase(config, name, data, mesh) for name in config.phases]
     done = {}
     with (
         workdirs.opened(workdir, config, mesh) as resumed,
@@ -77,8 +71,7 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
             if not marker.exists():
                 if stopping():
                     return None
-                args = (eval_sets, dataset.class_names, tensorboard, stopping)
-                entry = train_phase(phase, workdir, *args)
+                entry = train_phase(phase, data, workdir, tensorboard, stopping)
                 if entry is None:
                     return None
                 write_json(marker, entry)
@@ -88,11 +81,11 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
     return result
 
 
-def check(config: ConfigDict) -> None:
-    """What the phases share is in order.
+def check(config: ConfigDict, mesh: Mesh) -> None:
+    """Finds what is wrong with a configuration before any data is read.
 
     Raises:
-      UserError: `phases`, a phase's `start_from`, or `seed` is not.
+      UserError: something is.
     """
     sections = [
         name
@@ -114,13 +107,19 @@ def check(config: ConfigDict) -> None:
         start_from = config[name].start_from
         if start_from not in ("scratch", *config.phases[:i]):
             workdirs.finished_phase(Path(start_from))
+        check_phase(config, name, mesh)
+    if config.deterministic and jax.default_backend() == "gpu":
+        if DETERMINISTIC not in os.environ.get("XLA_FLAGS", ""):
+            raise UserError(
+                "deterministic=True needs XLA_FLAGS to hold "
+                f"{DETERMINISTIC} before JAX starts."
+            )
 
 
 def train_phase(
     phase: Phase,
+    data: Data,
     workdir: Path,
-    eval_sets: dict[str, list],
-    class_names: tuple[str, ...],
     tensorboard: TensorBoard,
     stopping: Callable[[], bool],
 ) -> dict | None:
@@ -136,8 +135,11 @@ def train_phase(
     initial = workdirs.handed_over(config.start_from, config.keep, workdir)
     state, sums, call, compile_seconds = compile_phase(phase, initial)
     no_sums, replicated = jax.device_get(sums), NamedSharding(phase.mesh, P())
-    evaluate = compile_evaluation(phase.algorithm)
+    evaluate = compile_evaluation(phase.algorithm, phase.mesh)
+    counts_KK = None  # of the last evaluation of the test set
     step, evaluating = 0, 0.0  # the latter: seconds
+    if views := example_views(phase):
+        report.save_views(workdir / "figures" / phase.name, phase.title, views)
 
     with (
         Checkpoints(workdir / phase.name / "checkpoints", tidy=True) as checkpoints,
@@ -170,16 +172,18 @@ def train_phase(
                 if evaluates:
                     jax.block_until_ready(state)
                     paused = time.monotonic()
-                    scores = {k: evaluate(state, v)[0] for k, v in eval_sets.items()}
+                    for name, batches in data.eval_sets.items():
+                        scores[name], counts_KK = evaluate(state, batches)  # test last
                     jax.block_until_ready(scores)
                     evaluating += time.monotonic() - paused
                 head = {
                     "phase": phase.name,
                     "step": step,
                     "seconds": seconds_before + time.monotonic() - began,
-                    "train/learning_rate": float(phase.rate(step - 1)),
                 }
-                log.put(head, {"train": sums, **scores})
+                # Computed on the device, behind the steps under way: not read yet.
+                rate = mean(jnp.asarray(phase.rate(step - 1)))
+                log.put(head, {"train": {"learning_rate": rate, **sums}, **scores})
                 sums = jax.device_put(no_sums, replicated)
             if evaluates and config.patience:
                 log.flush()
@@ -195,27 +199,27 @@ def train_phase(
                 return None
         training = time.monotonic() - began - evaluating
 
-    confusion_KK = jax.device_get(evaluate(state, eval_sets["test"])[1])
-    report.phase_figures(
+    if counts_KK is None:  # resumed when only the figures were left to draw
+        _, counts_KK = evaluate(state, data.eval_sets["test"])
+    report.save_figures(
         workdir / "figures" / phase.name,
         phase.title,
         rows,
-        confusion_KK,
-        class_names,
-        example_views(phase),
+        jax.device_get(counts_KK),
+        data.dataset.class_names,
     )
+    images = (step - first) * phase.images_per_step
+    val = {"accuracy": rows[-1]["val/accuracy"]} if "val" in data.eval_sets else {}
     return {
         "algorithm": config.algorithm.name,
         "steps": step,
         "stopped": "steps" if step == config.steps else "patience",
         "seconds": rows[-1]["seconds"],
         "compile_seconds": compile_seconds,
-        # None when a resumed run had only the figures left to draw.
-        "images_per_second": (
-            (step - first) * phase.images_per_step / training if step > first else None
-        ),
-        "val": {"accuracy": rows[-1]["val/accuracy"]} if "val" in eval_sets else {},
-        "test": evals.test_figures(rows),
+        # None when nothing was left to train.
+        "images_per_second": images / training if images else None,
+        "val": val,
+        "test": evals.reported(rows),
     }
 
 

@@ -58,7 +58,7 @@ def build(
     nesterov: bool,
     weight_decay: float,
 ) -> optax.GradientTransformation:
-    """SGD with momentum, or Adam (`momentum` is its beta_1).
+    """SGD with momentum, or Adam (`momentum` is its beta_1, `nesterov` is not used).
 
     Weight decay is L2 in the gradient, before the momentum, on kernels only, as in
     the FixMatch code and in PyTorch's optimizers: not the decoupled kind of AdamW.
@@ -68,7 +68,7 @@ def build(
     """
     optimizers = {
         "sgd": lambda: optax.sgd(rate, momentum=momentum, nesterov=nesterov),
-        "adam": lambda: optax.adam(rate, b1=momentum, nesterov=nesterov),
+        "adam": lambda: optax.adam(rate, b1=momentum),
     }
     if name not in optimizers:
         raise UserError(

@@ -21,6 +21,8 @@ from ssl_jax.data import feeds, sources, splits
 from ssl_jax.data.sources import Dataset
 from ssl_jax.data.splits import Split
 
+EVAL_BATCH = 512  # images
+
 
 class Phase(NamedTuple):
     """One phase, built and checked but not started."""
@@ -48,7 +50,21 @@ def make_mesh(devices: list | None = None) -> Mesh:
     )
 
 
-def load_data(config: ConfigDict) -> tuple[Dataset, Split]:
+class Data(NamedTuple):
+    """What the phases of a run share: read once, placed once."""
+
+    dataset: Dataset
+    split: Split
+    pool: feeds.Pool | None  # on every device, or None: it stays on the host
+    eval_sets: dict[str, list]  # "val", where there is one, and "test": padded batches
+
+
+def load_data(config: ConfigDict, mesh: Mesh) -> Data:
+    """Reads, splits and places the images that `config.data` names.
+
+    Raises:
+      UserError: they cannot be had, or do not suffice for the split.
+    """
     data = config.data
     dataset = sources.load(
         data.name,
@@ -67,19 +83,31 @@ def load_data(config: ConfigDict) -> tuple[Dataset, Split]:
         protocol=data.split,
         seed=config.seed,
     )
-    return dataset, split
+    pool = feeds.place(dataset, data.placement, mesh)
+    eval_sets = {}
+    for name, images_NHWC, labels_N in (
+        (
+            "val",
+            dataset.images_NHWC[split.validation],
+            dataset.labels_N[split.validation],
+        ),
+        ("test", dataset.test_images_MHWC, dataset.test_labels_M),
+    ):
+        if len(images_NHWC):
+            eval_sets[name] = feeds.padded_batches(
+                images_NHWC, labels_N, batch=EVAL_BATCH, num_devices=mesh.size
+            )
+    if pool is not None:  # where the pool has room, these have as well
+        eval_sets = jax.device_put(eval_sets, NamedSharding(mesh, P("data")))
+    return Data(dataset, split, pool, eval_sets)
 
 
-def build_phase(
-    config: ConfigDict, name: str, dataset: Dataset, split: Split, mesh: Mesh
-) -> Phase:
-    """Builds the phase `name`; starts nothing and writes nothing.
+def check_phase(config: ConfigDict, name: str, mesh: Mesh) -> None:
+    """Everything about the phase `name` that can be told without the data.
 
     Raises:
-      UserError: the phase's configuration contradicts itself, the data or the mesh.
+      UserError: its configuration contradicts itself or the mesh.
     """
-    if name not in config:
-        raise UserError(f"phases names {name!r}, but the config has no such section.")
     phase = config[name]
     _check_numbers(phase, config.data.num_validation)
     _check_fields(phase.algorithm, algorithms.hparams(phase.algorithm.name))
@@ -89,44 +117,70 @@ def build_phase(
             f"model.dtype={config.model.dtype!r} is unknown; choose float32 or "
             "bfloat16."
         )
-    rate = optimizers.schedule(
-        phase.optimizer.schedule,
-        learning_rate=phase.optimizer.learning_rate,
-        warmup_steps=phase.optimizer.warmup_steps,
-        total_steps=phase.steps,
-    )
-    tx = optimizers.build(
-        phase.optimizer.name,
-        rate=rate,
-        momentum=phase.optimizer.momentum,
-        nesterov=phase.optimizer.nesterov,
-        weight_decay=phase.optimizer.weight_decay,
-    )
+    if phase.batch_size % mesh.size:
+        raise UserError(
+            f"batch_size={phase.batch_size} does not divide over {mesh.size} devices; "
+            f"use a multiple of {mesh.size}."
+        )
+    feeds.check_placement(config.data.placement)
+    _build_optimizer(phase)
+    augment_views.build(**phase.augment)
+
+
+def build_phase(config: ConfigDict, name: str, data: Data, mesh: Mesh) -> Phase:
+    """Builds the phase `name`; starts nothing and writes nothing.
+
+    Raises:
+      UserError: the phase's configuration contradicts itself, the data or the mesh.
+    """
+    check_phase(config, name, mesh)
+    phase = config[name]
+    rate, tx = _build_optimizer(phase)
     views = augment_views.build(**phase.augment)
+    num_classes = len(data.dataset.class_names)
     hparams = phase.algorithm.to_dict()
     algorithm = algorithms.build(
         hparams.pop("name"),
         hparams,
-        model=models.build(num_classes=len(dataset.class_names), **config.model),
+        model=models.build(num_classes=num_classes, **config.model),
         tx=tx,
         views=views,
-        num_classes=len(dataset.class_names),
-        num_unlabeled=len(split.unlabeled),
+        num_classes=num_classes,
+        num_unlabeled=len(data.split.unlabeled),
         total_steps=phase.steps,
     )
     feed = feeds.build(
-        dataset,
-        split,
+        data.dataset,
+        data.split,
+        data.pool,
         mesh=mesh,
         seed=config.seed,
         batch_size=phase.batch_size,
         unlabeled_ratio=phase.unlabeled_ratio,
         steps_per_call=phase.steps_per_call,
-        placement=config.data.placement,
     )
     key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
     title = f"{config.name}, {name}"
     return Phase(name, title, phase, algorithm, views, rate, feed, key, mesh)
+
+
+def _build_optimizer(phase):
+    """(schedule, transformation) of a phase."""
+    section = phase.optimizer
+    rate = optimizers.schedule(
+        section.schedule,
+        learning_rate=section.learning_rate,
+        warmup_steps=section.warmup_steps,
+        total_steps=phase.steps,
+    )
+    tx = optimizers.build(
+        section.name,
+        rate=rate,
+        momentum=section.momentum,
+        nesterov=section.nesterov,
+        weight_decay=section.weight_decay,
+    )
+    return rate, tx
 
 
 class Program(NamedTuple):
@@ -198,10 +252,13 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
 
 
 def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
-    """Images of the first step as the model sees them, uint8: name -> images_NHWC.
+    """Images of the first step and views of them, uint8: name -> images_NHWC.
 
-    Beside the plain ones, only the views that the algorithm's train_step asks for.
+    Beside the plain ones, only the views that the algorithm's train_step asks for;
+    nothing for an algorithm without views.
     """
+    if not hasattr(phase.algorithm, "views"):
+        return {}
     item = next(phase.feed.items(0, phase.config.steps_per_call))
     batch = phase.feed.batch(phase.feed.arrays, jax.tree.map(lambda x: x[0], item))
     asked = []
@@ -226,8 +283,9 @@ def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
     }
 
 
-def compile_evaluation(algorithm: Algorithm) -> Callable:
+def compile_evaluation(algorithm: Algorithm, mesh: Mesh) -> Callable:
     """evaluate(state, padded batches) -> (metric sums, counts_KK), on the device."""
+    rows = NamedSharding(mesh, P("data"))
 
     @jax.jit
     def evaluate_batch(state, batch):
@@ -235,7 +293,7 @@ def compile_evaluation(algorithm: Algorithm) -> Callable:
         return evals.classification_sums(logits_BK, batch["label"], batch["mask"])
 
     def evaluate(state, batches):
-        sums = [evaluate_batch(state, batch) for batch in batches]
+        sums = [evaluate_batch(state, jax.device_put(b, rows)) for b in batches]
         return jax.tree.map(lambda *leaves: sum(leaves), *sums)
 
     return evaluate

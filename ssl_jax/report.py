@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 # Okabe and Ito: told apart by colour-blind readers, and on a grey print.
@@ -55,14 +56,15 @@ def confusion_matrix(
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     axes = figure.subplots()
     share_KK = counts_KK / counts_KK.sum(1, keepdims=True).clip(1)
-    image = axes.imshow(share_KK, cmap="cividis", vmin=0, vmax=1)
+    # By its power 0.4, so that a share of 1% is told from none.
+    image = axes.imshow(share_KK, cmap="cividis", norm=PowerNorm(0.4, 0, 1))
     figure.colorbar(image, label="share of the true class")
     axes.set(xlabel="predicted class", ylabel="true class", title=title)
     if K <= 20:
         axes.set_xticks(range(K), class_names, rotation=45, ha="right")
         axes.set_yticks(range(K), class_names)
         for (row, column), count in np.ndenumerate(counts_KK):
-            color = "black" if share_KK[row, column] > 0.6 else "white"
+            color = "black" if share_KK[row, column] > 0.3 else "white"
             axes.text(
                 column, row, f"{count:.0f}", ha="center", va="center", color=color
             )
@@ -84,17 +86,19 @@ def views_grid(views: dict[str, np.ndarray], title: str) -> Figure:
     return figure
 
 
-def phase_figures(
+def save_views(prefix: Path, title: str, views: dict[str, np.ndarray]) -> None:
+    save(views_grid(views, f"{title}: what the model sees"), prefix, "views")
+
+
+def save_figures(
     prefix: Path,
     title: str,
     rows: list[dict],
     counts_KK: np.ndarray,
     class_names: Sequence[str],
-    views: dict[str, np.ndarray],
 ) -> None:
     """Writes what a trained phase can show as <prefix>_*.png."""
     figures = {
-        "views": views_grid(views, f"{title}: what the model sees"),
         "learning_curves": learning_curves(rows, title),
         "confusion_matrix": confusion_matrix(
             counts_KK, class_names, f"{title}: test images"
@@ -103,12 +107,12 @@ def phase_figures(
     if any("train/share_kept" in row for row in rows):
         figures["pseudo_labels"] = pseudo_label_quality(rows, title)
     for kind, figure in figures.items():
-        save(figure, prefix.with_name(f"{prefix.name}_{kind}.png"))
+        save(figure, prefix, kind)
 
 
-def save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+def save(figure: Figure, prefix: Path, kind: str) -> None:
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(prefix.with_name(f"{prefix.name}_{kind}.png"), dpi=150)
 
 
 def summary(result: dict) -> str:

@@ -7,11 +7,11 @@ algorithm with the fields model, tx, views and ema_decay takes these as its meth
 
 import jax
 
-from ssl_jax.core import Algorithm, Batch, PyTree, TrainState, ema, forward, init_state
+from ssl_jax.core import Batch, PyTree, TrainState, ema, forward, init_state
 
 
 def init(
-    self: Algorithm, key: jax.Array, batch: Batch, initial: PyTree | None = None
+    self, key: jax.Array, batch: Batch, initial: PyTree | None = None
 ) -> TrainState:
     """The network at step 0, and a teacher that equals it."""
     x_BHWC = self.views.plain(batch["image"])
@@ -19,20 +19,20 @@ def init(
     return state.replace(extra={"ema": (state.params, state.model_state)})
 
 
-def update(self: Algorithm, state: TrainState) -> TrainState:
+def update(self, state: TrainState) -> TrainState:
     """The teacher moves by 1 - ema_decay towards the network as it now is."""
     network = (state.params, state.model_state)
     average = ema(state.extra["ema"], network, self.ema_decay)
     return state.replace(extra={**state.extra, "ema": average})
 
 
-def predict(self: Algorithm, state: TrainState, batch: Batch) -> jax.Array:
+def predict(self, state: TrainState, batch: Batch) -> jax.Array:
     """The teacher's logits_BK."""
     x_BHWC = self.views.plain(batch["image"])
     return forward(self.model, *state.extra["ema"], x_BHWC, train=False)[0]
 
 
-def features(self: Algorithm, state: TrainState, batch: Batch) -> jax.Array:
+def features(self, state: TrainState, batch: Batch) -> jax.Array:
     """The teacher's features_BD."""
     x_BHWC = self.views.plain(batch["image"])
     variables = state.extra["ema"]

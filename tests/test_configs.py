@@ -60,11 +60,11 @@ def test_unknown_words_and_fields_name_what_there_is():
         _get("fixmatch_cifar10", "google,torchssl")
     with pytest.raises(TypeError, match="FixMatch has no tau; it has threshold"):
         base.algorithm("fixmatch.FixMatch", tau=0.9)
-    with pytest.raises(UserError, match=r"fixmatch, supervised"):
+    with pytest.raises(UserError, match=r"fixmatch.*supervised"):
         base.algorithm("flexmuch.FlexMuch")
 
 
-def test_every_leaf_has_a_comment_or_speaks_for_itself():
+def test_every_leaf_has_a_comment():
     """base.py is the reference that README sends people to."""
     lines = (ROOT / "configs/base.py").read_text().splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("def run"))
@@ -78,4 +78,4 @@ def test_every_leaf_has_a_comment_or_speaks_for_itself():
         and not lines[i - 1].strip().startswith("#")
         and "(" not in lines[i]
     ]
-    assert bare == ["nesterov=True,"]
+    assert not bare

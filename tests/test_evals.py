@@ -42,7 +42,7 @@ def _rows(tests, vals=None):
 
 
 def test_four_figures_by_hand():
-    figures = evals.test_figures(_rows([0.1, 0.9, 0.4, 0.6], [0.3, 0.5, 0.7, 0.7]))
+    figures = evals.reported(_rows([0.1, 0.9, 0.4, 0.6], [0.3, 0.5, 0.7, 0.7]))
     assert figures == {
         "accuracy": 0.6,
         "accuracy_median20": 0.5,
@@ -53,7 +53,7 @@ def test_four_figures_by_hand():
 
 
 def test_median_is_of_the_last_twenty_and_nothing_is_chosen_without_validation():
-    figures = evals.test_figures(_rows([0.0] * 30 + [k / 20 for k in range(20)]))
+    figures = evals.reported(_rows([0.0] * 30 + [k / 20 for k in range(20)]))
     assert figures["accuracy_median20"] == pytest.approx(9.5 / 20)
     assert figures["evaluations"] == 50
     assert figures["accuracy_at_best_val"] is None

@@ -1,5 +1,7 @@
 """Which rows a step sees, and that both placements send the same images."""
 
+import threading
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 import tiny
 from ssl_jax import phases
 from ssl_jax.core import UserError
-from ssl_jax.data import feeds
+from ssl_jax.data import feeds, sources
 
 
 def test_labeled_rows_are_whole_epochs_without_a_gap():
@@ -61,14 +63,17 @@ def test_host_placement_sends_what_device_placement_gathers(steps_per_call):
 def test_host_feed_stops_its_thread_when_left_early():
     config = tiny.config()
     config.data.placement = "host"
+    threads = threading.active_count()
     items = tiny.build(config).feed.items(0, 1000)
     next(items)
+    assert threading.active_count() == threads + 1
     items.close()
+    assert threading.active_count() == threads
 
 
 def test_a_batch_has_labels_truth_and_positions_of_its_images():
     config = tiny.config()
-    dataset, split = phases.load_data(config)
+    dataset, split, *_ = phases.load_data(config, phases.make_mesh())
     (batch,) = _batches(config, 3, 4)
     pool = split.unlabeled[batch["unlabeled_index"]]
     np.testing.assert_array_equal(batch["unlabeled_image"], dataset.images_NHWC[pool])
@@ -98,19 +103,22 @@ def test_impossible_batches_are_the_users_mistake(change, message):
         tiny.build(config, num_devices=4)
 
 
-def test_placement_by_size(monkeypatch):
-    dataset, _ = phases.load_data(tiny.config())
-    assert feeds.place(dataset, "auto") == "device"
+def test_placement_by_size():
+    mesh = phases.make_mesh()
+    dataset = sources.load("digits")
+    images_NHWC, labels_N = feeds.place(dataset, "auto", mesh)
+    np.testing.assert_array_equal(images_NHWC, dataset.images_NHWC)
+    assert images_NHWC.sharding.is_fully_replicated
+    assert feeds.place(dataset, "host", mesh) is None
     big = dataset._replace(images_NHWC=np.broadcast_to(np.uint8(0), (2**20, 96, 96, 3)))
-    assert feeds.place(big, "auto") == "host"
+    assert feeds.place(big, "auto", mesh) is None
     with pytest.raises(UserError, match="'gpu'.*auto, device or host"):
-        feeds.place(dataset, "gpu")
+        feeds.check_placement("gpu")
 
 
 def test_padding_covers_every_row_once():
     images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
-    mesh = phases.make_mesh()
-    batches = feeds.padded_batches(images, np.arange(10), batch=6, mesh=mesh)
+    batches = feeds.padded_batches(images, np.arange(10), batch=6, num_devices=4)
     assert [batch["image"].shape[0] for batch in batches] == [8, 8]  # 4 devices
-    seen = np.concatenate([b["label"][np.asarray(b["mask"])] for b in batches])
+    seen = np.concatenate([b["label"][b["mask"]] for b in batches])
     np.testing.assert_array_equal(seen, np.arange(10))

@@ -1,6 +1,7 @@
 """What a run leaves, when it stops, and how phases follow each other."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -95,7 +96,7 @@ def test_example_views_are_those_that_the_algorithm_asks_for():
         views = phases.example_views(phase, count=3)
         assert list(views) == names
         assert {view.dtype for view in views.values()} == {np.dtype("uint8")}
-        dataset, split = phases.load_data(tiny.config())
+        dataset, split, *_ = phases.load_data(tiny.config(), phase.mesh)
         rows = feeds.unlabeled_at(0, seed=0, size=len(split.unlabeled), batch=16)[:3]
         pool = dataset.images_NHWC[split.unlabeled[rows]]
         np.testing.assert_array_equal(views["plain"], pool)  # normalised and back
@@ -112,6 +113,21 @@ def test_a_phase_starts_from_what_the_earlier_one_left(chain, tmp_path):
     jax.tree.map(
         lambda now, before: np.testing.assert_allclose(now, before, atol=1e-9),
         _params(tmp_path / "still", "train", 4),
+        _params(workdir, "train", 4),
+    )
+
+
+def test_killed_between_two_phases_it_ends_the_same(chain, tmp_path):
+    config, workdir, result = chain
+    shutil.copytree(workdir, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/train")
+    (tmp_path / "run/result.json").unlink()
+    again = loop.run(config, tmp_path / "run", devices=ONE)
+    assert again["resumed"] == 1
+    assert again["test"] == result["test"]
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        _params(tmp_path / "run", "train", 4),
         _params(workdir, "train", 4),
     )
 

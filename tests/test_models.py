@@ -88,7 +88,7 @@ def test_first_scale_alone_activates_before_the_residual():
 
 
 def test_unknown_names_list_what_exists():
-    with pytest.raises(UserError, match=r"'resnext.*convnet, wide_resnet"):
+    with pytest.raises(UserError, match=r"'resnext.*convnet.*wide_resnet"):
         models.build("resnext", num_classes=10, dtype="float32")
     with pytest.raises(TypeError, match="depth"):
         models.build("convnet", num_classes=10, dtype="float32", depth=3)

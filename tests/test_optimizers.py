@@ -75,7 +75,7 @@ def test_two_nesterov_steps_by_hand():
 
 def test_adam_equals_optax_without_decay():
     built = optimizers.build(
-        "adam", rate=lambda _: 1e-2, momentum=0.9, nesterov=False, weight_decay=0.0
+        "adam", rate=lambda _: 1e-2, momentum=0.9, nesterov=True, weight_decay=0.0
     )
     params = {"kernel": jax.random.normal(jax.random.key(0), (5,))}
     for tx in (built, optax.adam(1e-2)):

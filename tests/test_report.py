@@ -38,11 +38,12 @@ def test_learning_curves_draw_what_the_rows_have():
     assert [line.get_label() for line in accuracy.lines] == ["test"]
 
 
-def test_phase_figures_are_files(tmp_path):
+def test_figures_are_files(tmp_path):
     rows = [{"step": 1, "train/loss": 1.0, "train/share_kept": 0.5, "test/accuracy": 1}]
     rows[0]["train/kept_accuracy"] = 0.9
     views = {"plain": np.zeros((3, 8, 8, 1), np.uint8)}
-    report.phase_figures(tmp_path / "train", "t", rows, np.eye(2), ["a", "b"], views)
+    report.save_views(tmp_path / "train", "t", views)
+    report.save_figures(tmp_path / "train", "t", rows, np.eye(2), ["a", "b"])
     assert {path.name for path in tmp_path.iterdir()} == {
         "train_learning_curves.png",
         "train_confusion_matrix.png",

@@ -48,7 +48,17 @@ def test_weak_and_strong_are_the_documented_functions_of_the_key():
         weak = weak_one(key_weak, image)
         return randaugment.randaugment_google(key_strong, weak)
 
-    for view, one in ((built.weak, weak_one), (built.strong, strong_one)):
+    def torchssl_one(key, image):
+        key_weak, key_strong = jax.random.split(key)
+        strong = randaugment.randaugment_torchssl(key_strong, image)
+        return weak_one(key_weak, strong)
+
+    torchssl = views.build(shift=2, strong="randaugment_torchssl")
+    for view, one in (
+        (built.weak, weak_one),
+        (built.strong, strong_one),
+        (torchssl.strong, torchssl_one),
+    ):
         expected = jax.jit(jax.vmap(one))(jax.random.split(key, 6), images)
         np.testing.assert_array_equal(
             jax.jit(view)(key, images), jax.jit(built.plain)(expected)

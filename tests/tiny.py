@@ -17,8 +17,7 @@ def config(algorithm: str = "fixmatch.FixMatch", **hparams) -> ConfigDict:
 def build(tiny: ConfigDict, num_devices: int = 1) -> phases.Phase:
     """The phase "train" on the first `num_devices` devices."""
     mesh = phases.make_mesh(jax.devices()[:num_devices])
-    dataset, split = phases.load_data(tiny)
-    return phases.build_phase(tiny, "train", dataset, split, mesh)
+    return phases.build_phase(tiny, "train", phases.load_data(tiny, mesh), mesh)
 
 
 def train(phase: phases.Phase, steps: int):

@@ -35,7 +35,9 @@ def build(
     mean: Sequence[float] = (127.5,),
     std: Sequence[float] = (127.5,),
 ) -> Views:
-    """Views by name. The strong view is the weak view first, then `strong`.
+    """Views by name. The strong view is the weak view first, then `strong`; for
+    TorchSSL's it is `strong` first (its datasets/ssl_dataset.py inserts RandAugment
+    before the mirroring and the shift).
 
     Args:
       weak: "shift": flip, then shift; "none": the image as it is, not flipped either.
@@ -65,6 +67,8 @@ def build(
 
     def strong_one(key, image_HWC):
         key_weak, key_strong = jax.random.split(key)
+        if strong == "randaugment_torchssl":
+            return weak_one(key_weak, _STRONG[strong](key_strong, image_HWC))
         return _STRONG[strong](key_strong, weak_one(key_weak, image_HWC))
 
     def batched(one):

@@ -19,10 +19,12 @@ from ssl_jax.core import Batch, UserError
 from ssl_jax.data.sources import Dataset
 from ssl_jax.data.splits import Split
 
+Pool = tuple[jax.Array, jax.Array]  # images_NHWC uint8, labels_N int32
+
 LABELED, UNLABELED = 0, 1  # streams of permutations under one seed
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def permutation(seed: int, stream: int, epoch: int, size: int) -> np.ndarray:
     """The order of `size` rows in an epoch, int32; on the host, because a permutation
     of 50,000 inside the compiled step costs 17 ms on a CPU."""
@@ -61,27 +63,29 @@ class Feed(NamedTuple):
 def build(
     dataset: Dataset,
     split: Split,
+    pool: Pool | None,
     *,
     mesh: Mesh,
     seed: int,
     batch_size: int,
     unlabeled_ratio: int,
     steps_per_call: int,
-    placement: str,
 ) -> Feed:
     """Batches of `batch_size` labeled and `unlabeled_ratio` times as many unlabeled.
 
     Args:
-      placement: "device" keeps the pool on every device and sends indices; "host"
-        gathers rows here and sends images, two calls ahead; "auto" is "device" where
-        the pool takes at most 40% of a device's memory.
+      pool: from `place`. On the device, indices are sent and the step gathers; without
+        one, rows are gathered here and images sent, two calls ahead.
 
     Raises:
-      UserError: a batch that does not divide over the devices, or more unlabeled
-        images in a batch than there are.
+      UserError: more unlabeled images in a batch than there are.
     """
     batch_U = batch_size * unlabeled_ratio
-    _check(batch_size, batch_U, len(split.unlabeled), mesh.size)
+    if batch_U > len(split.unlabeled):
+        raise UserError(
+            f"a batch of {batch_U} unlabeled images (batch_size * unlabeled_ratio) "
+            f"exceeds the {len(split.unlabeled)} that there are; lower either."
+        )
 
     def rows(step: int) -> dict[str, np.ndarray]:
         labeled = labeled_at(step, seed=seed, size=len(split.labeled), batch=batch_size)
@@ -108,25 +112,21 @@ def build(
             }
         return batch
 
-    def take(pool, chosen):
-        return {k: pool[chosen[k]] for k in ("labeled", "unlabeled") if k in chosen}
+    def take(array, chosen):
+        return {k: array[chosen[k]] for k in ("labeled", "unlabeled") if k in chosen}
 
     sharding = NamedSharding(mesh, P(None, "data"))
-    if place(dataset, placement) == "device":
-        replicated = NamedSharding(mesh, P())
-        arrays = jax.device_put(
-            (np.asarray(dataset.images_NHWC), np.asarray(dataset.labels_N)), replicated
-        )
+    if pool is not None:
 
         def items(first, end):
             for step in range(first, end, steps_per_call):
                 yield jax.device_put(call_rows(step), sharding)
 
-        def batch(arrays, item):
-            images, labels = arrays
+        def batch(pool, item):
+            images, labels = pool
             return to_batch(take(images, item), take(labels, item), item)
 
-        return Feed(arrays, items, batch)
+        return Feed(pool, items, batch)
 
     def send(step):
         chosen = call_rows(step)
@@ -137,63 +137,59 @@ def build(
     def items(first, end):
         ahead = 2  # one being copied while another waits, so the device never does
         starts = range(first, end, steps_per_call)
-        with ThreadPoolExecutor(1) as pool:
-            waiting = deque(pool.submit(send, step) for step in starts[:ahead])
+        with ThreadPoolExecutor(1) as thread:
+            waiting = deque(thread.submit(send, step) for step in starts[:ahead])
             for call in range(len(starts)):
                 item = waiting.popleft().result()
                 if call + ahead < len(starts):
-                    waiting.append(pool.submit(send, starts[call + ahead]))
+                    waiting.append(thread.submit(send, starts[call + ahead]))
                 yield item
 
     return Feed((), items, lambda _, item: to_batch(*item))
 
 
 def padded_batches(
-    images_NHWC: np.ndarray, labels_N: np.ndarray, *, batch: int, mesh: Mesh
-) -> list[Batch]:
-    """A data set as batches of one size on the devices, the last one padded.
+    images_NHWC: np.ndarray, labels_N: np.ndarray, *, batch: int, num_devices: int
+) -> list[dict[str, np.ndarray]]:
+    """A data set as batches of one size, the last one padded, on the host.
 
     Each has image, label and mask [batch]: False where a row is padding. Sets smaller
     than `batch` are padded only to a multiple of the devices.
     """
     batch = min(batch, len(images_NHWC))
-    batch += -batch % mesh.size
-    sharding = NamedSharding(mesh, P("data"))
+    batch += -batch % num_devices
     batches = []
     for start in range(0, len(images_NHWC), batch):
         rows = np.arange(start, start + batch)
         mask = rows < len(images_NHWC)
         rows[~mask] = 0
-        part = {"image": images_NHWC[rows], "label": labels_N[rows], "mask": mask}
-        batches.append(jax.device_put(part, sharding))
+        batches.append(
+            {"image": images_NHWC[rows], "label": labels_N[rows], "mask": mask}
+        )
     return batches
 
 
-def place(dataset: Dataset, placement: str) -> str:
-    """ "device" or "host"; "auto" by size.
+def place(dataset: Dataset, placement: str, mesh: Mesh) -> Pool | None:
+    """The pool on every device of the mesh, or None where it stays on the host.
 
-    Raises:
-      UserError: another word.
+    Args:
+      placement: "device", "host", or "auto": on the device where the images take at
+        most 40% of its memory.
     """
-    if placement in ("device", "host"):
-        return placement
-    if placement != "auto":
+    if placement == "auto":
+        # A CPU's memory is the host's, and memory_stats() says nothing there.
+        stats = mesh.devices.flat[0].memory_stats() or {"bytes_limit": 8 * 2**30}
+        fits = dataset.images_NHWC.nbytes <= 0.4 * stats["bytes_limit"]
+        placement = "device" if fits else "host"
+    if placement == "host":
+        return None
+    pool = np.asarray(dataset.images_NHWC), np.asarray(dataset.labels_N)
+    return jax.device_put(pool, NamedSharding(mesh, P()))
+
+
+def check_placement(placement: str) -> None:
+    """Raises UserError unless `place` knows the word."""
+    if placement not in ("auto", "device", "host"):
         raise UserError(
             f"data.placement={placement!r} is unknown; choose auto, device or host."
-        )
-    # A CPU's "device memory" is the host's, and memory_stats() says nothing there.
-    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 8 * 2**30)
-    return "device" if dataset.images_NHWC.nbytes <= 0.4 * limit else "host"
-
-
-def _check(batch_size, batch_U, num_unlabeled, num_devices):
-    if batch_size % num_devices:
-        raise UserError(
-            f"batch_size={batch_size} does not divide over {num_devices} devices; "
-            f"use a multiple of {num_devices}."
-        )
-    if batch_U > num_unlabeled:
-        raise UserError(
-            f"a batch of {batch_U} unlabeled images (batch_size * unlabeled_ratio) "
-            f"exceeds the {num_unlabeled} that there are; lower either."
         )

@@ -23,7 +23,7 @@ from ssl_jax.data.tfds_prepare import (
     prepare,
 )
 
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by number of channels
+_MODES = {1: "L", 3: "RGB", 4: "RGB"}  # Pillow's, by channels; alpha is dropped
 _BLOCK = 1024  # images in memory at a time
 _PIECE = 64  # images that a thread takes at a time
 # Their builders number the rows from 0, and tfds stores rows sorted by a hash of the

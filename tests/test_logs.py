@@ -1,0 +1,121 @@
+"""Rows on their way to the journal, the terminal and TensorBoard."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import pytest
+
+from ssl_jax import logs
+from ssl_jax.checkpoints import Journal
+from ssl_jax.core import UserError, mean
+
+ROOT = Path(__file__).parents[1]
+
+
+class Silent:
+    def row(self, row):
+        pass
+
+
+@pytest.fixture
+def log(tmp_path):
+    journal = Journal(tmp_path / "metrics.jsonl")
+    rows = journal.resume("train", 0)
+    yield logs.Log(rows, journal, Silent(), Silent())
+    journal.close()
+
+
+def _head(step):
+    return {"phase": "train", "step": step, "seconds": 1.0}
+
+
+def _sums(loss):
+    nothing = mean(jnp.zeros(2), jnp.zeros(2, bool))
+    return {"train": {"loss": mean(jnp.array(loss)), "kept_accuracy": nothing}}
+
+
+def test_a_row_waits_until_the_next_one_or_a_flush(log, tmp_path):
+    def steps():
+        lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line)["step"] for line in lines]
+
+    log.put(_head(10), _sums([1.0, 2.0]))
+    assert steps() == []
+    log.put(_head(20), _sums([1.0]))
+    assert steps() == [10]
+    log.flush()
+    log.flush()
+    assert steps() == [10, 20]
+
+
+def test_a_row_holds_means_and_leaves_out_what_counts_nothing(log, tmp_path):
+    log.put(_head(10), _sums([1.0, 2.0]))
+    log.flush()
+    row = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert row == {**_head(10), "train/loss": 1.5}
+
+
+def test_a_loss_that_is_not_finite_is_written_and_then_an_error(log, tmp_path):
+    log.put(_head(10), _sums([1.0, float("nan")]))
+    with pytest.raises(UserError, match="nan.*before step 10 of phase 'train'"):
+        log.flush()
+    row = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert row["train/loss"] is None  # JSON has no NaN
+
+
+def test_progress_is_lines_in_a_file_and_a_bar_on_a_terminal(monkeypatch):
+    row = {**_head(10), "train/loss": 0.5, "test/accuracy": 0.25}
+    shown = {}
+    for terminal in (False, True):
+        stream = io.StringIO()
+        stream.isatty = lambda terminal=terminal: terminal
+        monkeypatch.setattr(sys, "stderr", stream)
+        progress = logs.Progress("train", 0, 40)
+        progress.at(10)
+        progress.row(row)
+        progress.close()
+        shown[terminal] = stream.getvalue()
+    assert shown[False].count("\n") == 1
+    assert "train 10/40  train/loss 0.5  test/accuracy 0.25" in shown[False]
+    assert "steps/s" in shown[False] and "left" in shown[False]
+    assert "10/40" in shown[True] and "\r" in shown[True] and "step/s" in shown[True]
+
+
+def test_without_tensorflow_one_warning_and_no_files(tmp_path, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(logs.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(logs.logging, "warning", lambda *args: warnings.append(args))
+    board = logs.TensorBoard(tmp_path, True)
+    board.row({**_head(10), "train/loss": 1.0})
+    board.close()
+    assert len(warnings) == 1 and "tensorflow and tensorboard" in str(warnings)
+    assert not list(tmp_path.iterdir())
+
+
+READ = """
+import sys
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+events = EventAccumulator(sys.argv[1])
+events.Reload()
+tags = events.Tags()["tensors"]
+print([e.step for e in events.Tensors("train/train/loss")], sorted(tags))
+"""
+
+
+def test_event_files_hold_the_rows(tmp_path):
+    """In processes of their own: TensorFlow warns when it is imported."""
+    launch = [
+        sys.executable,
+        "launch.py",
+        "--config=configs/supervised_digits.py:debug",
+    ]
+    flags = [f"--workdir={tmp_path / 'run'}", "--config.tensorboard=True"]
+    subprocess.run([*launch, *flags], cwd=ROOT, check=True, capture_output=True)
+    read = [sys.executable, "-c", READ, str(tmp_path / "run")]
+    shown = subprocess.run(read, check=True, capture_output=True, text=True).stdout
+    assert shown.startswith("[2, 4] ")
+    assert "train/test/accuracy" in shown
