@@ -6,8 +6,8 @@ Trains once undisturbed and once with kills, through launch.py in processes of i
 at random moments (start-up among them), and then one each in the middle of a save,
 while figures are drawn, and between a phase's end and result.json. Every number of the
 last checkpoint must be the same bit for bit, and so must the journal and result.json
-but for times and `resumed`. Prints a report, writes it to
-experiments/results/kill_resume.json, and exits with status 1 if anything differs.
+but for times and `resumed`. Prints a report, writes it to experiments/results/
+kill_resume_<signal>.json, and exits with status 1 if anything differs.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from pathlib import Path
 from ssl_jax.checkpoints import Checkpoints, Journal, checksum, write_json
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "experiments" / "results" / "kill_resume.json"
+RESULTS = ROOT / "experiments" / "results"
 CONFIG = "configs/fixmatch_digits.py:debug"
 # Enough steps that most kills land in the middle of training.
 STEPS = {"steps": 2400, "log_every": 10, "eval_every": 50, "checkpoint_every": 20}
@@ -185,7 +185,7 @@ def main():
     parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--config", default=CONFIG)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, help="file for the report")
     args, more = parser.parse_known_args()
     steps = [f"--config.train.{name}={value}" for name, value in STEPS.items()]
     flags = [f"--config={args.config}", *steps, *more]
@@ -194,7 +194,8 @@ def main():
     plan = [(name, sign) for name in [*moments, "save", "figures", "done"]]
     folder = Path(tempfile.mkdtemp(prefix="kill_resume-"))
     report = kill_resume(folder, flags, plan, args.seed)
-    write_json(args.out, {"command": sys.argv[1:], **report})
+    out = args.out or RESULTS / f"kill_resume_{args.signal.lower()}.json"
+    write_json(out, {"command": sys.argv[1:], **report})
     print(json.dumps({k: v for k, v in report.items() if k != "config"}, indent=1))
     if report["differences"]:
         sys.exit(f"they differ; the runs are in {folder}")

@@ -138,8 +138,7 @@ def train_phase(
     evaluate = compile_evaluation(phase.algorithm, phase.mesh)
     counts_KK = None  # of the last evaluation of the test set
     step, evaluating = 0, 0.0  # the latter: seconds
-    if views := example_views(phase):
-        report.save_views(workdir / "figures" / phase.name, phase.title, views)
+    figures = workdir / "figures" / phase.name  # and what each shows
 
     with (
         Checkpoints(workdir / phase.name / "checkpoints", tidy=True) as checkpoints,
@@ -150,6 +149,8 @@ def train_phase(
             step = checkpoints.steps[-1]
             restored = checkpoints.restore(step, {"state": state, "sums": sums})
             state, sums = restored["state"], restored["sums"]
+        elif views := example_views(phase):
+            report.save_views(figures, phase.title, views)
         rows = journal.resume(phase.name, step)
         seconds_before = rows[-1]["seconds"] if rows else 0.0
         progress = Progress(phase.name, step, config.steps)
@@ -201,13 +202,8 @@ def train_phase(
 
     if counts_KK is None:  # resumed when only the figures were left to draw
         _, counts_KK = evaluate(state, data.eval_sets["test"])
-    report.save_figures(
-        workdir / "figures" / phase.name,
-        phase.title,
-        rows,
-        jax.device_get(counts_KK),
-        data.dataset.class_names,
-    )
+    counts_KK = jax.device_get(counts_KK)
+    report.save_figures(figures, phase.title, rows, counts_KK, data.dataset.class_names)
     images = (step - first) * phase.images_per_step
     val = {"accuracy": rows[-1]["val/accuracy"]} if "val" in data.eval_sets else {}
     return {

@@ -182,8 +182,12 @@ def test_workdir_that_cannot_be_one(launch, where, tmp_path):
 
 
 def test_a_mistake_found_while_compiling_leaves_no_workdir(launch, tmp_path):
-    flags = (DIGITS, f"--workdir={tmp_path / 'w'}", "--config.train.augment.shift=100")
-    status, _, err = launch(*flags)
+    status, _, err = launch(
+        DIGITS,
+        f"--workdir={tmp_path / 'w'}",
+        "--config.train.augment.shift=100",
+        "--config.tensorboard=True",
+    )
     assert_one_message(status, err, "augment.shift=100")
     assert not (tmp_path / "w").exists()
 
