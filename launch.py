@@ -22,7 +22,6 @@ MODE = flags.DEFINE_enum("mode", "train", list(modes.MODES), "what to do")
 
 
 def main(_):
-    logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
     # SIGTERM is Ctrl-C; loop.run takes both while it trains.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     config = CONFIG.value
@@ -45,6 +44,7 @@ def parse(argv):
     if CONFIG.value.deterministic:
         xla_flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{xla_flags} {loop.DETERMINISTIC}"
+    logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
     return rest
 
 
