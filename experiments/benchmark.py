@@ -1,7 +1,7 @@
 """How fast a config trains, and what of it is the step, the loop, the augmentation.
 
 python -m experiments.benchmark --config=configs/fixmatch_mnist.py [--config.x=y]
-    [--devices=1,2,4] [--measured_steps=50] [--rounds=3] [--out=FILE.json]
+    [--devices=1,2,4] [--measured_steps=50] [--rounds=3] [--out=FILE.json] [--readme]
 
 Prints a table and JSON. Timings are taken in alternation, round by round, and the
 medians are shown: machines are shared and noisy. The full loop is `loop.run` in a
@@ -29,6 +29,7 @@ DEVICES = flags.DEFINE_list("devices", "", "device counts, such as 1,2,4; defaul
 STEPS = flags.DEFINE_integer("measured_steps", 50, "steps a measurement")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements; the median counts")
 OUT = flags.DEFINE_string("out", "", "JSON file to write as well")
+README = flags.DEFINE_bool("readme", False, "put the tables into README.md")
 PILLOW = flags.DEFINE_bool("pillow", True, "also RandAugment against Pillow, 32x32")
 
 
@@ -53,6 +54,8 @@ def main(_):
     print(json.dumps(results, indent=1))
     if OUT.value:
         Path(OUT.value).write_text(json.dumps(results, indent=1) + "\n")
+    if README.value:
+        report.into_readme("benchmark", table(results))
 
 
 def measure(config, counts: list[int], *, steps: int, rounds: int) -> dict:
@@ -171,7 +174,15 @@ def table(results: dict) -> str:
         for run in results["runs"]
     ]
     header = [name.replace("_", " ") for name in columns]
-    return report.markdown_table(header, rows)
+    lines = [report.markdown_table(header, rows)]
+    if pillow := results.get("randaugment_against_pillow"):
+        rates = pillow["images_per_second"]
+        lines.append(
+            f"\nRandAugment at 32x32, images/s: {rates['compiled']:,} here and "
+            f"{rates['pillow']:,} by Pillow in {pillow['pillow_processes']} processes, "
+            f"{pillow['ratio']:.1f} times as many."
+        )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ ones, to README.md.
 
 import importlib
 import json
-import re
 import sys
 from pathlib import Path
 from statistics import fmean
@@ -49,10 +48,10 @@ def main(_):
     results = read(folder)
     print(table(results))
     if folder.parent == COMMITTED:
-        into_readme(DATA.value, table(results))
+        report.into_readme(DATA.value, table(results))
         if DATA.value == "digits":  # what the README's first command prints
             first = [r for r in results if r["seed"] == 0 and _labels(r) == 40]
-            into_readme("quickstart", table(first))
+            report.into_readme("quickstart", table(first))
 
 
 def configure(name: str, num_labels: int, seed: int) -> ConfigDict:
@@ -101,18 +100,6 @@ def table(results: list[dict]) -> str:
     (steps,) = {result["phases"]["train"]["steps"] for result in results}
     caption = f"Test error in %, mean ± std (seeds), {steps:,} steps each:"
     return f"{caption}\n\n{report.markdown_table(header, rows)}"
-
-
-def into_readme(name: str, text: str) -> None:
-    """Puts `text` between the markers of `name` in README.md."""
-    readme = Path("README.md")
-    pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-    filled, count = re.subn(
-        pattern, lambda m: f"{m[1]}{text}\n{m[2]}", readme.read_text(), flags=re.S
-    )
-    if count != 1:
-        raise ValueError(f"README.md has {count} places for {name}, not one.")
-    readme.write_text(filled)
 
 
 def _labels(result):

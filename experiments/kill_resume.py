@@ -89,7 +89,8 @@ def moment(
     Args:
       name: "start-up": within the first `startup` seconds; "training": within
         `training` seconds of its beginning; "save": as soon as a checkpoint is being
-        written; "figures": as soon as one is; "done": as soon as a phase is over.
+        written; "figures": as soon as the first of a phase's end is; "done": as soon as
+        a phase is over.
     """
 
     def new(pattern):
@@ -110,7 +111,7 @@ def moment(
         return after
     pattern = {
         "save": "*/checkpoints/*-tmp",
-        "figures": "figures/*.png",
+        "figures": "figures/*_learning_curves.png",
         "done": "*/done.json*",
     }[name]
     appeared = new(pattern)

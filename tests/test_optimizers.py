@@ -1,6 +1,7 @@
 """The optimizer against FixMatch's recipe, by hand and by optax."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import optax
 import pytest
 
 from configs import fixmatch_cifar10, fixmatch_cifar100
-from ssl_jax import optimizers
+from ssl_jax import models, optimizers
 from ssl_jax.core import UserError
 
 
@@ -53,6 +54,18 @@ def test_weight_decay_is_on_kernels_only():
     }
     assert fixmatch_cifar10.get_config().train.optimizer.weight_decay == 5e-4
     assert fixmatch_cifar100.get_config().train.optimizer.weight_decay == 1e-3
+
+
+def test_weight_decay_on_the_papers_network():
+    """WRN-28-2 has 1 + 3 * 4 * 2 convolutions, 3 shortcuts and the head."""
+    config = fixmatch_cifar10.get_config()
+    model = models.build(num_classes=10, **config.model)
+    images = jnp.zeros((1, 32, 32, 3))
+    init = partial(model.init, train=False)
+    params = jax.eval_shape(init, jax.random.key(0), images)["params"]
+    decayed = jax.tree.leaves(optimizers.kernels_only(params))
+    assert sum(decayed) == 1 + 24 + 3 + 1
+    assert len(decayed) - sum(decayed) == 2 * 25 + 1  # BatchNorm pairs, the head's bias
 
 
 def test_two_nesterov_steps_by_hand():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import readme_example
 
-from experiments import few_labels
+from experiments import benchmark, few_labels
 from ssl_jax import loop
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +57,14 @@ def test_fixmatch_makes_at_most_half_of_the_floors_errors():
         assert len(errors[labels, "fixmatch"]) == 5
         assert fixmatch <= floor / 2
     assert np.mean(errors[40, "supervised"]) <= 0.12
+
+
+def test_benchmark_is_generated_from_the_result():
+    path = ROOT / "experiments/results/benchmark_fixmatch_mnist_cpu.json"
+    results = json.loads(path.read_text())
+    assert f"<!-- benchmark -->\n{benchmark.table(results)}\n<!-- end -->" in README
+    assert results["runs"][0]["loop_to_bare"] >= 0.95  # the bars
+    assert results["randaugment_against_pillow"]["ratio"] >= 1
 
 
 def test_links_lead_somewhere():
