@@ -2,10 +2,12 @@
 
 python -m experiments.few_labels                    # digits, 20 and 40 labels, 5 seeds
 python -m experiments.few_labels --data=mnist --labels=100 --seeds=0 --data_dir=...
-python -m experiments.few_labels --seeds=0 --labels=40 --results=runs/quickstart
+python -m experiments.few_labels --seeds=0 --labels=40 --floors=strong
+    --results=runs/quickstart                       # the README's first command
 
-Each run is what launch.py would train, in runs/few_labels/<name>-<labels>-seed<seed>;
-what is finished there is not run again. The result.json files go to
+There are two floors: supervised training on the weak and on the strong view. Each run
+is what launch.py would train, in runs/few_labels/<name>-<labels>-seed<seed>; what is
+finished there is not run again. The result.json files go to
 <results>/<data>/, the table to the terminal and, where the results are the committed
 ones, to README.md.
 """
@@ -24,11 +26,12 @@ from ssl_jax.checkpoints import write_json
 from ssl_jax.core import UserError
 
 COMMITTED = Path("experiments/results/few_labels")
-METHODS = ("supervised", "fixmatch")
+FLOORS = {"weak": False, "strong": True}  # view -> Supervised.strong
 
 DATA = flags.DEFINE_enum("data", "digits", ["digits", "mnist"], "data set")
 SEEDS = flags.DEFINE_list("seeds", "0,1,2,3,4", "seeds to run")
 LABELS = flags.DEFINE_list("labels", "20,40", "numbers of labels to run")
+FLOORS_RUN = flags.DEFINE_list("floors", "weak,strong", "views of the floors to run")
 DATA_DIR = flags.DEFINE_string("data_dir", "", "as config.data.dir")
 RESULTS = flags.DEFINE_string("results", str(COMMITTED), "folder for result.json files")
 
@@ -39,32 +42,49 @@ def main(_):
     folder.mkdir(parents=True, exist_ok=True)
     for num_labels in map(int, LABELS.value):
         for seed in map(int, SEEDS.value):
-            for method in METHODS:
-                name = f"{method}_{DATA.value}"
-                result = run(name, num_labels, seed)
+            for method in ("fixmatch", *FLOORS_RUN.value):
+                config = configure(DATA.value, method, num_labels, seed)
+                config.data.dir = DATA_DIR.value
+                result = run(config, f"{method}_{DATA.value}-{num_labels}-seed{seed}")
                 if result is None:
                     return  # stopped by a signal; the same command goes on
-                write_json(folder / f"{name}-{num_labels}-seed{seed}.json", result)
+                name = f"{method}-{num_labels}-seed{seed}.json"
+                write_json(folder / name, result)
     results = read(folder)
     print(table(results))
     if folder.parent == COMMITTED:
         report.into_readme(DATA.value, table(results))
         if DATA.value == "digits":  # what the README's first command prints
-            first = [r for r in results if r["seed"] == 0 and _labels(r) == 40]
+            first = [
+                result
+                for result in results
+                if (result["seed"], _labels(result)) == (0, 40)
+                and method_of(result) != "weak"
+            ]
             report.into_readme("quickstart", table(first))
 
 
-def configure(name: str, num_labels: int, seed: int) -> ConfigDict:
-    config = importlib.import_module(f"configs.{name}").get_config()
+def configure(data: str, method: str, num_labels: int, seed: int) -> ConfigDict:
+    """`method`: "fixmatch", or the view of a floor."""
+    kind = "supervised" if method in FLOORS else "fixmatch"
+    config = importlib.import_module(f"configs.{kind}_{data}").get_config()
+    if method in FLOORS:
+        config.train.algorithm.strong = FLOORS[method]
     config.seed, config.tensorboard = seed, False
     config.data.num_labels = num_labels
     return config
 
 
-def run(name: str, num_labels: int, seed: int) -> dict | None:
-    config = configure(name, num_labels, seed)
-    config.data.dir = DATA_DIR.value
-    workdir = Path(f"runs/few_labels/{name}-{num_labels}-seed{seed}")
+def method_of(result: dict) -> str:
+    """What `configure` calls it."""
+    algorithm = result["config"]["train"]["algorithm"]
+    if "strong" not in algorithm:
+        return "fixmatch"
+    return "strong" if algorithm["strong"] else "weak"
+
+
+def run(config: ConfigDict, name: str) -> dict | None:
+    workdir = Path("runs/few_labels") / name
     print(f"workdir {workdir}", flush=True)
     try:
         return loop.run(config, workdir)
@@ -79,24 +99,30 @@ def read(folder: Path) -> list[dict]:
 
 def errors(results: list[dict]) -> dict[tuple[int, str], list[float]]:
     """(labels, method) -> the test errors of its seeds, by the last checkpoint."""
-    errors = {}
+    found = {}
     for result in results:
-        key = _labels(result), result["name"].partition("_")[0]
-        errors.setdefault(key, []).append(1 - result["test"]["accuracy"])
-    return errors
+        key = _labels(result), method_of(result)
+        found.setdefault(key, []).append(1 - result["test"]["accuracy"])
+    return found
 
 
 def table(results: list[dict]) -> str:
-    """Test error in %, mean ± std (seeds), a row for each number of labels."""
-    by_method = errors(results)
+    """Test error in %, mean ± std (seeds), a row for each number of labels.
+
+    The gap and the share of errors left are against the floor with fewer errors.
+    """
+    found = errors(results)
+    views = [view for view in FLOORS if any(view == method for _, method in found)]
     rows = []
-    for labels in sorted({labels for labels, _ in by_method}):
-        floor, fixmatch = (by_method[labels, method] for method in METHODS)
-        gap = 100 * (fmean(floor) - fmean(fixmatch))
-        left = f"{fmean(fixmatch) / fmean(floor):.0%}"
-        row = [report.mean_std(floor), report.mean_std(fixmatch)]
-        rows.append([str(labels), *row, f"{gap:.2f}", left])
-    header = ["labels", "supervised", "FixMatch", "gap, points", "errors left"]
+    for labels in sorted({labels for labels, _ in found}):
+        floors, fixmatch = [found[labels, v] for v in views], found[labels, "fixmatch"]
+        lowest = min(map(fmean, floors))
+        gap = f"{100 * (lowest - fmean(fixmatch)):.2f}"
+        left = f"{fmean(fixmatch) / lowest:.0%}"
+        cells = [report.mean_std(values) for values in (*floors, fixmatch)]
+        rows.append([str(labels), *cells, gap, left])
+    names = [f"supervised, {view} view" for view in views]
+    header = ["labels", *names, "FixMatch", "gap, points", "errors left"]
     (steps,) = {result["phases"]["train"]["steps"] for result in results}
     caption = f"Test error in %, mean ± std (seeds), {steps:,} steps each:"
     return f"{caption}\n\n{report.markdown_table(header, rows)}"

@@ -150,6 +150,20 @@ def test_steps_per_call_and_placement_change_no_number(chain, tmp_path):
     )
 
 
+def test_the_scan_of_a_gpu_trains_as_the_unrolled_steps_of_a_cpu(monkeypatch):
+    config = tiny.config("supervised.Supervised")
+    config.train.update(unlabeled_ratio=0, steps_per_call=2)
+    _, unrolled, _ = tiny.train(tiny.build(config), 4)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    program, scanned, _ = tiny.train(tiny.build(config), 4)
+    assert int(scanned[-1].step) == 4
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+        unrolled[-1],
+        scanned[-1],
+    )
+
+
 def test_patience_ends_a_phase_that_gains_nothing(tmp_path):
     config = tiny.config("supervised.Supervised")
     config.data.num_validation = 50
