@@ -38,7 +38,7 @@ def main(_):
 def parse(argv):
     """Flags and config, with every mistake in them told in one message."""
     try:
-        rest = command_line.parse(flags.FLAGS, CONFIG, argv)
+        rest = command_line.parse(flags.FLAGS, CONFIG, argv, modes.OF_A_RUN)
     except (flags.Error, UserError) as error:
         fail(error)
     if CONFIG.value.deterministic:

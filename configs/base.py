@@ -8,17 +8,19 @@ ml_collections cannot override a field that holds None, nor give an int field 0.
 
 from ml_collections import ConfigDict
 
-from ssl_jax import algorithms, models
+from ssl_jax import algorithms, augment, models, named, representation
 from ssl_jax.core import UserError
 
 
-def run(name: str) -> ConfigDict:
-    """One FixMatch phase on digits; what a config does not change stays as here."""
+def run(name: str, **sections: ConfigDict) -> ConfigDict:
+    """A run on digits of these phases, in order: by `phase` or `probe`. Without any,
+    of one, "train", FixMatch's. What a config does not change stays as here."""
+    sections = sections or {"train": phase(algorithm("fixmatch.FixMatch"))}
     return ConfigDict(
         dict(
             name=name,  # of the run: the default workdir is runs/<name>-seed<seed>
             seed=0,  # of everything random: labels drawn, weights, batches, views
-            phases=("train",),  # sections of this config that are trained, in order
+            phases=tuple(sections),  # sections of this config, in order
             deterministic=False,  # on a GPU: ops that repeat bit for bit, and slower
             tensorboard=True,  # event files too; importing TensorFlow takes seconds
             data=dict(
@@ -28,54 +30,69 @@ def run(name: str) -> ConfigDict:
                 dir="",  # where it is prepared; "": TFDS_DATA_DIR or tfds's default
                 digits_as=(8, 8, 1, 10),  # height, width, channels, classes of digits
                 extra=False,  # SVHN's 531,131 easier images join the pool
-                split="balanced",  # or "two_phase": that tutorial's index lists
+                # "balanced"; "first" of the pool, as tutorials slice their arrays; or
+                # "two_phase": that tutorial's index lists
+                split="balanced",
                 num_labels=40,  # labeled images in all, over all classes; 0: every one
                 num_validation=0,  # more labeled images, held out to choose on
+                num_unlabeled=0,  # images in the unlabeled set; 0: all there are
                 labeled_in_unlabeled=True,  # the unlabeled set has the labeled ones too
                 fold=-1,  # STL-10's predefined labeled sets, 0 to 9; -1: by seed
                 image_size=0,  # pixels a side that images are brought to; 0: as stored
                 placement="auto",  # of the images: "device", "host", or by size
             ),
             model=model("convnet"),
-            train=phase(algorithm("fixmatch.FixMatch")),
+            **sections,
         )
     )
 
 
 def phase(algorithm: ConfigDict) -> ConfigDict:
     """One section that `phases` may name. Sizes and counts are over all devices."""
+    views = augmentation(algorithms.views(algorithm.name))
+    labeled = algorithms.draws_from(algorithm.name) == "labeled"
     return ConfigDict(
         dict(
             algorithm=algorithm,  # name, and its hyper-parameters
             start_from="scratch",  # or an earlier phase, or another run's workdir
             keep=("encoder",),  # parts of its variables that come along; also "head"
             optimizer=dict(
-                name="sgd",  # or "adam"
+                name="sgd",  # or "adam", "lars"
                 learning_rate=0.03,  # at its highest
-                schedule="cosine_7_16",  # or "cosine", "constant"
+                per_batch=0,  # the rate is for this batch_size, and scales; 0: for any
+                schedule="cosine_7_16",  # or "cosine", "constant", "drops"
                 warmup_steps=0,  # steps of linear rise to the learning rate
                 momentum=0.9,  # Adam's beta_1
                 nesterov=True,  # of SGD; Adam has none
                 weight_decay=5e-4,  # L2 in the gradient, kernels only
+                trust_coefficient=1e-3,  # eta of LARS; the others have none
             ),
-            augment=dict(
-                weak="shift",  # with reflection; or "none"
-                flip=True,  # mirrored half of the time, in the weak view
-                shift=4,  # pixels, at most, each way
-                strong="randaugment_google",  # or "randaugment_torchssl", "none"
-                mean=(127.5,),  # grey levels subtracted, one or one a channel
-                std=(127.5,),  # grey levels divided by
-            ),
+            augment=views,  # of the kind that the algorithm trains on
             steps=1000,  # optimizer steps
-            batch_size=64,  # labeled images a step
-            unlabeled_ratio=7,  # mu: unlabeled images a step, in units of batch_size
+            batch_size=64,  # images a step; labeled ones, where the loss needs labels
+            # mu: unlabeled images a step, in units of batch_size
+            unlabeled_ratio=7 if labeled else 0,
             steps_per_call=1,  # steps in one compiled call: more pays for small models
             log_every=50,  # steps between lines of metrics.jsonl
             eval_every=100,  # steps between evaluations
             checkpoint_every=100,  # steps between checkpoints
+            knn=0,  # neighbours that vote on each test image as it trains; 0: no k-NN
             patience=0,  # evaluations without a better validation accuracy; 0: no limit
         )
     )
+
+
+def probe(start_from: str, **settings: object) -> ConfigDict:
+    """A section of `phases` that trains no network: it judges the features that
+    `start_from`, an earlier phase of this run, has learned. The fields are
+    `ssl_jax.representation.Protocol`'s, explained there."""
+    defaults = named.defaults(representation.Protocol)
+    return ConfigDict(dict(start_from=start_from, **(defaults | settings)))
+
+
+def augmentation(kind: str, **settings: object) -> ConfigDict:
+    """The fields of ssl_jax/augment/<kind>.py with their defaults, explained there."""
+    return ConfigDict(_section(kind, augment.hparams(kind), settings))
 
 
 def algorithm(name: str, **hparams: object) -> ConfigDict:
@@ -156,15 +173,34 @@ def debug(config: ConfigDict, *digits_as: int) -> ConfigDict:
         name="digits",
         digits_as=digits_as,
         num_labels=2 * classes,
+        num_unlabeled=0,
         num_validation=min(config.data.num_validation, classes),
         extra=False,
         split="balanced",
         fold=-1,
     )
-    small = {"convnet": dict(filters=(8, 8)), "wide_resnet": dict(widen=1, blocks=1)}
-    config.model.update(small[config.model.name])
+    convnet = ("convnet", dict(filters=(8, 8)))
+    small = {
+        "convnet": convnet,
+        "lenet": ("lenet", dict(filters=(4, 8), features=16)),
+        "mlp": ("mlp", dict(features=(16,))),
+        "resnet": convnet,  # a ResNet takes seconds to trace, each time
+        "wide_resnet": ("wide_resnet", dict(widen=1, blocks=1)),
+    }
+    name, hparams = small[config.model.name]
+    config.model = model(name, **hparams)
     for name in config.phases:
         phase = config[name]
+        if "algorithm" not in phase:
+            phase.update(epochs=2, folds=2, learning_rates=(0.1,), l2s=(0.01,))
+            phase.update(baselines=(), map_images=0)
+            continue
+        if "/" in phase.start_from:  # another run's workdir
+            phase.start_from = "scratch"
+        for field in {"hidden", "projection", "bottleneck"} & set(phase.algorithm):
+            phase.algorithm[field] = 16
+        if phase.augment.side:
+            phase.augment.update(side=digits_as[0] * 2 // 3, resize=digits_as[0])
         phase.update(steps=4, log_every=2, eval_every=2, checkpoint_every=2)
         phase.update(
             batch_size=8,

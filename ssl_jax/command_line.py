@@ -3,6 +3,7 @@
 import difflib
 import importlib.util
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -11,19 +12,29 @@ from ml_collections import ConfigDict
 from ssl_jax.core import UserError
 
 ROOT = Path(__file__).parents[1]
+SAVED = Path(__file__).with_name("saved.py")
 
 
 def parse(
-    known: flags.FlagValues, config: flags.FlagHolder, argv: list[str]
+    known: flags.FlagValues,
+    config: flags.FlagHolder,
+    argv: list[str],
+    of_a_run: Sequence[str] = (),
 ) -> list[str]:
     """Parses `argv` into `known`, whose flag --config is `config`.
+
+    Args:
+      of_a_run: the modes whose --config is by default what --workdir was run with.
 
     Raises:
       UserError, flags.Error: a mistake in `argv`.
       Exception: whatever a config file raises that has a mistake in it.
     """
     argv = known.read_flags_from_files(argv, force_gnu=False)
-    given = config_argument(argv)
+    given = argument("config", argv)
+    if given is None and argument("mode", argv) in of_a_run:
+        given = f"{SAVED}:{argument('workdir', argv) or ''}"
+        argv = [argv[0], f"--config={given}", *argv[1:]]
     if given is not None:
         path, *words = given.split(":", 1)
         path = find_config(path)
@@ -51,13 +62,13 @@ def parse(
     return rest
 
 
-def config_argument(argv: list[str]) -> str | None:
-    """The value of --config, in whichever way absl lets it be written."""
-    only_config = flags.FlagValues()
-    only_config.set_gnu_getopt()  # goes on behind what it does not know
-    flags.DEFINE_string("config", None, "", flag_values=only_config)
-    only_config(argv, known_only=True)
-    return only_config.config
+def argument(name: str, argv: list[str]) -> str | None:
+    """The value of the flag --<name>, in whichever way absl lets it be written."""
+    alone = flags.FlagValues()
+    alone.set_gnu_getopt()  # goes on behind what it does not know
+    flags.DEFINE_string(name, None, "", flag_values=alone)
+    alone(argv, known_only=True)
+    return alone[name].value
 
 
 def configs() -> list[str]:

@@ -5,7 +5,7 @@ K classes, D features, HWC image.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,17 @@ class Algorithm(Protocol):
     unlabeled_image [U, H, W, C], unlabeled_index [U] (the position in the unlabeled
     set, 0..num_unlabeled-1) and unlabeled_label [U] (the truth where it is known, else
     -1: for diagnostics only, never for a loss).
+
+    An algorithm may leave out `predict` or `features`, if it has no such thing, and may
+    have
+      eval_step(state, batch, key) -> Metrics
+    for what else it measures on held-out images; batch has image, label and mask [B],
+    False where a row is padding.
     """
+
+    # "labeled", or "unlabeled": image is then drawn from the unlabeled set, and label
+    # is -1 but for the images whose label the run was granted.
+    draws_from: ClassVar[str]
 
     def init(
         self, key: jax.Array, batch: Batch, initial: PyTree | None = None

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 
 from ssl_jax.core import Metrics, mean
-from ssl_jax.losses import cross_entropy_per_example
+from ssl_jax.losses import cross_entropy_per_example, unit_length
 
 
 def classification_sums(
@@ -31,6 +32,52 @@ def classification_sums(
     return metrics, counts_KK
 
 
+class EffectiveRank(struct.PyTreeNode):
+    """How many directions features use: exp of the entropy of their singular values.
+
+    RankMe (Garrido et al., arXiv:2210.02885, eq. 1), of features that are not centred:
+    1 when all are the same up to length, at most D. Merges as sums, like a mean.
+    """
+
+    moment_DD: jax.Array  # sum of f f^T
+    count: jax.Array
+
+    @classmethod
+    def of(cls, features_BD: jax.Array, mask_B: jax.Array) -> "EffectiveRank":
+        """Of the rows where `mask_B`."""
+        kept_BD = features_BD * mask_B[:, None]
+        moment_DD = jnp.matmul(kept_BD.T, kept_BD, precision=jax.lax.Precision.HIGHEST)
+        return cls(moment_DD=moment_DD, count=mask_B.sum().astype(jnp.float32))
+
+    def compute(self) -> float:
+        """On the host: an eigenvalue decomposition."""
+        eigenvalues_D = np.linalg.eigvalsh(np.asarray(self.moment_DD, np.float64))
+        # Singular values below float32's noise in the moments are no direction.
+        noise = eigenvalues_D.max() * np.finfo(np.float32).eps
+        singular_D = np.sqrt(eigenvalues_D[eigenvalues_D > noise])
+        share_D = singular_D / singular_D.sum()
+        return float(np.exp(-(share_D * np.log(share_D)).sum()))
+
+
+def projection_std(projections_BP: jax.Array) -> jax.Array:
+    """Standard deviation over the batch of projections of length 1, mean over P.
+
+    Times sqrt(P), so that projections spread over the sphere have about 1, and
+    collapsed ones 0 (arXiv:2011.10566, section 4.1, plots it without the factor).
+    """
+    P = projections_BP.shape[-1]
+    return unit_length(projections_BP).std(0).mean() * P**0.5
+
+
+COLLAPSED = {"train/projection_std": 0.1, "test/effective_rank": 1.5}  # below these
+
+
+def collapsed(row: dict) -> bool:
+    """Whether a journal row shows features or projections that say nothing."""
+    values = {key: row.get(key) for key in COLLAPSED}
+    return any(v is not None and v < COLLAPSED[key] for key, v in values.items())
+
+
 def reported(rows: list[dict]) -> dict:
     """The figures that papers report, from a phase's journal rows.
 
@@ -39,8 +86,18 @@ def reported(rows: list[dict]) -> dict:
     the first evaluation with the best validation accuracy, None without a validation
     set. accuracy_best_on_test: chosen on the test set (TorchSSL's protocol), an
     oracle: only for a place beside a number that was chosen the same way.
+
+    What else was measured on the test images is given as it was last; without
+    accuracies (an autoencoder's phase), nothing else is.
     """
+    last = {
+        key.removeprefix("test/"): rows[-1][key]
+        for key in rows[-1]
+        if key.startswith("test/") and key not in ("test/accuracy", "test/loss")
+    }
     evaluated = [row for row in rows if "test/accuracy" in row]
+    if not evaluated:
+        return last
     accuracies = [row["test/accuracy"] for row in evaluated]
     validated = [row for row in evaluated if "val/accuracy" in row]
     best = max(validated, key=lambda row: row["val/accuracy"], default=None)
@@ -50,6 +107,7 @@ def reported(rows: list[dict]) -> dict:
         "evaluations": len(accuracies),
         "accuracy_at_best_val": best and best["test/accuracy"],
         "accuracy_best_on_test": max(accuracies),
+        **last,
     }
 
 

@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from ssl_jax import evals, report, workdirs
+from ssl_jax import algorithms, evals, figures, representation, workdirs
 from ssl_jax.checkpoints import Checkpoints, Journal, write_json
 from ssl_jax.core import UserError, mean
 from ssl_jax.logs import Log, Progress, TensorBoard
@@ -26,6 +26,7 @@ from ssl_jax.phases import (
     Data,
     Phase,
     build_phase,
+    check_handovers,
     check_phase,
     compile_evaluation,
     compile_phase,
@@ -58,7 +59,11 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
     if finished := workdirs.finished(workdir, config):
         return finished
     data = load_data(config, mesh)
-    phases = [build_phase(config, name, data, mesh) for name in config.phases]
+    phases = {
+        name: build_phase(config, name, data, mesh)
+        for name in config.phases
+        if "algorithm" in config[name]
+    }
     done = {}
     with (
         workdirs.opened(workdir, config, mesh) as resumed,
@@ -66,19 +71,44 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
         jax.set_mesh(mesh),
         stop_on_signal() as stopping,
     ):
-        for phase in phases:
-            marker = workdir / phase.name / "done.json"
+        check_handovers(list(phases.values()))
+        for name in config.phases:
+            marker = workdir / name / "done.json"
             if not marker.exists():
                 if stopping():
                     return None
-                entry = train_phase(phase, data, workdir, tensorboard, stopping)
+                if name in phases:
+                    phase = phases[name]
+                    entry = train_phase(phase, data, workdir, tensorboard, stopping)
+                else:
+                    judged = phases[config[name].start_from]
+                    entry = representation.probe(
+                        representation.check(config, name, config.phases),
+                        judged,
+                        data,
+                        workdir / judged.name,
+                        workdir / "figures" / name,
+                    )
+                    marker.parent.mkdir()
                 if entry is None:
                     return None
                 write_json(marker, entry)
-            done[phase.name] = json.loads(marker.read_text())
+            done[name] = json.loads(marker.read_text())
+        _compare(config, workdir)
         result = workdirs.result(config, mesh, done, resumed)
         write_json(workdir / "result.json", result)
     return result
+
+
+def _compare(config, workdir):
+    """Draws the labeled phases of a run over each other, where there are several."""
+    rows_of = {}
+    for row in Journal(workdir / "metrics.jsonl").rows():
+        name = config[row["phase"]].algorithm.name
+        if algorithms.draws_from(name) == "labeled":
+            rows_of.setdefault(row["phase"], []).append(row)
+    if len(rows_of) > 1:
+        figures.save_comparison(workdir / "figures" / "phases", config.name, rows_of)
 
 
 def check(config: ConfigDict, mesh: Mesh) -> None:
@@ -90,7 +120,7 @@ def check(config: ConfigDict, mesh: Mesh) -> None:
     sections = [
         name
         for name, section in config.items()
-        if isinstance(section, ConfigDict) and "algorithm" in section
+        if isinstance(section, ConfigDict) and "start_from" in section
     ]
     if not config.phases:
         raise UserError(f"phases is empty; name some of: {', '.join(sections)}.")
@@ -105,6 +135,9 @@ def check(config: ConfigDict, mesh: Mesh) -> None:
         raise UserError(f"seed={config.seed} must be at least 0.")
     for i, name in enumerate(config.phases):
         start_from = config[name].start_from
+        if "algorithm" not in config[name]:
+            representation.check(config, name, config.phases[:i])
+            continue
         if start_from not in ("scratch", *config.phases[:i]):
             workdirs.finished_phase(Path(start_from))
         check_phase(config, name, mesh)
@@ -135,10 +168,11 @@ def train_phase(
     initial = workdirs.handed_over(config.start_from, config.keep, workdir)
     state, sums, call, compile_seconds = compile_phase(phase, initial)
     no_sums, replicated = jax.device_get(sums), NamedSharding(phase.mesh, P())
-    evaluate = compile_evaluation(phase.algorithm, phase.mesh)
+    evaluate = compile_evaluation(phase)
+    knn = representation.compile_knn(phase, data) if config.knn else None
     counts_KK = None  # of the last evaluation of the test set
     step, evaluating = 0, 0.0  # the latter: seconds
-    figures = workdir / "figures" / phase.name  # and what each shows
+    prefix = workdir / "figures" / phase.name  # and what each figure shows
 
     with (
         Checkpoints(workdir / phase.name / "checkpoints", tidy=True) as checkpoints,
@@ -150,7 +184,7 @@ def train_phase(
             restored = checkpoints.restore(step, {"state": state, "sums": sums})
             state, sums = restored["state"], restored["sums"]
         elif views := example_views(phase):
-            report.save_views(figures, phase.title, views)
+            figures.save_views(prefix, phase.title, views)
         rows = journal.resume(phase.name, step)
         seconds_before = rows[-1]["seconds"] if rows else 0.0
         progress = Progress(phase.name, step, config.steps)
@@ -175,6 +209,8 @@ def train_phase(
                     paused = time.monotonic()
                     for name, batches in data.eval_sets.items():
                         scores[name], counts_KK = evaluate(state, batches)  # test last
+                    if knn is not None:
+                        scores["test"]["knn_accuracy"] = knn(state)
                     jax.block_until_ready(scores)
                     evaluating += time.monotonic() - paused
                 head = {
@@ -200,12 +236,19 @@ def train_phase(
                 return None
         training = time.monotonic() - began - evaluating
 
-    if counts_KK is None:  # resumed when only the figures were left to draw
+    if counts_KK is None and hasattr(phase.algorithm, "predict"):
+        # Resumed when only the figures were left to draw.
         _, counts_KK = evaluate(state, data.eval_sets["test"])
-    counts_KK = jax.device_get(counts_KK)
-    report.save_figures(figures, phase.title, rows, counts_KK, data.dataset.class_names)
+    class_names = data.dataset.class_names
+    figures.save_figures(
+        prefix, phase.title, rows, jax.device_get(counts_KK), class_names
+    )
+    if hasattr(phase.algorithm, "reconstruct"):
+        images = phase.algorithm.reconstruct(state, data.eval_sets["test"][0])
+        figures.save_reconstructions(prefix, phase.title, jax.device_get(images))
     images = (step - first) * phase.images_per_step
-    val = {"accuracy": rows[-1]["val/accuracy"]} if "val" in data.eval_sets else {}
+    accuracy = rows[-1].get("val/accuracy")
+    val = {} if accuracy is None else {"accuracy": accuracy}
     return {
         "algorithm": config.algorithm.name,
         "steps": step,

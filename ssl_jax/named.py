@@ -7,8 +7,11 @@ import pkgutil
 from ssl_jax.core import UserError
 
 
-def find(package: str, name: str) -> type:
+def find(package: str, name: str, having: str) -> type:
     """The class `name` ("fixmatch.FixMatch") in a module of `package`.
+
+    Args:
+      having: the attribute that tells such a class from its helpers: "train_step".
 
     Raises:
       UserError: no such module or class; the message lists what exists.
@@ -25,7 +28,7 @@ def find(package: str, name: str) -> type:
     classes = [
         key
         for key, value in vars(module).items()
-        if dataclasses.is_dataclass(value) and value.__module__ == module.__name__
+        if hasattr(value, having) and getattr(value, "__module__", "") == module.__name__
     ]
     if class_name not in classes:
         raise UserError(

@@ -14,8 +14,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from ssl_jax import algorithms, evals, models, optimizers
-from ssl_jax.augment import views as augment_views
+from ssl_jax import algorithms, augment, evals, models, optimizers, workdirs
+from ssl_jax.augment.two_crops import TwoCrops
+from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import Algorithm, PyTree, TrainState, UserError
 from ssl_jax.data import feeds, sources, splits
 from ssl_jax.data.sources import Dataset
@@ -31,7 +32,7 @@ class Phase(NamedTuple):
     title: str  # the run's name and the phase's, for figures
     config: ConfigDict
     algorithm: Algorithm
-    views: augment_views.Views
+    views: WeakStrong | TwoCrops
     rate: optax.Schedule
     feed: feeds.Feed
     key: jax.Array
@@ -77,6 +78,7 @@ def load_data(config: ConfigDict, mesh: Mesh) -> Data:
     split = splits.split(
         dataset,
         num_labels=data.num_labels,
+        num_unlabeled=data.num_unlabeled,
         num_validation=data.num_validation,
         labeled_in_unlabeled=data.labeled_in_unlabeled,
         fold=data.fold,
@@ -111,6 +113,7 @@ def check_phase(config: ConfigDict, name: str, mesh: Mesh) -> None:
     phase = config[name]
     _check_numbers(phase, config.data.num_validation)
     _check_fields(phase.algorithm, algorithms.hparams(phase.algorithm.name))
+    _check_fields(phase.augment, augment.hparams(phase.augment.name))
     _check_fields(config.model, models.hparams(config.model.name))
     if config.model.dtype not in ("float32", "bfloat16"):
         raise UserError(
@@ -124,7 +127,19 @@ def check_phase(config: ConfigDict, name: str, mesh: Mesh) -> None:
         )
     feeds.check_placement(config.data.placement)
     _build_optimizer(phase)
-    augment_views.build(**phase.augment)
+    augment.build(**phase.augment)
+    wanted = algorithms.views(phase.algorithm.name)
+    if phase.augment.name != wanted:
+        raise UserError(
+            f"{phase.algorithm.name} trains on the views {wanted!r}, but "
+            f"{name}.augment is {phase.augment.name!r}: use base.augment({wanted!r})."
+        )
+    unlabeled = algorithms.draws_from(phase.algorithm.name) == "unlabeled"
+    if unlabeled and phase.unlabeled_ratio:
+        raise UserError(
+            f"{phase.algorithm.name} draws its batch_size images from the unlabeled "
+            f"set: unlabeled_ratio={phase.unlabeled_ratio} must be 0."
+        )
 
 
 def build_phase(config: ConfigDict, name: str, data: Data, mesh: Mesh) -> Phase:
@@ -136,7 +151,7 @@ def build_phase(config: ConfigDict, name: str, data: Data, mesh: Mesh) -> Phase:
     check_phase(config, name, mesh)
     phase = config[name]
     rate, tx = _build_optimizer(phase)
-    views = augment_views.build(**phase.augment)
+    views = augment.build(**phase.augment)
     num_classes = len(data.dataset.class_names)
     hparams = phase.algorithm.to_dict()
     algorithm = algorithms.build(
@@ -155,6 +170,7 @@ def build_phase(config: ConfigDict, name: str, data: Data, mesh: Mesh) -> Phase:
         data.pool,
         mesh=mesh,
         seed=config.seed,
+        draws_from=algorithms.draws_from(phase.algorithm.name),
         batch_size=phase.batch_size,
         unlabeled_ratio=phase.unlabeled_ratio,
         steps_per_call=phase.steps_per_call,
@@ -169,7 +185,9 @@ def _build_optimizer(phase):
     section = phase.optimizer
     rate = optimizers.schedule(
         section.schedule,
-        learning_rate=section.learning_rate,
+        learning_rate=optimizers.scaled(
+            section.learning_rate, section.per_batch, phase.batch_size
+        ),
         warmup_steps=section.warmup_steps,
         total_steps=phase.steps,
     )
@@ -179,6 +197,7 @@ def _build_optimizer(phase):
         momentum=section.momentum,
         nesterov=section.nesterov,
         weight_decay=section.weight_decay,
+        trust_coefficient=section.trust_coefficient,
     )
     return rate, tx
 
@@ -199,17 +218,8 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
     """
     began = time.monotonic()
     replicated = NamedSharding(phase.mesh, P())
-    key_init, key_steps = jax.random.split(phase.key)
-    item = next(phase.feed.items(0, phase.config.steps_per_call))
-
-    def at(item, i):
-        return jax.tree.map(lambda leaf: leaf[i], item)
-
-    def first_batch(arrays, item):
-        return phase.feed.batch(arrays, at(item, 0))
-
-    def init(arrays, item, initial):
-        return phase.algorithm.init(key_init, first_batch(arrays, item), initial)
+    _, key_steps = jax.random.split(phase.key)
+    arrays, item = phase.feed.arrays, _first_item(phase)
 
     def one_step(arrays, state, sums, item):
         batch = phase.feed.batch(arrays, item)
@@ -219,9 +229,9 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
 
     def call(state, sums, arrays, items):
         # XLA:CPU runs a convolution inside a loop 20 to 50 times slower than outside.
-        if jax.default_backend() == "cpu":
+        if jax.default_backend() == "cpu" and convolves:
             for i in range(phase.config.steps_per_call):
-                state, sums = one_step(arrays, state, sums, at(items, i))
+                state, sums = one_step(arrays, state, sums, _at(items, i))
             return state, sums
         carry, _ = jax.lax.scan(
             lambda carry, item: (one_step(arrays, *carry, item), None),
@@ -230,16 +240,9 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
         )
         return carry
 
-    arrays = phase.feed.arrays
-    state = jax.jit(init, out_shardings=replicated)(arrays, item, initial)
-    shapes = jax.eval_shape(
-        lambda *args: phase.algorithm.train_step(
-            args[0], first_batch(*args[1:]), key_init
-        ),
-        state,
-        arrays,
-        item,
-    )[1]
+    state = initialise(phase, initial)
+    jaxpr, shapes = _trace_step(phase, state)
+    convolves = "conv_general_dilated" in str(jaxpr)
     sums = jax.device_put(
         jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), replicated
     )
@@ -251,6 +254,73 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
     return Program(state, sums, compiled, time.monotonic() - began)
 
 
+def initialise(phase: Phase, initial: PyTree | None = None) -> TrainState:
+    """The phase's state at step 0, inside `jax.set_mesh`."""
+    replicated = NamedSharding(phase.mesh, P())
+    init = jax.jit(_init_of(phase), out_shardings=replicated)
+    return init(phase.feed.arrays, _first_item(phase), initial)
+
+
+def like(phase: Phase) -> PyTree:
+    """A checkpoint of the phase without its values: {"state", "sums"} of shapes."""
+    args = phase.feed.arrays, _first_item(phase)
+    state = jax.eval_shape(_init_of(phase), *args, None)
+    replicated = NamedSharding(phase.mesh, P())
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated),
+        {"state": state, "sums": _trace_step(phase, state)[1]},
+    )
+
+
+def check_handovers(phases: list[Phase]) -> None:
+    """Finds before any training that a phase asks for a part that its predecessor
+    will not have, or that does not fit.
+
+    Raises:
+      UserError: so it is.
+    """
+    variables = {}
+    for phase in phases:
+        start_from, keep = phase.config.start_from, phase.config.keep
+        initial = None
+        if start_from in variables:
+            initial = workdirs.kept(variables[start_from], keep, start_from)
+        args = phase.feed.arrays, _first_item(phase)
+        state = jax.eval_shape(_init_of(phase), *args, initial)
+        variables[phase.name] = {"params": state.params, **state.model_state}
+
+
+def _first_item(phase):
+    return next(phase.feed.items(0, phase.config.steps_per_call))
+
+
+def _at(items, i):
+    """Of what a call is sent, that of its step `i`."""
+    return jax.tree.map(lambda leaf: leaf[i], items)
+
+
+def _init_of(phase):
+    key, _ = jax.random.split(phase.key)
+
+    def init(arrays, item, initial):
+        batch = phase.feed.batch(arrays, _at(item, 0))
+        return phase.algorithm.init(key, batch, initial)
+
+    return init
+
+
+def _trace_step(phase, state):
+    """The jaxpr of a training step, and the shapes of its metrics."""
+
+    def step(state, arrays, item):
+        batch = phase.feed.batch(arrays, _at(item, 0))
+        return phase.algorithm.train_step(state, batch, phase.key)
+
+    traced = jax.make_jaxpr(step, return_shape=True)
+    jaxpr, (_, shapes) = traced(state, phase.feed.arrays, _first_item(phase))
+    return jaxpr, shapes
+
+
 def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
     """Images of the first step and views of them, uint8: name -> images_NHWC.
 
@@ -259,15 +329,14 @@ def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
     """
     if not hasattr(phase.algorithm, "views"):
         return {}
-    item = next(phase.feed.items(0, phase.config.steps_per_call))
-    batch = phase.feed.batch(phase.feed.arrays, jax.tree.map(lambda x: x[0], item))
+    batch = phase.feed.batch(phase.feed.arrays, _at(_first_item(phase), 0))
     asked = []
 
     def recorded(name):
         view = getattr(phase.views, name)
         return lambda *args: (asked.append(name), view(*args))[1]
 
-    recording = augment_views.Views(*map(recorded, phase.views._fields))
+    recording = type(phase.views)(*map(recorded, phase.views._fields))
     algorithm = dataclasses.replace(phase.algorithm, views=recording)
     state = jax.eval_shape(algorithm.init, phase.key, batch)
     jax.eval_shape(algorithm.train_step, state, batch, phase.key)
@@ -275,25 +344,42 @@ def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
     images = batch.get("unlabeled_image", batch["image"])[:count]
     std, mean = (np.array(phase.config.augment[name]) for name in ("std", "mean"))
     views = {"plain": phase.views.plain(images)}
-    for name in sorted(set(asked) - {"plain"}, reverse=True):  # weak, strong
-        views[name] = jax.jit(getattr(phase.views, name))(phase.key, images)
+    for name in phase.views._fields:
+        if name in asked and name != "plain":
+            views[name] = jax.jit(getattr(phase.views, name))(phase.key, images)
     return {
         name: np.clip(np.asarray(view) * std + mean, 0, 255).round().astype(np.uint8)
         for name, view in views.items()
     }
 
 
-def compile_evaluation(algorithm: Algorithm, mesh: Mesh) -> Callable:
-    """evaluate(state, padded batches) -> (metric sums, counts_KK), on the device."""
-    rows = NamedSharding(mesh, P("data"))
+def compile_evaluation(phase: Phase) -> Callable:
+    """evaluate(state, padded batches) -> (metric sums, counts_KK), on the device.
+
+    counts_KK is None for an algorithm that does not classify.
+    """
+    rows = NamedSharding(phase.mesh, P("data"))
+    algorithm = phase.algorithm
 
     @jax.jit
-    def evaluate_batch(state, batch):
-        logits_BK = algorithm.predict(state, batch)
-        return evals.classification_sums(logits_BK, batch["label"], batch["mask"])
+    def evaluate_batch(state, batch, key):
+        metrics, counts_KK = {}, None
+        if hasattr(algorithm, "predict"):
+            logits_BK = algorithm.predict(state, batch)
+            metrics, counts_KK = evals.classification_sums(
+                logits_BK, batch["label"], batch["mask"]
+            )
+        if hasattr(algorithm, "eval_step"):
+            metrics |= algorithm.eval_step(state, batch, key)
+        return metrics, counts_KK
 
     def evaluate(state, batches):
-        sums = [evaluate_batch(state, jax.device_put(b, rows)) for b in batches]
+        # The same keys at every evaluation, so that their difference is the state's.
+        keys = jax.random.split(phase.key, len(batches))
+        sums = [
+            evaluate_batch(state, jax.device_put(batch, rows), key)
+            for batch, key in zip(batches, keys, strict=True)
+        ]
         return jax.tree.map(lambda *leaves: sum(leaves), *sums)
 
     return evaluate

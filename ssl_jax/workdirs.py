@@ -35,7 +35,7 @@ def check(workdir: Path, config: ConfigDict) -> None:
         saved = _saved(workdir)
     if saved is None:
         return
-    there, given = _decisive(saved["config"]), _decisive(_plain(config))
+    there, given = _decisive(saved["config"]), _decisive(plain(config))
     changes = [
         f"  {field} = {there.get(field, 'absent')} there, "
         f"{given.get(field, 'absent')} here"
@@ -92,7 +92,7 @@ def opened(workdir: Path, config: ConfigDict, mesh: Mesh) -> Iterator[int]:
             write_json(
                 workdir / "config.json",
                 {
-                    "config": _plain(config),
+                    "config": plain(config),
                     "resumed": resumed,
                     "device": device(mesh),
                     "versions": versions(),
@@ -162,6 +162,15 @@ def handed_over(start_from: str, keep: tuple[str, ...], workdir: Path) -> PyTree
             "again."
         )
     variables = {"params": state["params"], **state["model_state"]}
+    return kept(variables, keep, start_from)
+
+
+def kept(variables: PyTree, keep: tuple[str, ...], start_from: str) -> PyTree:
+    """The top-level parts `keep` of what the phase `start_from` trained.
+
+    Raises:
+      UserError: it has no such part.
+    """
     missing = set(keep) - set(variables["params"])
     if missing:
         raise UserError(
@@ -177,16 +186,23 @@ def handed_over(start_from: str, keep: tuple[str, ...], workdir: Path) -> PyTree
 def result(config: ConfigDict, mesh: Mesh, done: dict, resumed: int) -> dict:
     """What result.json holds, from each phase's entry (design, section 5)."""
     tests = [phase["test"] for phase in done.values() if phase["test"]]
+    probes = [phase["probe"] for phase in done.values() if "probe" in phase]
     return {
         "name": config.name,
         "seed": config.seed,
-        "config": _plain(config),
+        "config": plain(config),
         "device": device(mesh),
         "versions": versions(),
         "phases": done,
         "test": tests[-1] if tests else {},
+        **({"probe": probes[-1]} if probes else {}),
         "resumed": resumed,
     }
+
+
+def plain(config: ConfigDict) -> dict:
+    """As JSON gives it back: tuples become lists."""
+    return json.loads(json.dumps(config.to_dict()))
 
 
 def device(mesh: Mesh) -> dict:
@@ -197,11 +213,6 @@ def versions() -> dict[str, str]:
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     found = {name: importlib.metadata.version(name) for name in names}
     return {"ssl_jax": __version__, "python": platform.python_version(), **found}
-
-
-def _plain(config):
-    """As JSON gives it back: tuples become lists."""
-    return json.loads(json.dumps(config.to_dict()))
 
 
 def _saved(workdir):

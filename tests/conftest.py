@@ -3,7 +3,13 @@
 import os
 
 os.environ["XLA_FLAGS"] = " ".join(
-    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=4"]
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=4",
+        # Compiling takes most of the suite's time, and its programs run for seconds.
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+    ]
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 # A [B] loss times a [B, 1] mask averages instead of masking; here it is an error.

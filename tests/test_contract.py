@@ -1,6 +1,5 @@
 """What every algorithm promises (design, sections 2 and 9), found by listing them."""
 
-import dataclasses
 import importlib
 import pkgutil
 import re
@@ -20,7 +19,8 @@ def _all_algorithms():
     for module_info in pkgutil.iter_modules(algorithms.__path__):
         module = importlib.import_module(f"ssl_jax.algorithms.{module_info.name}")
         for name, value in vars(module).items():
-            if dataclasses.is_dataclass(value) and value.__module__ == module.__name__:
+            # Its networks, and what it imports, are none.
+            if hasattr(value, "train_step") and value.__module__ == module.__name__:
                 yield f"{module_info.name}.{name}"
 
 
@@ -35,6 +35,10 @@ def trained(request):
     config = tiny.config(request.param)
     if "threshold" in config.train.algorithm:
         config.train.algorithm.threshold = 0.12  # so that pseudo-labels count at once
+    if config.train.augment.name == "two_crops":
+        # BatchNorm in the heads amplifies rounding: at 0.03 chaos comes by step 5.
+        config.train.batch_size = 32
+        config.train.optimizer.learning_rate = 0.003
     config.train.steps = 40  # of the schedule
     phase = tiny.build(config)
     return config, phase, *tiny.train(phase, STEPS)
@@ -98,9 +102,10 @@ def test_loss_falls_on_a_batch_seen_again_and_again(trained):
 def test_predict_and_features_fit_the_batch(trained):
     _, phase, _, states, _ = trained
     batch = _first_batch(phase)
-    logits_BK = jax.jit(phase.algorithm.predict)(states[-1], batch)
-    assert logits_BK.shape == (len(batch["image"]), 10)
-    assert logits_BK.dtype == jnp.float32
+    if hasattr(phase.algorithm, "predict"):
+        logits_BK = jax.jit(phase.algorithm.predict)(states[-1], batch)
+        assert logits_BK.shape == (len(batch["image"]), 10)
+        assert logits_BK.dtype == jnp.float32
     features_BD = jax.jit(phase.algorithm.features)(states[-1], batch)
     assert features_BD.shape[0] == len(batch["image"]) and features_BD.ndim == 2
 
@@ -112,13 +117,15 @@ def test_four_devices_equal_one(trained, on_four_devices):
     for one, four in zip(sums_of_one, sums_of_four, strict=True):
         assert "share_kept" not in one or one["share_kept"].total > 0
         for name in one:
-            np.testing.assert_allclose(
-                [four[name].total, four[name].count],
-                [one[name].total, one[name].count],
-                rtol=1e-5,
-                atol=1e-6,  # for totals that are zero
-                err_msg=name,
-            )
+            assert four[name].count == one[name].count, name
+            if one[name].count:
+                np.testing.assert_allclose(
+                    four[name].compute(),
+                    one[name].compute(),
+                    rtol=1e-5,
+                    atol=1e-6,  # for means that are near zero
+                    err_msg=name,
+                )
 
 
 def test_compiled_for_four_devices_it_exchanges_sums_only(on_four_devices):
@@ -147,7 +154,8 @@ def test_saved_restored_and_gone_on_is_bitwise_the_same(trained, tmp_path):
 def test_teachers_and_targets_get_no_gradient(trained):
     config, _, _, states, _ = trained
     plain = config.copy_and_resolve_references()
-    plain.train.augment.update(weak="none", strong="none")  # a quicker compilation
+    if "strong" in plain.train.augment:
+        plain.train.augment.update(weak="none", strong="none")  # compiles sooner
     phase = tiny.build(plain)
     batch = _first_batch(phase)
 

@@ -11,7 +11,7 @@ import tiny
 from configs import fixmatch_cifar10
 from ssl_jax import core
 from ssl_jax.algorithms.fixmatch import FixMatch
-from ssl_jax.augment.views import Views
+from ssl_jax.augment.weak_strong import WeakStrong
 
 
 class Logits(nn.Module):
@@ -27,7 +27,7 @@ class Logits(nn.Module):
 
 
 def _fixmatch(**fields):
-    views = Views(
+    views = WeakStrong(
         plain=lambda x: x, weak=lambda _, x: x, strong=lambda _, x: x[..., ::-1]
     )
     return FixMatch(model=Logits(), tx=optax.sgd(0.1), views=views, **fields)

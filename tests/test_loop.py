@@ -82,6 +82,7 @@ def test_config_figures_and_checkpoints_are_there(chain):
         for phase, kinds in {
             "warmup": ("views", "learning_curves", "confusion_matrix"),
             "train": ("views", "learning_curves", "confusion_matrix", "pseudo_labels"),
+            "phases": ("comparison",),
         }.items()
         for kind in kinds
     }

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from ssl_jax import models
@@ -37,6 +38,141 @@ def test_convnet_parameters():
     )
 
 
+@pytest.mark.parametrize(
+    ("depth", "count"),  # torchvision's, as its documentation gives them
+    [(18, 11_689_512), (34, 21_797_672), (50, 25_557_032)],
+)
+def test_resnet_has_torchvisions_parameters(depth, count):
+    params = _shapes("resnet", (224, 224, 3), 1000, depth=depth)["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+
+
+_BLOCKS = {18: ("BasicBlock", 8, 512), 50: ("Bottleneck", 16, 2048)}
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize(
+    ("stem", "side", "sizes"),
+    [
+        ("imagenet", 224, [56, 28, 14, 7]),
+        ("cifar", 32, [32, 16, 8, 4]),
+        ("stl10", 64, [32, 16, 8, 4]),
+        ("stl10", 33, [17, 9, 5, 3]),
+    ],
+)
+def test_resnet_stages_halve_the_image(depth, stem, side, sizes):
+    model = models.build(
+        "resnet", num_classes=10, dtype="float32", depth=depth, stem=stem
+    )
+    block, count, width = _BLOCKS[depth]
+    key, images = jax.random.key(0), jnp.zeros((2, side, side, 3))
+
+    def outputs():
+        keep = dict(capture_intermediates=True, mutable=["intermediates"])
+        variables = model.init(key, images, train=False)
+        return model.apply(variables, images, train=False, **keep)[1]
+
+    seen = jax.eval_shape(outputs)["intermediates"]["encoder"]
+    shapes = [seen[f"{block}_{i}"]["__call__"][0].shape for i in range(count)]
+    assert list(dict.fromkeys(shapes)) == [
+        (2, size, size, width // 8 * 2**stage) for stage, size in enumerate(sizes)
+    ]
+    assert seen["__call__"][0].shape == (2, width)
+
+
+def _windows(x, size, fill):
+    """[B, H, W, C] -> [B, H, W, C, size, size], padded by size // 2 on all sides."""
+    pad = [(0, 0), *[(size // 2, size // 2)] * 2, (0, 0)]
+    x = np.pad(x, pad, constant_values=fill)
+    return np.lib.stride_tricks.sliding_window_view(x, (size, size), (1, 2))
+
+
+def _conv(x, weights, stride=1):
+    windows = _windows(x, len(weights["kernel"]), 0)[:, ::stride, ::stride]
+    return np.tensordot(windows, weights["kernel"], [(4, 5, 3), (0, 1, 2)])
+
+
+def _norm(x, weights):
+    x = (x - weights["mean"]) / np.sqrt(weights["var"] + 1e-5)
+    return x * weights["scale"] + weights["bias"]
+
+
+def _resnet(x, encoder, depth, stem_stride, pool):
+    """torchvision's ResNet.forward in evaluation, up to the pooled features."""
+    x = _conv(x, encoder["Conv_0"], stem_stride)
+    x = np.maximum(_norm(x, encoder["BatchNorm_0"]), 0)
+    if pool:
+        x = _windows(x, 3, -np.inf)[:, ::2, ::2].max((4, 5))
+    name, count, _ = _BLOCKS[depth]
+    for i in range(count):
+        block, y = encoder[f"{name}_{i}"], x
+        stride = 2 if i > 0 and "shortcut" in block else 1
+        strides = {18: (stride, 1), 50: (1, stride, 1)}[depth]
+        for j, stride_j in enumerate(strides):
+            y = np.maximum(y, 0) if j else y
+            y = _conv(y, block[f"Conv_{j}"], stride_j)
+            y = _norm(y, block[f"BatchNorm_{j}"])
+        if "shortcut" in block:
+            x = _norm(_conv(x, block["shortcut"], stride), block["shortcut_norm"])
+        x = np.maximum(x + y, 0)
+    return x.mean((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("depth", "stem", "stem_stride", "pool"),
+    [(18, "imagenet", 2, True), (50, "cifar", 1, False)],
+)
+def test_resnet_equals_torchvisions_forward_in_float64(depth, stem, stem_stride, pool):
+    side = 32 if pool else 8  # the last stage sees 1 px
+    shapes = _shapes("resnet", (side, side, 3), 2, depth=depth, stem=stem)
+    draw = np.random.default_rng(0)
+
+    def weights(path, leaf):
+        if path[-1].key == "kernel":
+            return draw.normal(size=leaf.shape) * np.sqrt(1 / np.prod(leaf.shape[:-1]))
+        return draw.uniform(0.5, 1.5, leaf.shape)
+
+    variables = jax.tree.map_with_path(weights, shapes)
+    images = draw.normal(size=(2, side, side, 3))
+    params, stats = (variables[c]["encoder"] for c in ("params", "batch_stats"))
+    expected = _resnet(images, _merge(params, stats), depth, stem_stride, pool)
+
+    model = models.build(
+        "resnet", num_classes=2, dtype="float32", depth=depth, stem=stem
+    )
+    apply = jax.jit(lambda v, x: model.apply(v, x, train=False, method="features"))
+    features = apply(*jax.tree.map(jnp.float32, (variables, images)))
+    np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-5)
+
+
+def _merge(params, stats):
+    """BatchNorm's parameters and statistics in one dictionary."""
+    if not isinstance(params, dict):
+        return params
+    both = {**params, **{k: v for k, v in stats.items() if k not in params}}
+    return {k: _merge(v, stats.get(k, {})) for k, v in both.items()}
+
+
+def test_mlp_is_the_tutorials_encoder():
+    """784 - 32 with ReLU, by hand; kernels uniform within sqrt(6 / (784 + 32))."""
+    model = models.build("mlp", num_classes=10, dtype="float32")
+    images = jax.random.normal(jax.random.key(1), (3, 28, 28, 1))
+    init = jax.jit(model.init, static_argnames="train")
+    variables = init(jax.random.key(0), images, train=False)
+    (dense,) = variables["params"]["encoder"].values()
+    kernel, limit = np.float64(dense["kernel"]), np.sqrt(6 / (784 + 32))
+    assert kernel.shape == (784, 32) and not dense["bias"].any()
+    assert 0.99 * limit < abs(kernel).max() <= limit
+    assert kernel.std() == pytest.approx(limit / np.sqrt(3), rel=0.02)
+    features = model.apply(variables, images, train=False, method="features")
+    expected = np.maximum(np.float64(images).reshape(3, 784) @ kernel, 0)
+    np.testing.assert_allclose(features, expected, atol=1e-5)
+    deep = _shapes("mlp", (8, 8, 1), 10, features=(32, 16))["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(deep)) == (
+        65 * 32 + 33 * 16 + 17 * 10
+    )
+
+
 @pytest.mark.parametrize("name", ["wide_resnet", "convnet"])
 def test_bfloat16_computes_so_and_keeps_the_rest_float32(name):
     small = {"wide_resnet": {"widen": 1, "blocks": 1}, "convnet": {"filters": (8,)}}
@@ -58,6 +194,25 @@ def test_bfloat16_computes_so_and_keeps_the_rest_float32(name):
     assert "bf16" in jaxpr
     in_float32 = models.build(name, num_classes=10, dtype="float32", **small[name])
     assert jnp.abs(logits_BK - apply(in_float32)[0]).max() < 0.1
+
+
+@pytest.mark.parametrize(("name", "products"), [("resnet", 1 + 16 + 3), ("mlp", 1)])
+def test_encoder_multiplies_in_bfloat16_and_the_head_in_float32(name, products):
+    model = models.build(name, num_classes=10, dtype="bfloat16")
+    images = jnp.zeros((4, 32, 32, 3))
+    variables = _shapes(name, (32, 32, 3), 10, "bfloat16")
+
+    def forward(variables):
+        return model.apply(variables, images, train=True, mutable=["batch_stats"])
+
+    dtypes = [
+        equation.invars[0].aval.dtype
+        for equation in jax.make_jaxpr(forward)(variables).eqns
+        if equation.primitive.name in ("conv_general_dilated", "dot_general")
+    ]
+    assert dtypes == [jnp.bfloat16] * products + [jnp.float32]
+    outputs = jax.tree.leaves((variables, jax.eval_shape(forward, variables)))
+    assert {leaf.dtype for leaf in outputs} == {jnp.dtype("float32")}
 
 
 def test_first_scale_alone_activates_before_the_residual():
@@ -90,5 +245,9 @@ def test_first_scale_alone_activates_before_the_residual():
 def test_unknown_names_list_what_exists():
     with pytest.raises(UserError, match=r"'resnext.*convnet.*wide_resnet"):
         models.build("resnext", num_classes=10, dtype="float32")
+    with pytest.raises(UserError, match=r"depth=101 .*18, 34, 50"):
+        models.build("resnet", num_classes=10, dtype="float32", depth=101)
+    with pytest.raises(UserError, match=r"stem='big' .*'cifar', 'imagenet', 'stl10'"):
+        models.build("resnet", num_classes=10, dtype="float32", stem="big")
     with pytest.raises(TypeError, match="depth"):
         models.build("convnet", num_classes=10, dtype="float32", depth=3)

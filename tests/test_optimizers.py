@@ -41,6 +41,30 @@ def test_warmup_rises_linearly_and_the_rest_decays():
     assert float(rate(60)) == pytest.approx(0.5) and float(rate(110)) == 0
 
 
+@pytest.mark.parametrize(
+    ("warmup", "total", "steps", "rates"),
+    [
+        # 97.5% and 98.75% of all steps, the warm-up's among them
+        (0, 2000, (0, 1949, 1950, 1974, 1975, 1999), (1, 1, 0.2, 0.2, 0.04, 0.04)),
+        (20, 2000, (0, 10, 20, 1949, 1950, 1975), (0, 0.5, 1, 1, 0.2, 0.04)),
+        # 60 steps: 58.5 and 59.25, so the last step has dropped once; 30: none has
+        (0, 60, (58, 59), (1, 0.2)),
+        (0, 30, (0, 29), (1, 1)),
+    ],
+)
+def test_drops_of_the_last_fortieth_and_eightieth(warmup, total, steps, rates):
+    rate = optimizers.schedule(
+        "drops", learning_rate=2.0, warmup_steps=warmup, total_steps=total
+    )
+    assert [float(rate(k)) / 2 for k in steps] == pytest.approx(rates)
+
+
+def test_linear_scaling_rule():
+    """0.2 a batch of 256 is 3.2 at 4,096 (arXiv:2006.07733, section 3.3)."""
+    assert optimizers.scaled(0.2, per_batch=256, batch_size=4096) == 0.2 * 16
+    assert optimizers.scaled(0.2, per_batch=0, batch_size=4096) == 0.2
+
+
 def test_weight_decay_is_on_kernels_only():
     params = {
         "Conv_0": {"kernel": 0},
@@ -71,7 +95,12 @@ def test_weight_decay_on_the_papers_network():
 def test_two_nesterov_steps_by_hand():
     """v <- 0.9 v + g + wd w;  w <- w - lr (0.9 v + g + wd w), as in TensorFlow."""
     tx = optimizers.build(
-        "sgd", rate=lambda _: 0.1, momentum=0.9, nesterov=True, weight_decay=0.5
+        "sgd",
+        rate=lambda _: 0.1,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=0.5,
+        trust_coefficient=7.0,  # not used
     )
     params = {"kernel": jnp.array(2.0), "bias": jnp.array(2.0)}
     state = tx.init(params)
@@ -88,7 +117,12 @@ def test_two_nesterov_steps_by_hand():
 
 def test_adam_equals_optax_without_decay():
     built = optimizers.build(
-        "adam", rate=lambda _: 1e-2, momentum=0.9, nesterov=True, weight_decay=0.0
+        "adam",
+        rate=lambda _: 1e-2,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=0.0,
+        trust_coefficient=7.0,  # not used
     )
     params = {"kernel": jax.random.normal(jax.random.key(0), (5,))}
     for tx in (built, optax.adam(1e-2)):
@@ -102,13 +136,109 @@ def test_adam_equals_optax_without_decay():
     np.testing.assert_allclose(ours["kernel"], moved["kernel"], rtol=1e-6)
 
 
+def _lars(rate, name="lars", nesterov=False):
+    return optimizers.build(
+        name,
+        rate=rate,
+        momentum=0.9,
+        nesterov=nesterov,
+        weight_decay=0.1,
+        trust_coefficient=0.02,
+    )
+
+
+_DRAW = np.random.default_rng(0)
+_PARAMS = {  # a kernel that starts at 0 has a trust ratio of 1
+    "Dense_0": {"kernel": _DRAW.normal(size=(5, 3)), "bias": _DRAW.normal(size=3)},
+    "BatchNorm_0": {"scale": _DRAW.normal(size=3), "bias": np.zeros(3)},
+    "head": {"kernel": np.zeros((3, 2))},
+}
+_GRADS = [  # of 6 steps; the sizes differ, so the rate of their own step matters
+    jax.tree.map(lambda w, k=k: (k + 1) ** 2 * _DRAW.normal(size=w.shape), _PARAMS)
+    for k in range(6)
+]
+
+
+def _run(tx):
+    """Parameters after each of the steps."""
+    params = jax.tree.map(jnp.float32, _PARAMS)
+    state, moved = tx.init(params), []
+    for grads in _GRADS:
+        updates, state = tx.update(jax.tree.map(jnp.float32, grads), state, params)
+        params = optax.apply_updates(params, updates)
+        moved.append(params)
+    return moved
+
+
+def _run_in_float64(rate):
+    """BYOL's code: m <- 0.9 m + u;  w <- w - rate(step) m."""
+    params = jax.tree.map(np.copy, _PARAMS)
+    momenta, moved = jax.tree.map(np.zeros_like, params), []
+
+    def step(path, w, m, g, rate):
+        if path[-1].key == "kernel":
+            g = g + 0.1 * w
+            norm_w, norm_g = np.sqrt((w**2).sum()), np.sqrt((g**2).sum())
+            g = g * (0.02 * norm_w / norm_g if norm_w > 0 and norm_g > 0 else 1)
+        m[...] = 0.9 * m + g
+        return w - rate * m
+
+    for k, grads in enumerate(_GRADS):
+        one = partial(step, rate=rate(k))
+        params = jax.tree.map_with_path(one, params, momenta, grads)
+        moved.append(params)
+    return moved
+
+
+def _largest_difference(one, other):
+    return max(
+        np.abs(a - b).max()
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    )
+
+
+def _optax_lars(rate, nesterov=False):
+    only = optimizers.kernels_only
+    options = dict(weight_decay=0.1, trust_coefficient=0.02, nesterov=nesterov)
+    return optax.lars(rate, weight_decay_mask=only, trust_ratio_mask=only, **options)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_lars_equals_optax_at_a_constant_rate(nesterov):
+    ours = _run(_lars(rate=lambda _: 0.3, nesterov=nesterov))
+    assert _largest_difference(ours, _run(_optax_lars(0.3, nesterov))) < 2e-5
+
+
+def test_lars_multiplies_the_rate_after_the_momentum():
+    """Warm-up over 2 of 6 steps, then half a cosine, against float64 and optax."""
+
+    def rate(k):
+        return k / 2 * 0.3 if k < 2 else 0.15 * (1 + math.cos(math.pi * (k - 2) / 4))
+
+    schedule = optimizers.schedule(
+        "cosine", learning_rate=0.3, warmup_steps=2, total_steps=6
+    )
+    ours, expected = _run(_lars(rate=schedule)), _run_in_float64(rate)
+    assert _largest_difference(ours, expected) < 2e-5
+    assert _largest_difference(expected, _run(_optax_lars(schedule))) > 1
+    # At rate 0 nothing moves, but the momentum remembers the gradient.
+    assert _largest_difference(ours[0], _PARAMS) < 1e-7
+
+
+def test_lars_leaves_biases_and_scales_to_plain_momentum():
+    ours, plain = _run(_lars(rate=lambda _: 0.3)), _run(optax.sgd(0.3, momentum=0.9))
+    for one, other in zip(ours, plain, strict=True):
+        assert _largest_difference(one["BatchNorm_0"], other["BatchNorm_0"]) < 1e-5
+        assert np.abs(one["Dense_0"]["bias"] - other["Dense_0"]["bias"]).max() < 1e-5
+        kernels = one["Dense_0"]["kernel"], other["Dense_0"]["kernel"]
+        assert _largest_difference(*kernels) > 1e-3
+
+
 def test_unknown_names_and_endless_warmup_are_the_users_mistakes():
     common = dict(learning_rate=0.1, total_steps=10)
     with pytest.raises(UserError, match="'linear'.*cosine_7_16"):
         optimizers.schedule("linear", warmup_steps=0, **common)
     with pytest.raises(UserError, match="warmup_steps=10.*steps=10"):
         optimizers.schedule("cosine", warmup_steps=10, **common)
-    with pytest.raises(UserError, match="'lars'.*adam.*sgd"):
-        optimizers.build(
-            "lars", rate=lambda _: 0.1, momentum=0.9, nesterov=True, weight_decay=0.0
-        )
+    with pytest.raises(UserError, match="'lamb'.*adam.*lars.*sgd"):
+        _lars(rate=lambda _: 0.1, name="lamb")

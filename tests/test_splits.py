@@ -100,7 +100,7 @@ def test_two_phase_is_the_tutorials_lists():
         ({"num_labels": 28}, "'class 2' has 5 images .* ask for 7 of each"),
         ({"num_labels": 16, "num_validation": 8}, "'class 2' has 5 .* ask for 6"),
         ({"num_labels": 4, "fold": 0}, "made has 0 predefined folds"),
-        ({"num_labels": 4, "protocol": "odd"}, "'balanced' or 'two_phase'"),
+        ({"num_labels": 4, "protocol": "odd"}, "'balanced', 'first' or 'two_phase'"),
     ],
 )
 def test_impossible_splits(asked, message):
@@ -114,3 +114,32 @@ def test_digits_with_the_papers_numbers():
         parts = split(data, num_labels=num_labels, num_validation=200, seed=4)
         assert len(parts.labeled) == num_labels
         assert len(parts.unlabeled) == 1_097
+
+
+def test_first_slices_the_pool_as_tutorials_do():
+    got = split(
+        dataset([10, 10]),
+        protocol="first",
+        num_labels=5,  # not divisible by the classes, and need not be
+        num_unlabeled=9,
+        num_validation=4,
+        seed=3,
+    )
+    assert got.labeled.tolist() == list(range(5))
+    assert got.unlabeled.tolist() == list(range(9))
+    assert len(got.validation) == 4 and got.validation.min() >= 9
+    with pytest.raises(UserError, match="from the 20 images of the pool"):
+        split(dataset([10, 10]), protocol="first", num_labels=21, seed=0)
+    with pytest.raises(UserError, match="not all of the first images"):
+        split(dataset([1, 1], num_unlabeled=9), protocol="first", num_labels=9, seed=0)
+
+
+def test_num_unlabeled_draws_by_seed():
+    drawn = [
+        split(dataset([10, 10]), num_labels=4, num_unlabeled=7, seed=seed).unlabeled
+        for seed in (0, 0, 1)
+    ]
+    assert len(set(drawn[0].tolist())) == 7
+    assert drawn[0].tolist() == drawn[1].tolist() != drawn[2].tolist()
+    with pytest.raises(UserError, match="num_unlabeled=21, but there are 20"):
+        split(dataset([10, 10]), num_labels=4, num_unlabeled=21, seed=0)

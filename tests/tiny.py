@@ -8,10 +8,11 @@ from ssl_jax import phases
 
 
 def config(algorithm: str = "fixmatch.FixMatch", **hparams) -> ConfigDict:
-    tiny = base.debug(base.run("tiny"), 8, 8, 1, 10)
-    tiny.train.augment.update(flip=False, shift=1)
-    tiny.train.algorithm = base.algorithm(algorithm, **hparams)
-    return tiny
+    train = base.phase(base.algorithm(algorithm, **hparams))
+    train.augment.flip = False
+    if "shift" in train.augment:
+        train.augment.shift = 1
+    return base.debug(base.run("tiny", train=train), 8, 8, 1, 10)
 
 
 def build(tiny: ConfigDict, num_devices: int = 1) -> phases.Phase:

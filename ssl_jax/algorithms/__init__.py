@@ -13,7 +13,28 @@ def hparams(name: str) -> dict[str, object]:
     Raises:
       UserError: no such algorithm; the message lists what exists.
     """
-    return named.defaults(named.find(__name__, name))
+    return named.defaults(_find(name))
+
+
+def views(name: str) -> str:
+    """The kind of views that the algorithm trains on: "weak_strong", "two_crops".
+
+    It is the module of augment/ that the type of its field `views` comes from.
+
+    Raises:
+      UserError: no such algorithm.
+    """
+    fields = {f.name: f.type for f in dataclasses.fields(_find(name))}
+    return fields["views"].__module__.rpartition(".")[2]
+
+
+def draws_from(name: str) -> str:
+    """The images that a batch of the algorithm is drawn from: "labeled" or "unlabeled".
+
+    Raises:
+      UserError: no such algorithm.
+    """
+    return _find(name).draws_from
 
 
 def build(name: str, hparams: dict[str, object], **context: Any) -> Algorithm:
@@ -28,6 +49,10 @@ def build(name: str, hparams: dict[str, object], **context: Any) -> Algorithm:
       UserError: no such algorithm.
       TypeError: a hyper-parameter that the algorithm does not have.
     """
-    cls = named.find(__name__, name)
+    cls = _find(name)
     fields = {field.name for field in dataclasses.fields(cls)}
     return cls(**{k: v for k, v in context.items() if k in fields}, **hparams)
+
+
+def _find(name):
+    return named.find(__name__, name, having="train_step")

@@ -5,6 +5,7 @@ Confidence", arXiv:2001.07685; equation numbers are the paper's.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import optax
 from flax import linen as nn
 
 from ssl_jax import teacher
-from ssl_jax.augment.views import Views
+from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import (
     Batch,
     Metrics,
@@ -30,9 +31,10 @@ from ssl_jax.losses import cross_entropy_per_example
 class FixMatch:
     """The "google" and "torchssl" protocols differ in `views`, not here."""
 
+    draws_from: ClassVar[str] = "labeled"
     model: nn.Module
     tx: optax.GradientTransformation
-    views: Views
+    views: WeakStrong
     threshold: float = 0.95  # tau: predictions at least this sure become labels
     unlabeled_weight: float = 1.0  # lambda_u
     ema_decay: float = 0.999  # over parameters and BatchNorm moments; evaluation only

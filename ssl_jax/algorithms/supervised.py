@@ -1,12 +1,13 @@
 """Cross-entropy on the labeled images alone: the floor that the others stand on."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import optax
 from flax import linen as nn
 
 from ssl_jax import teacher
-from ssl_jax.augment.views import Views
+from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import (
     Batch,
     Metrics,
@@ -22,9 +23,11 @@ from ssl_jax.losses import cross_entropy_per_example
 class Supervised:
     """One augmented view of each image; judged by its EMA, as the other methods are."""
 
+    draws_from: ClassVar[str] = "labeled"
     model: nn.Module
     tx: optax.GradientTransformation
-    views: Views
+    views: WeakStrong
+    frozen: bool = False  # only the head is trained: the encoder's moments rest as well
     strong: bool = False  # the strong view instead of the weak one: a higher floor
     ema_decay: float = 0.999  # over parameters and BatchNorm moments
 
@@ -34,7 +37,7 @@ class Supervised:
 
     def loss(self, params, model_state, x_BHWC, labels_B):
         logits_BK, model_state = forward(
-            self.model, params, model_state, x_BHWC, train=True
+            self.model, params, model_state, x_BHWC, train=not self.frozen
         )
         loss_B = cross_entropy_per_example(logits_BK, labels_B)
         correct_B = logits_BK.argmax(-1) == labels_B
@@ -45,9 +48,13 @@ class Supervised:
     ) -> tuple[TrainState, Metrics]:
         view = self.views.strong if self.strong else self.views.weak
         x_BHWC = view(key, batch["image"])
-        state, metrics = gradient_step(
-            lambda params: self.loss(params, state.model_state, x_BHWC, batch["label"]),
-            self.tx,
-            state,
-        )
+        fixed = {"encoder": state.params["encoder"]} if self.frozen else {}
+
+        def loss(params):
+            params = params | fixed
+            return self.loss(params, state.model_state, x_BHWC, batch["label"])
+
+        state, metrics = gradient_step(loss, self.tx, state)
+        # Weight decay moves even what has no gradient.
+        state = state.replace(params=state.params | fixed)
         return teacher.update(self, state), metrics

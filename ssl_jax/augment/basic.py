@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssl_jax.augment import crops
 from ssl_jax.core import UserError
 
 
@@ -78,3 +79,44 @@ def rectangle(
     inside_1W1 = (left <= j_1W1) & (j_1W1 < right)
     color_HWC = np.broadcast_to(np.array(fill, np.uint8), (H, W, C))
     return jnp.where(inside_H11 & inside_1W1, color_HWC, image_HWC)
+
+
+def plain(
+    images_BHWC: jax.Array,
+    *,
+    side: int,
+    resize: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> jax.Array:
+    """Normalised float32 images for evaluation: resized, and their centre cut out.
+
+    Args:
+      side: pixels a side of the result; 0: as the images are.
+      resize: pixels a side before the cut; 0: `side`.
+    """
+    if side:
+        images_BHWC = 255 * jax.vmap(
+            lambda image: crops.central(image, resize=resize or side, side=side)
+        )(images_BHWC)
+    return normalize(images_BHWC, mean, std)
+
+
+def normalize(
+    images_BHWC: jax.Array, mean: Sequence[float], std: Sequence[float]
+) -> jax.Array:
+    """(images - mean) / std as float32; mean and std in grey levels.
+
+    Raises:
+      UserError: mean or std is neither one value nor one per channel.
+    """
+    C = images_BHWC.shape[-1]
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, C):
+            raise UserError(
+                f"{name} has {len(values)} values for images of {C} channels; give "
+                "one value, or one per channel."
+            )
+    shape = (1,) * (images_BHWC.ndim - 1) + (-1,)
+    mean, std = (np.array(v, np.float32).reshape(shape) for v in (mean, std))
+    return (images_BHWC.astype(jnp.float32) - mean) / std

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -67,13 +68,16 @@ def build(
     *,
     mesh: Mesh,
     seed: int,
+    draws_from: str,
     batch_size: int,
     unlabeled_ratio: int,
     steps_per_call: int,
 ) -> Feed:
-    """Batches of `batch_size` labeled and `unlabeled_ratio` times as many unlabeled.
+    """Batches of `batch_size` images and `unlabeled_ratio` times as many unlabeled.
 
     Args:
+      draws_from: "labeled", or "unlabeled": the `batch_size` images come from the
+        unlabeled set, and the label is -1 where `split` does not grant it.
       pool: from `place`. On the device, indices are sent and the step gathers; without
         one, rows are gathered here and images sent, two calls ahead.
 
@@ -81,15 +85,24 @@ def build(
       UserError: more unlabeled images in a batch than there are.
     """
     batch_U = batch_size * unlabeled_ratio
-    if batch_U > len(split.unlabeled):
+    largest_U = batch_size if draws_from == "unlabeled" else batch_U
+    if largest_U > len(split.unlabeled):
         raise UserError(
-            f"a batch of {batch_U} unlabeled images (batch_size * unlabeled_ratio) "
-            f"exceeds the {len(split.unlabeled)} that there are; lower either."
+            f"a batch of {largest_U} unlabeled images (batch_size={batch_size}, "
+            f"unlabeled_ratio={unlabeled_ratio}) exceeds the {len(split.unlabeled)} "
+            "that there are; lower either."
         )
+    granted_N = np.isin(np.arange(len(dataset.labels_N)), split.labeled)
 
     def rows(step: int) -> dict[str, np.ndarray]:
+        if draws_from == "unlabeled":
+            drawn = unlabeled_at(
+                step, seed=seed, size=len(split.unlabeled), batch=batch_size
+            )
+            drawn = split.unlabeled[drawn]
+            return {"drawn": drawn, "granted": granted_N[drawn]}
         labeled = labeled_at(step, seed=seed, size=len(split.labeled), batch=batch_size)
-        chosen = {"labeled": split.labeled[labeled]}
+        chosen = {"drawn": split.labeled[labeled]}
         if batch_U:
             position = unlabeled_at(
                 step, seed=seed, size=len(split.unlabeled), batch=batch_U
@@ -103,7 +116,10 @@ def build(
         return jax.tree.map(lambda *leaves: np.stack(leaves), *steps)
 
     def to_batch(images, labels, chosen):
-        batch = {"image": images["labeled"], "label": labels["labeled"]}
+        batch = {"image": images["drawn"], "label": labels["drawn"]}
+        if draws_from == "unlabeled":
+            label = jnp.where(chosen["granted"], batch["label"], -1)
+            return batch | {"label": label}
         if batch_U:
             batch |= {
                 "unlabeled_image": images["unlabeled"],
@@ -113,7 +129,7 @@ def build(
         return batch
 
     def take(array, chosen):
-        return {k: array[chosen[k]] for k in ("labeled", "unlabeled") if k in chosen}
+        return {k: array[chosen[k]] for k in ("drawn", "unlabeled") if k in chosen}
 
     sharding = NamedSharding(mesh, P(None, "data"))
     if pool is not None:

@@ -23,6 +23,7 @@ def split(
     num_validation: int = 0,
     labeled_in_unlabeled: bool = True,
     fold: int = -1,
+    num_unlabeled: int = 0,
     protocol: str = "balanced",
     seed: int,
 ) -> Split:
@@ -39,22 +40,35 @@ def split(
         leave the unlabeled set.
       labeled_in_unlabeled: whether the unlabeled set has the labeled images as well.
       fold: the predefined labeled set to use (STL-10: 0 to 9); -1: draw by `seed`.
-      protocol: "balanced", or "two_phase": the index lists of the two-phase tutorial
-        on CIFAR-10, 5,000 labeled and another 20,000 unlabeled, whatever the seed and
-        `labeled_in_unlabeled`; validation images come from the 25,000 that it leaves.
+      num_unlabeled: images in the unlabeled set, drawn by `seed`; 0: all.
+      protocol: "balanced"; "first": the first num_labels images of the pool are
+        labeled, whatever their classes, and the first num_unlabeled unlabeled, as
+        tutorials slice their arrays; or "two_phase": the index lists of the two-phase
+        tutorial on CIFAR-10, 5,000 labeled and another 20,000 unlabeled, whatever the
+        seed and `labeled_in_unlabeled`. For the last two, validation images come from
+        what they leave.
 
     Raises:
       UserError: the numbers do not fit the classes, the fold or the pool.
     """
     num_classes = len(dataset.class_names)
-    _check_divisible("num_labels", num_labels, num_classes)
+    if num_unlabeled < 0:
+        raise UserError(f"num_unlabeled={num_unlabeled} is negative: use 0 or more.")
+    if protocol != "first":
+        _check_divisible("num_labels", num_labels, num_classes)
     _check_divisible("num_validation", num_validation, num_classes)
     pool = np.arange(len(dataset.labels_N), dtype=np.int32)
     fixed = unlabeled = None
     if protocol == "two_phase":
-        fixed, unlabeled, drawable = _two_phase(dataset, num_labels, fold)
+        fixed, unlabeled, drawable = _two_phase(
+            dataset, num_labels, num_unlabeled, fold
+        )
+    elif protocol == "first":
+        fixed, unlabeled, drawable = _first(dataset, num_labels, num_unlabeled, fold)
     elif protocol != "balanced":
-        raise UserError(f"protocol={protocol!r}: use 'balanced' or 'two_phase'.")
+        raise UserError(
+            f"protocol={protocol!r}: use 'balanced', 'first' or 'two_phase'."
+        )
     elif fold >= 0:
         fixed = _fold(dataset, num_labels, fold)
         drawable = np.setdiff1d(pool, fixed)
@@ -81,6 +95,13 @@ def split(
         unlabeled = np.setdiff1d(pool, validation)
         if not labeled_in_unlabeled:
             unlabeled = np.setdiff1d(unlabeled, labeled)
+        if num_unlabeled > len(unlabeled):
+            raise UserError(
+                f"num_unlabeled={num_unlabeled:,}, but there are {len(unlabeled):,} "
+                "unlabeled images: ask for fewer, or 0 for all."
+            )
+        if num_unlabeled:
+            unlabeled = np.sort(rng.permutation(unlabeled)[:num_unlabeled])
     return Split(labeled, unlabeled, validation)
 
 
@@ -114,8 +135,29 @@ def _fold(dataset: Dataset, num_labels: int, fold: int) -> np.ndarray:
     return labeled
 
 
+def _first(
+    dataset: Dataset, num_labels: int, num_unlabeled: int, fold: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(labeled, unlabeled, the rest) in the order of the pool."""
+    rows = np.arange(len(dataset.labels_N), dtype=np.int32)
+    num_labels, num_unlabeled = (n or len(rows) for n in (num_labels, num_unlabeled))
+    if num_labels < 0 or max(num_labels, num_unlabeled) > len(rows) or fold >= 0:
+        raise UserError(
+            f"num_labels={num_labels}, num_unlabeled={num_unlabeled}, fold={fold}: "
+            f"protocol='first' takes both from the {len(rows):,} images of the pool, "
+            "and no fold (fold=-1)."
+        )
+    if (dataset.labels_N[:num_labels] < 0).any():
+        raise UserError(
+            f"num_labels={num_labels}: not all of the first images of {dataset.name} "
+            "have a label; ask for fewer, or use protocol='balanced'."
+        )
+    rest = rows[max(num_labels, num_unlabeled) :]
+    return rows[:num_labels], rows[:num_unlabeled], rest
+
+
 def _two_phase(
-    dataset: Dataset, num_labels: int, fold: int
+    dataset: Dataset, num_labels: int, num_unlabeled: int, fold: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(labeled, unlabeled, the rest): the tutorial's lists, for rows sorted by id."""
     if len(dataset.labels_N) != 50_000:
@@ -123,10 +165,12 @@ def _two_phase(
             "protocol='two_phase' is made of CIFAR-10's 50,000 training images, and "
             f"{dataset.name} has {len(dataset.labels_N):,}: use protocol='balanced'."
         )
-    if num_labels not in (0, 5_000) or fold >= 0:
+    lists = num_labels in (0, 5_000) and num_unlabeled in (0, 20_000)
+    if not lists or fold >= 0:
         raise UserError(
-            f"num_labels={num_labels}, fold={fold}: protocol='two_phase' labels 5,000 "
-            "images of its own; use num_labels=5000 (or 0) and fold=-1."
+            f"num_labels={num_labels}, num_unlabeled={num_unlabeled}, fold={fold}: "
+            "protocol='two_phase' labels 5,000 images of its own and has another "
+            "20,000 unlabeled; use those numbers (or 0) and fold=-1."
         )
     shuffled = np.arange(50_000, dtype=np.int32)
     np.random.default_rng(0).shuffle(shuffled)

@@ -38,7 +38,7 @@ def hparams(name: str) -> dict[str, object]:
     Raises:
       UserError: no such model; the message lists what exists.
     """
-    fields = named.defaults(named.find(__name__, f"{name}.Encoder"))
+    fields = named.defaults(_find(name))
     return {**fields, "dtype": jnp.dtype(fields["dtype"]).name}
 
 
@@ -49,5 +49,9 @@ def build(name: str, *, num_classes: int, dtype: str, **hparams: Any) -> Classif
       UserError: no such model.
       TypeError: a hyper-parameter that the encoder does not have.
     """
-    encoder = named.find(__name__, f"{name}.Encoder")
+    encoder = _find(name)
     return Classifier(encoder(dtype=jnp.dtype(dtype), **hparams), num_classes)
+
+
+def _find(name):
+    return named.find(__name__, f"{name}.Encoder", having="__call__")

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax.augment import basic, randaugment, views
+from ssl_jax.augment import basic, randaugment, weak_strong
 from ssl_jax.core import UserError
 from ssl_jax.phases import make_mesh
 
@@ -21,7 +21,7 @@ def noise(B, H=16, W=16, C=3):
 
 def test_the_default_input_is_fixmatchs():
     images = noise(4)
-    plain = views.build().plain(images)
+    plain = weak_strong.build().plain(images)
     assert plain.dtype == jnp.float32
     np.testing.assert_allclose(plain, np.float32(images) * 2 / 255 - 1, atol=1e-6)
 
@@ -29,15 +29,15 @@ def test_the_default_input_is_fixmatchs():
 def test_mean_and_std_are_grey_levels_per_channel():
     images = noise(4)
     mean, std = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)
-    plain = views.build(mean=mean, std=std).plain(images)
+    plain = weak_strong.build(mean=mean, std=std).plain(images)
     np.testing.assert_allclose(plain, (np.asarray(images) - mean) / std, atol=1e-6)
     with pytest.raises(UserError, match="std has 2 values for images of 3 channels"):
-        views.build(mean=mean, std=(63.0, 62.1)).plain(images)
+        weak_strong.build(mean=mean, std=(63.0, 62.1)).plain(images)
 
 
 def test_weak_and_strong_are_the_documented_functions_of_the_key():
     images, key = noise(6), jax.random.key(3)
-    built = views.build(shift=2)
+    built = weak_strong.build(shift=2)
 
     def weak_one(key, image):
         key_flip, key_shift = jax.random.split(key)
@@ -53,7 +53,7 @@ def test_weak_and_strong_are_the_documented_functions_of_the_key():
         strong = randaugment.randaugment_torchssl(key_strong, image)
         return weak_one(key_weak, strong)
 
-    torchssl = views.build(shift=2, strong="randaugment_torchssl")
+    torchssl = weak_strong.build(shift=2, strong="randaugment_torchssl")
     for view, one in (
         (built.weak, weak_one),
         (built.strong, strong_one),
@@ -67,20 +67,22 @@ def test_weak_and_strong_are_the_documented_functions_of_the_key():
 
 def test_none_leaves_out_its_part():
     images, key = noise(16), jax.random.key(0)
-    untouched = views.build(weak="none", strong="none")
+    untouched = weak_strong.build(weak="none", strong="none")
     np.testing.assert_array_equal(untouched.weak(key, images), untouched.plain(images))
     np.testing.assert_array_equal(
         untouched.strong(key, images), untouched.plain(images)
     )
-    unflipped = views.build(flip=False, shift=0)
+    unflipped = weak_strong.build(flip=False, shift=0)
     np.testing.assert_array_equal(unflipped.weak(key, images), unflipped.plain(images))
-    assert (views.build(shift=0).weak(key, images) != unflipped.plain(images)).any()
+    assert (
+        weak_strong.build(shift=0).weak(key, images) != unflipped.plain(images)
+    ).any()
 
 
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        (dict(weak="crop"), r"augment.weak='crop'.*shift, none"),
+        (dict(weak="pan"), r"augment.weak='pan'.*shift, crop, none"),
         (
             dict(strong="randaugment"),
             r"'randaugment'.*randaugment_google, randaugment_torchssl, none",
@@ -89,12 +91,14 @@ def test_none_leaves_out_its_part():
 )
 def test_an_unknown_name_lists_the_known_ones(wrong, message):
     with pytest.raises(UserError, match=message):
-        views.build(**wrong)
+        weak_strong.build(**wrong)
 
 
 def test_a_shift_larger_than_the_image_is_found_when_tracing():
     with pytest.raises(UserError, match="shift=12 does not fit 8x8"):
-        jax.eval_shape(views.build(shift=12).weak, jax.random.key(0), noise(2, 8, 8))
+        jax.eval_shape(
+            weak_strong.build(shift=12).weak, jax.random.key(0), noise(2, 8, 8)
+        )
 
 
 @pytest.mark.parametrize("strong", ["randaugment_google", "randaugment_torchssl"])
@@ -103,11 +107,11 @@ def test_rows_stay_on_their_device(strong):
     mesh = make_mesh()
     rows = NamedSharding(mesh, P("data"))
     images, key = noise(8), jax.random.key(1)
-    view = jax.jit(views.build(strong=strong).strong, out_shardings=rows)
+    view = jax.jit(weak_strong.build(strong=strong).strong, out_shardings=rows)
     split = jax.device_put(images, rows)
     with jax.set_mesh(mesh):
         compiled = view.lower(key, split).compile()
     exchanges = "all-reduce|all-gather|all-to-all|collective|reduce-scatter|send|recv"
     assert not re.findall(rf" ({exchanges})[\w-]*\(", compiled.as_text())
-    alone = jax.jit(views.build(strong=strong).strong)(key, images)
+    alone = jax.jit(weak_strong.build(strong=strong).strong)(key, images)
     np.testing.assert_array_equal(compiled(key, split), alone)

@@ -1,16 +1,15 @@
 """The views of a batch that an algorithm trains on: plain, weak and strong."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from ssl_jax.augment import basic, randaugment
+from ssl_jax.augment import basic, crops, randaugment
 from ssl_jax.core import UserError
 
-_WEAK = ("shift", "none")
+_WEAK = ("shift", "crop", "none")
 _STRONG = {
     "randaugment_google": randaugment.randaugment_google,
     "randaugment_torchssl": randaugment.randaugment_torchssl,
@@ -18,7 +17,7 @@ _STRONG = {
 }
 
 
-class Views(NamedTuple):
+class WeakStrong(NamedTuple):
     """From uint8 images_BHWC to normalised float32 images_BHWC."""
 
     plain: Callable[[jax.Array], jax.Array]  # (images): for evaluation
@@ -32,18 +31,26 @@ def build(
     flip: bool = True,
     shift: int = 4,
     strong: str = "randaugment_google",
-    mean: Sequence[float] = (127.5,),
-    std: Sequence[float] = (127.5,),
-) -> Views:
+    side: int = 0,
+    resize: int = 0,
+    area: tuple[float, float] = (0.08, 1.0),
+    mean: tuple[float, ...] = (127.5,),
+    std: tuple[float, ...] = (127.5,),
+) -> WeakStrong:
     """Views by name. The strong view is the weak view first, then `strong`; for
     TorchSSL's it is `strong` first (its datasets/ssl_dataset.py inserts RandAugment
     before the mirroring and the shift).
 
     Args:
-      weak: "shift": flip, then shift; "none": the image as it is, not flipped either.
+      weak: "shift": flip, then shift; "crop": flip, then random resized crop; "none":
+        the image as it is, not flipped either.
       flip: whether the weak view mirrors half of the images.
       shift: pixels; the weak view moves by at most so many on each axis.
       strong: an operation that brings its own cutout, or "none": the weak view.
+      side: pixels a side of crops and of the plain view; 0: as the images are. Only
+        "crop" changes the side in the weak and the strong view.
+      resize: pixels a side before the plain view's central crop; 0: `side`.
+      area: least and greatest share of the image that "crop" covers.
       mean, std: grey levels 0..255, one or one per channel. The default is FixMatch's
         x * 2 / 255 - 1.
 
@@ -53,9 +60,10 @@ def build(
     """
     _check("weak", weak, _WEAK)
     _check("strong", strong, _STRONG)
+    crops.check_area(area)
 
     def plain(images_BHWC):
-        return normalize(images_BHWC, mean, std)
+        return basic.plain(images_BHWC, side=side, resize=resize, mean=mean, std=std)
 
     def weak_one(key, image_HWC):
         if weak == "none":
@@ -63,6 +71,15 @@ def build(
         key_flip, key_shift = jax.random.split(key)
         if flip:
             image_HWC = basic.flip(key_flip, image_HWC)
+        if weak == "crop":
+            crop = crops.random_resized_crop(
+                key_shift,
+                image_HWC,
+                side=side or min(image_HWC.shape[:2]),
+                area=area,
+                method="bilinear",
+            )
+            return (255 * crop).round().astype(jnp.uint8)
         return basic.shift(key_shift, image_HWC, max_shift=shift)
 
     def strong_one(key, image_HWC):
@@ -74,31 +91,11 @@ def build(
     def batched(one):
         def view(key, images_BHWC):
             keys_B = jax.random.split(key, images_BHWC.shape[0])
-            return plain(jax.vmap(one)(keys_B, images_BHWC))
+            return basic.normalize(jax.vmap(one)(keys_B, images_BHWC), mean, std)
 
         return view
 
-    return Views(plain=plain, weak=batched(weak_one), strong=batched(strong_one))
-
-
-def normalize(
-    images_BHWC: jax.Array, mean: Sequence[float], std: Sequence[float]
-) -> jax.Array:
-    """(images - mean) / std as float32; mean and std in grey levels.
-
-    Raises:
-      UserError: mean or std is neither one value nor one per channel.
-    """
-    C = images_BHWC.shape[-1]
-    for name, values in (("mean", mean), ("std", std)):
-        if len(values) not in (1, C):
-            raise UserError(
-                f"{name} has {len(values)} values for images of {C} channels; give "
-                "one value, or one per channel."
-            )
-    shape = (1,) * (images_BHWC.ndim - 1) + (-1,)
-    mean, std = (np.array(v, np.float32).reshape(shape) for v in (mean, std))
-    return (images_BHWC.astype(jnp.float32) - mean) / std
+    return WeakStrong(plain, batched(weak_one), batched(strong_one))
 
 
 def _check(field: str, name: str, known) -> None:

@@ -1,0 +1,41 @@
+"""BYOL on Imagenette as deepmind-research/byol offers it: ResNet-18, 128 px, 1,000
+epochs; about 92.3% accuracy of the online probe, 4 hours on one V100."""
+
+from configs import base
+
+EPOCH = 9_469 // 256  # steps
+
+
+def get_config(arg: str = ""):
+    words = base.words(arg)
+    config = base.run(
+        "byol_imagenette",
+        pretrain=base.phase(base.algorithm("byol.BYOL")),
+        probe=base.probe("pretrain"),
+    )
+    config.data.update(name="imagenette/160px-v2", num_labels=0, image_size=160)
+    config.model = base.model("resnet", stem="imagenet")
+    config.pretrain.augment.update(
+        side=128,
+        resize=146,  # 256 for 224 in the paper
+        mean=(123.7, 116.3, 103.5),
+        std=(58.4, 57.1, 57.4),
+    )
+    config.pretrain.optimizer.update(
+        name="lars",
+        learning_rate=2.0,
+        per_batch=256,
+        schedule="cosine",
+        warmup_steps=10 * EPOCH,
+        nesterov=False,
+        weight_decay=1e-6,
+    )
+    config.pretrain.update(
+        steps=1000 * EPOCH,
+        batch_size=256,
+        log_every=EPOCH,
+        eval_every=10 * EPOCH,
+        checkpoint_every=10 * EPOCH,
+        knn=5,
+    )
+    return base.debug(config, 24, 24, 3, 10) if "debug" in words else config

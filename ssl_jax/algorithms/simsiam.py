@@ -1,0 +1,94 @@
+"""SimSiam: BYOL without a moving average; stopping the gradient is what matters.
+
+Chen and He, "Exploring Simple Siamese Representation Learning", arXiv:2011.10566.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import optax
+from flax import linen as nn
+
+from ssl_jax.algorithms.byol import BYOL, MLP, Network, outputs_of, two_views
+from ssl_jax.augment.two_crops import TwoCrops
+from ssl_jax.core import (
+    Batch,
+    Metrics,
+    PyTree,
+    TrainState,
+    gradient_step,
+    init_state,
+)
+from ssl_jax.losses import cosine_similarity_per_example
+from ssl_jax.models import Classifier
+
+
+class Projector(nn.Module):
+    """BYOL's with BatchNorm on the output as well (section 3; two layers on CIFAR-10,
+    appendix D)."""
+
+    hidden: int
+    out: int
+
+    @nn.compact
+    def __call__(self, x_BD: jax.Array, *, train: bool) -> jax.Array:
+        y = MLP(self.hidden, self.out)(x_BD, train=train)
+        return nn.BatchNorm(use_running_average=not train, momentum=0.9)(y)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimSiam:
+    """Made of BYOL's parts; only the network and the objective are its own."""
+
+    draws_from: ClassVar[str] = "unlabeled"
+    model: Classifier
+    tx: optax.GradientTransformation
+    views: TwoCrops
+    hidden: int = 2048  # of the projector
+    projection: int = 2048  # d
+    bottleneck: int = 512  # hidden width of the predictor
+
+    loss = BYOL.loss
+    eval_step = BYOL.eval_step
+    predict = BYOL.predict
+    features = BYOL.features
+    _apply = BYOL._apply
+
+    @property
+    def network(self) -> Network:
+        return Network(
+            encoder=self.model.encoder,
+            projector=Projector(self.hidden, self.projection),
+            predictor=MLP(self.bottleneck, self.projection),
+            num_classes=self.model.num_classes,
+        )
+
+    def init(
+        self, key: jax.Array, batch: Batch, initial: PyTree | None = None
+    ) -> TrainState:
+        x_BHWC = self.views.plain(batch["image"])
+        return init_state(self.network, self.tx, key, x_BHWC, initial)
+
+    def objective(self, params, model_state, extra, views):
+        """(loss_B of eq. 4, outputs of both views, model_state)."""
+        outputs, model_state = outputs_of(self.network, params, model_state, views)
+        z_first, z_second = (jax.lax.stop_gradient(o.projection_BP) for o in outputs)
+        p_first, p_second = (o.prediction_BP for o in outputs)
+        loss_B = -0.5 * (
+            cosine_similarity_per_example(p_first, z_second)
+            + cosine_similarity_per_example(p_second, z_first)
+        )
+        return loss_B, outputs, model_state
+
+    def train_step(
+        self, state: TrainState, batch: Batch, key
+    ) -> tuple[TrainState, Metrics]:
+        views = two_views(self.views, batch, key)
+        return gradient_step(
+            lambda params: self.loss(
+                params, state.model_state, state.extra, views, batch["label"]
+            ),
+            self.tx,
+            state,
+        )

@@ -1,0 +1,113 @@
+"""Two views of each image from two distributions, as BYOL and SimSiam train on.
+
+Grill et al., arXiv:2006.07733, appendix B (table 6): random resized crop, mirror,
+colour jitter in random order, grey, Gaussian blur, solarize. T and T' differ in the last
+two.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from ssl_jax.augment import basic, color, crops
+from ssl_jax.core import UserError
+
+
+class TwoCrops(NamedTuple):
+    """From uint8 images_BHWC to normalised float32 images_BHWC."""
+
+    plain: Callable[[jax.Array], jax.Array]  # (images): for evaluation
+    first: Callable[[jax.Array, jax.Array], jax.Array]  # (key, images): t ~ T
+    second: Callable[[jax.Array, jax.Array], jax.Array]  # (key, images): t' ~ T'
+
+
+def build(
+    *,
+    side: int = 0,
+    resize: int = 0,
+    area: tuple[float, float] = (0.08, 1.0),
+    method: str = "bicubic",
+    flip: bool = True,
+    jitter: float = 0.8,
+    brightness: float = 0.4,
+    contrast: float = 0.4,
+    saturation: float = 0.2,
+    hue: float = 0.1,
+    grey: float = 0.2,
+    blur: tuple[float, float] = (1.0, 0.1),
+    solarize: tuple[float, float] = (0.0, 0.2),
+    mean: tuple[float, ...] = (127.5,),
+    std: tuple[float, ...] = (127.5,),
+) -> TwoCrops:
+    """The paper's views by default.
+
+    Args:
+      side: pixels a side of what the network sees; 0: as the images are.
+      resize: pixels a side before the central crop of the plain view; 0: `side`.
+      area: least and greatest share of the image that a crop covers.
+      method: "bicubic" or "bilinear", both with antialiasing.
+      flip: whether half of the views are mirrored.
+      jitter: probability of the next four, in random order.
+      brightness, contrast, saturation: greatest change of their factors from 1.
+      hue: greatest shift, in turns of the colour circle.
+      grey: probability of losing colour.
+      blur, solarize: probabilities in the first and in the second view.
+      mean, std: grey levels 0..255, one or one per channel.
+
+    Raises:
+      UserError: an unknown method or an impossible area; when a view is traced, a
+        `side` larger than the image.
+    """
+
+    crops.check_area(area)
+    crops.check_method(method)
+    for name, pair in (("blur", blur), ("solarize", solarize)):
+        if len(pair) != 2:
+            raise UserError(
+                f"augment.{name}={pair} must be two probabilities: of the first and of "
+                "the second view."
+            )
+
+    def batched(blur_probability, solarize_probability):
+        def one(key, image_HWC):
+            names = "crop flip whether_jitter jitter grey whether_blur blur solarize"
+            keys = dict(zip(names.split(), jax.random.split(key, 8), strict=True))
+            x = crops.random_resized_crop(
+                keys["crop"],
+                image_HWC,
+                side=side or min(image_HWC.shape[:2]),
+                area=area,
+                method=method,
+            )
+            if flip:
+                x = basic.flip(keys["flip"], x)
+
+            def jittered(x):
+                strengths = dict(brightness=brightness, contrast=contrast)
+                strengths |= dict(saturation=saturation, hue=hue)
+                return color.jitter(keys["jitter"], x, **strengths)
+
+            def blurred(x):
+                kernel_size = color.blur_kernel_size(min(x.shape[:2]))
+                return color.blur(keys["blur"], x, kernel_size=kernel_size)
+
+            for key, probability, operation in (
+                (keys["whether_jitter"], jitter, jittered),
+                (keys["grey"], grey, color.grey),
+                (keys["whether_blur"], blur_probability, blurred),
+                (keys["solarize"], solarize_probability, color.solarize),
+            ):
+                x = color.with_probability(key, probability, operation, x)
+            return x
+
+        def view(key, images_BHWC):
+            keys_B = jax.random.split(key, images_BHWC.shape[0])
+            return basic.normalize(255 * jax.vmap(one)(keys_B, images_BHWC), mean, std)
+
+        return view
+
+    def plain(images_BHWC):
+        return basic.plain(images_BHWC, side=side, resize=resize, mean=mean, std=std)
+
+    return TwoCrops(plain, batched(blur[0], solarize[0]), batched(blur[1], solarize[1]))

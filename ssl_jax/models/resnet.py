@@ -1,0 +1,130 @@
+"""Residual network as torchvision builds it, with stems for small images.
+
+He et al., arXiv:1512.03385; the bottleneck strides in its 3x3 convolution ("v1.5").
+Convolutions and the max-pool pad by half their kernel on both sides, as PyTorch does:
+"SAME" pads even sizes at stride 2 on the right only, and so sees other pixels.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from ssl_jax.core import UserError
+
+_he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions, added to the input."""
+
+    filters: int
+    stride: int
+    conv: Callable
+    norm: Callable
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        y = self.conv(self.filters, 3, self.stride)(x_BHWC)
+        y = nn.relu(self.norm()(y))
+        y = self.norm()(self.conv(self.filters, 3)(y))
+        return nn.relu(y + _shortcut(self, x_BHWC, y.shape[-1]))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions, the last 4 times as wide, added to the input."""
+
+    filters: int
+    stride: int
+    conv: Callable
+    norm: Callable
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        y = nn.relu(self.norm()(self.conv(self.filters, 1)(x_BHWC)))
+        y = nn.relu(self.norm()(self.conv(self.filters, 3, self.stride)(y)))
+        y = self.norm()(self.conv(4 * self.filters, 1)(y))
+        return nn.relu(y + _shortcut(self, x_BHWC, y.shape[-1]))
+
+
+def _shortcut(block: nn.Module, x_BHWC: jax.Array, channels: int) -> jax.Array:
+    """The input as it is, or projected to the block's size (option B)."""
+    if block.stride == 1 and x_BHWC.shape[-1] == channels:
+        return x_BHWC
+    projected = block.conv(channels, 1, block.stride, name="shortcut")(x_BHWC)
+    return block.norm(name="shortcut_norm")(projected)
+
+
+_NETWORKS = {  # depth: block, blocks a stage
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+}
+_STEMS = {  # name: kernel and stride of the first convolution, then a max-pool or not
+    "imagenet": (7, 2, True),
+    "cifar": (3, 1, False),
+    "stl10": (3, 1, True),
+}
+
+
+class Encoder(nn.Module):
+    """ResNet-18: 11,689,512 parameters with the ImageNet stem and a 1,000-way head.
+
+    The stems are torchvision's ("imagenet"), and those of htdt/self-supervised for
+    32 px ("cifar") and for 64 px crops ("stl10").
+
+    Raises:
+      UserError: unknown depth or stem.
+    """
+
+    depth: int = 18  # or 34, 50
+    stem: str = "imagenet"  # or "cifar", "stl10"
+    width: int = 64  # filters of the stem and of the first stage
+    bn_momentum: float = 0.9  # PyTorch calls this 0.1
+    dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
+
+    def __post_init__(self):
+        for field, known in (("depth", _NETWORKS), ("stem", _STEMS)):
+            if getattr(self, field) not in known:
+                raise UserError(
+                    f"model.{field}={getattr(self, field)!r} is unknown to resnet; "
+                    f"choose from {sorted(known)}."
+                )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
+        """features_BD, D = 8 * width, or 32 * width at depth 50."""
+        conv = partial(_conv, dtype=self.dtype)
+        norm = partial(
+            nn.BatchNorm,
+            use_running_average=not train,
+            momentum=self.bn_momentum,
+            epsilon=1e-5,
+            dtype=self.dtype,
+        )
+        kernel, stride, pool = _STEMS[self.stem]
+        y = conv(self.width, kernel, stride)(x_BHWC.astype(self.dtype))
+        y = nn.relu(norm()(y))
+        if pool:
+            y = nn.max_pool(y, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        block, blocks = _NETWORKS[self.depth]
+        for stage, length in enumerate(blocks):
+            for i in range(length):
+                stride = 2 if stage > 0 and i == 0 else 1
+                y = block(self.width * 2**stage, stride, conv=conv, norm=norm)(y)
+        return y.mean(axis=(1, 2))
+
+
+def _conv(filters: int, kernel: int, stride: int = 1, **kwargs) -> nn.Conv:
+    return nn.Conv(
+        filters,
+        (kernel, kernel),
+        strides=stride,
+        padding=kernel // 2,
+        use_bias=False,
+        kernel_init=_he_fan_out,
+        **kwargs,
+    )

@@ -1,0 +1,230 @@
+"""BYOL and SimSiam against float64 transcriptions; schedules, gradients, statistics."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from ssl_jax import models
+from ssl_jax.algorithms.byol import BYOL
+from ssl_jax.algorithms.simsiam import SimSiam
+from ssl_jax.augment.two_crops import TwoCrops
+from ssl_jax.phases import make_mesh
+
+# Given views: an image's two halves. They need no key.
+GIVEN = TwoCrops(
+    plain=lambda images: images[..., :4].astype(jnp.float32),
+    first=lambda key, images: images[..., :4].astype(jnp.float32),
+    second=lambda key, images: images[..., 4:].astype(jnp.float32),
+)
+
+
+def build(cls, **hparams):
+    """On an encoder with BatchNorm moments; sgd(1): an update is minus the gradient."""
+    model = models.build("mlp", num_classes=3, dtype="float32", features=(12,))
+    if cls is BYOL:
+        hparams = dict(total_steps=100) | hparams
+    return cls(
+        model=model, tx=optax.sgd(1.0), views=GIVEN, hidden=10, projection=6, **hparams
+    )
+
+
+@pytest.fixture
+def batch():
+    images = np.random.default_rng(0).normal(size=(16, 2, 2, 8)).astype(np.float32)
+    return {"image": images, "label": np.full(16, -1, np.int32)}
+
+
+@pytest.fixture
+def state(batch):
+    """One whose target is not its online network, and whose biases are not zero."""
+    algorithm = build(BYOL)
+    state = algorithm.init(jax.random.key(0), batch)
+    params = _moved(state.params, 1)
+    target = _moved(state.extra["target"], 2)
+    return state.replace(params=params, extra={"target": target})
+
+
+def _moved(tree, seed):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: (
+            leaf + np.float32(0.1) * rng.normal(size=leaf.shape).astype(np.float32)
+        ),
+        jax.device_get(tree),
+    )
+
+
+# The paper in float64, layer by layer.
+
+
+def dense(x, layer):
+    return x @ layer["kernel"] + layer["bias"]
+
+
+def batch_norm(x, layer):
+    normal = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
+    return normal * layer["scale"] + layer["bias"]
+
+
+def mlp(x, part):
+    """(output, what the last layer saw)."""
+    hidden = batch_norm(dense(x, part["Dense_0"]), part["BatchNorm_0"])
+    hidden = np.maximum(hidden, 0)
+    return dense(hidden, part["Dense_1"]), hidden
+
+
+def project(x, params):
+    features = np.maximum(dense(x.reshape(len(x), -1), params["encoder"]["Dense_0"]), 0)
+    return mlp(features, params["projector"])[0]
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def transcription(params, target, v, v_):
+    """Eq. 2 for both orders of the views: (loss, its gradient by the predictor's last
+    layer)."""
+    loss, grad = 0.0, {"kernel": 0.0, "bias": 0.0}
+    for online_view, target_view in ((v, v_), (v_, v)):
+        q, hidden = mlp(project(online_view, params), params["predictor"])
+        z = unit(project(target_view, target))
+        cos = (unit(q) * z).sum(1, keepdims=True)
+        loss += (2 - 2 * cos).mean()
+        by_q = -2 / len(q) * (z - cos * unit(q)) / np.linalg.norm(q, axis=1)[:, None]
+        grad["kernel"] += hidden.T @ by_q
+        grad["bias"] += by_q.sum(0)
+    return loss, grad
+
+
+def test_one_update_is_the_papers(state, batch):
+    algorithm = build(BYOL, tau_base=0.9)
+    state = state.replace(step=jnp.int32(30))
+    after, metrics = jax.jit(algorithm.train_step)(state, batch, jax.random.key(0))
+
+    params, target = jax.tree.map(np.float64, (state.params, state.extra["target"]))
+    views = (np.float64(batch["image"][..., half]) for half in np.s_[:4, 4:])
+    loss, grad = transcription(params, target, *views)
+    np.testing.assert_allclose(metrics["loss"].compute(), loss, atol=1e-5)
+    for leaf in ("kernel", "bias"):
+        moved = params["predictor"]["Dense_1"][leaf] - np.float64(
+            after.params["predictor"]["Dense_1"][leaf]
+        )
+        np.testing.assert_allclose(moved, grad[leaf], atol=1e-5)
+        assert np.abs(grad[leaf]).max() > 1e-2  # far from nothing
+
+    tau = 1 - (1 - 0.9) * (np.cos(np.pi * 30 / 100) + 1) / 2
+    for part in ("encoder", "projector"):
+        jax.tree.map(
+            lambda new, old, online: np.testing.assert_allclose(
+                new, tau * old + (1 - tau) * np.float64(online), atol=1e-5
+            ),
+            after.extra["target"][part],
+            target[part],
+            after.params[part],
+        )
+
+
+def test_target_gets_no_gradient_at_all(state, batch):
+    algorithm = build(BYOL)
+
+    def loss(extra):
+        views = (GIVEN.first(None, batch["image"]), GIVEN.second(None, batch["image"]))
+        args = (state.params, state.model_state, extra, views, batch["label"])
+        return algorithm.loss(*args)[0]
+
+    jax.tree.map(
+        lambda grad: np.testing.assert_array_equal(grad, 0),
+        jax.jit(jax.grad(loss))(state.extra),
+    )
+
+
+def test_the_probe_sends_no_gradient_and_learns_from_granted_labels_only(state, batch):
+    algorithm = build(BYOL)
+    step = jax.jit(algorithm.train_step)
+    without, _ = step(state, batch, jax.random.key(0))
+    labels = np.full(16, -1, np.int32)
+    labels[:4] = [0, 1, 2, 1]
+    with_labels, metrics = step(state, batch | {"label": labels}, jax.random.key(0))
+    assert metrics["accuracy"].count == 4
+    for part in ("encoder", "projector", "predictor"):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            without.params[part],
+            with_labels.params[part],
+        )
+    np.testing.assert_array_equal(
+        without.params["head"]["kernel"], state.params["head"]["kernel"]
+    )
+    assert not np.array_equal(
+        with_labels.params["head"]["kernel"], state.params["head"]["kernel"]
+    )
+
+
+def test_tau_rises_from_its_base_to_one():
+    tau = build(BYOL, tau_base=0.996).tau
+    np.testing.assert_allclose(
+        [tau(0), tau(50), tau(100)], [0.996, 0.998, 1], atol=1e-6
+    )
+
+
+def test_statistics_of_a_device_alone_would_not_do(state, batch):
+    """test_contract.py compares 4 devices with 1 to 1e-5, loss by loss: with BatchNorm
+    over each device's own rows it would fail at the first step."""
+    algorithm = build(BYOL)
+
+    def loss(state, batch):
+        _, metrics = algorithm.train_step(state, batch, jax.random.key(0))
+        return metrics["loss"].compute()
+
+    mesh = make_mesh(jax.devices()[:4])
+    alone = jax.shard_map(
+        lambda state, batch: jax.lax.pmean(loss(state, batch), "data"),
+        mesh=mesh,
+        in_specs=(P(), P("data")),
+        out_specs=P(),
+        check_vma=False,
+    )
+    assert abs(jax.jit(alone)(state, batch) - jax.jit(loss)(state, batch)) > 1e-2
+
+
+def test_simsiams_loss_is_minus_the_mean_cosine(batch):
+    algorithm = build(SimSiam, bottleneck=5)
+    state = algorithm.init(jax.random.key(0), batch)
+    _, metrics = jax.jit(algorithm.train_step)(state, batch, jax.random.key(0))
+    params = jax.tree.map(np.float64, state.params)
+    z, p = [], []
+    for half in np.s_[:4, 4:]:
+        x = np.float64(batch["image"][..., half]).reshape(16, -1)
+        features = np.maximum(dense(x, params["encoder"]["Dense_0"]), 0)
+        output = mlp(features, params["projector"]["MLP_0"])[0]
+        z.append(batch_norm(output, params["projector"]["BatchNorm_0"]))
+        p.append(mlp(z[-1], params["predictor"])[0])
+    cosines = [(unit(p[a]) * unit(z[b])).sum(1).mean() for a, b in ((0, 1), (1, 0))]
+    np.testing.assert_allclose(
+        metrics["objective"].compute(), -np.mean(cosines), atol=1e-5
+    )
+
+
+def test_collapse_shows_in_both_numbers(state, batch):
+    """All projections alike, all features alike: std 0, effective rank 1."""
+    algorithm = build(BYOL)
+    params = jax.tree.map(np.copy, state.params)
+    first = params["encoder"]["Dense_0"]
+    first["kernel"], first["bias"] = first["kernel"] * 0, first["bias"] * 0 + 1
+    collapsed = state.replace(params=params)
+    eval_step, train_step = jax.jit(algorithm.eval_step), jax.jit(algorithm.train_step)
+    held_out = batch | {"mask": np.ones(16, bool)}
+    healthy, ill = (
+        eval_step(s, held_out, jax.random.key(0))["effective_rank"].compute()
+        for s in (state, collapsed)
+    )
+    assert ill == pytest.approx(1) and healthy > 3
+    healthy, ill = (
+        train_step(s, batch, jax.random.key(0))[1]["projection_std"].compute()
+        for s in (state, collapsed)
+    )
+    assert ill == pytest.approx(0, abs=1e-3) and healthy > 0.3

@@ -1,0 +1,163 @@
+"""Probes against scikit-learn and NumPy, and what the hyper-parameter is chosen by."""
+
+import jax
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from ssl_jax import probes
+from ssl_jax.core import UserError
+from ssl_jax.data import sources, splits
+
+
+def digits(num_labels, seed=0):
+    """(features_ND, labels_N, test_features_MD, test_labels_M): pixels."""
+    data = sources.load("digits")
+    labeled = splits.split(data, num_labels=num_labels, seed=seed).labeled
+    flat = [
+        images.reshape(len(images), -1).astype(np.float32)
+        for images in (data.images_NHWC[labeled], data.test_images_MHWC)
+    ]
+    return flat[0], data.labels_N[labeled], flat[1], data.test_labels_M
+
+
+def noisy(seed=0, rows=60, features=30):
+    """Three classes with so many features that every weak penalty overfits."""
+    rng = np.random.default_rng(seed)
+    labels_N = rng.integers(0, 3, rows)
+    features_ND = rng.normal(size=(rows, features)) * 5 + 2
+    features_ND[:, :3] += 4 * np.eye(3)[labels_N]
+    return features_ND.astype(np.float32), labels_N
+
+
+def standardised(features_ND):
+    features_ND = features_ND.astype(np.float64)
+    return (features_ND - features_ND.mean(axis=0)) / features_ND.std(axis=0)
+
+
+def accuracy(probe, features_ND, labels_N):
+    return (probes.logits(probe, features_ND).argmax(axis=1) == labels_N).mean()
+
+
+def reference_sgd(X_ND, labels_N, rate, *, steps, classes=3):
+    """Nesterov momentum in float64 on all rows, so that their order has no part."""
+    X_NE = np.c_[X_ND, np.ones(len(X_ND))]
+    weights_EK = np.zeros((X_NE.shape[1], classes))
+    trace_EK = np.zeros_like(weights_EK)
+    for t in range(steps):
+        p_NK = np.exp(X_NE @ weights_EK)
+        p_NK /= p_NK.sum(axis=1, keepdims=True)
+        grad_EK = X_NE.T @ (p_NK - np.eye(classes)[labels_N]) / len(X_NE)
+        trace_EK = grad_EK + 0.9 * trace_EK
+        now = rate * 0.5 * (1 + np.cos(np.pi * t / steps))
+        weights_EK -= now * (grad_EK + 0.9 * trace_EK)
+    return weights_EK
+
+
+def test_folds_deal_out_each_class():
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [20, 13, 4]))
+    fold = probes.folds(labels, 5, seed=3)
+    counts = np.array([np.bincount(fold[labels == c], minlength=5) for c in range(3)])
+    assert np.ptp(counts, axis=1).max() <= 1
+    assert np.ptp(counts.sum(axis=0)) <= 1
+    np.testing.assert_array_equal(fold, probes.folds(labels, 5, seed=3))
+    assert (fold != probes.folds(labels, 5, seed=4)).any()
+
+
+def test_logistic_regression_is_sklearns():
+    """With 4 images a class, and constant pixels, at the strength that it chose."""
+    features, labels, test_features, test_labels = digits(40)
+    probe = probes.logistic_regression(features, labels, num_classes=10, seed=0)
+    assert probe.converged
+    expected = LogisticRegression(
+        C=1 / (len(labels) * probe.chosen), tol=1e-8, max_iter=5000
+    ).fit((features.astype(np.float64) - probe.mean_D) / probe.std_D, labels)
+    np.testing.assert_allclose(probe.weights_DK, expected.coef_.T, atol=1e-3)
+    test = (test_features.astype(np.float64) - probe.mean_D) / probe.std_D
+    probabilities = jax.nn.softmax(probes.logits(probe, test_features))
+    np.testing.assert_allclose(probabilities, expected.predict_proba(test), atol=1e-3)
+    assert accuracy(probe, test_features, test_labels) > 0.77
+
+
+def test_l2_is_chosen_by_what_is_held_out():
+    features, labels = noisy()
+    l2s = (1e-2, 1e-1, 1.0)
+    probe = probes.logistic_regression(
+        features, labels, num_classes=3, l2s=l2s, seed=5, tolerance=1e-6
+    )
+    fold, X = probes.folds(labels, 5, seed=5), standardised(features)
+    for l2 in l2s:
+        scores, fits = [], []
+        for f in range(5):
+            kept = fold != f
+            model = LogisticRegression(C=1 / (kept.sum() * l2), tol=1e-8, max_iter=5000)
+            model.fit(X[kept], labels[kept])
+            scores.append(model.score(X[~kept], labels[~kept]))
+            fits.append(model.score(X[kept], labels[kept]))
+        assert probe.held_out[l2] == pytest.approx(np.mean(scores))
+        if l2 == l2s[0]:
+            assert np.mean(fits) == 1  # what it was fit on would choose this one
+    assert probe.held_out[probe.chosen] == max(probe.held_out.values())
+    assert probe.chosen != l2s[0]
+
+
+def test_sgd_is_byols_and_chooses_by_what_is_held_out():
+    features, labels = noisy(rows=60)
+    rates = (40.0, 0.4, 0.004)  # times 60 / 1024
+    given = {"num_classes": 3, "learning_rates": rates, "epochs": 30}
+    probe = probes.sgd(features, labels, seed=2, **given)
+    fold, X = probes.folds(labels, 5, seed=2), standardised(features)
+    for rate in rates:
+        scores = []
+        for f in range(5):
+            kept = fold != f
+            weights_EK = reference_sgd(
+                X[kept], labels[kept], rate * 60 / 1024, steps=30
+            )
+            logits = np.c_[X, np.ones(60)][~kept] @ weights_EK
+            scores.append((logits.argmax(axis=1) == labels[~kept]).mean())
+        assert probe.held_out[rate] == pytest.approx(np.mean(scores))
+    assert probe.held_out[probe.chosen] == max(probe.held_out.values())
+    assert len(set(probe.held_out.values())) > 1
+    expected_EK = reference_sgd(X, labels, probe.chosen * 60 / 1024, steps=30)
+    np.testing.assert_allclose(probe.weights_DK, expected_EK[:-1], atol=1e-4)
+    np.testing.assert_allclose(probe.bias_K, expected_EK[-1], atol=1e-4)
+
+
+def test_sgd_with_batches_is_reproducible_by_its_seed():
+    features, labels = noisy(rows=70)
+    given = {"num_classes": 3, "epochs": 5, "batch_size": 16, "num_folds": 1}
+    first, again, other = (
+        probes.sgd(features, labels, seed=seed, **given) for seed in (1, 1, 2)
+    )
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert (np.asarray(first.weights_DK) != np.asarray(other.weights_DK)).any()
+
+
+def test_sgd_on_forty_labels_of_digits():
+    features, labels, test_features, test_labels = digits(40)
+    probe = probes.sgd(features, labels, num_classes=10, seed=0)
+    assert accuracy(probe, test_features, test_labels) > 0.72
+
+
+def test_a_fit_that_was_cut_short_says_so():
+    features, labels = noisy()
+    l2s = (1e-3, 1e-4, 1e-5)  # as many as above: compiled once
+    probe = probes.logistic_regression(
+        features, labels, num_classes=3, l2s=l2s, max_iterations=3, seed=0
+    )
+    assert probe.converged is False
+
+
+def test_what_does_not_fit_is_said():
+    features, labels = noisy()
+    given = {"num_classes": 3, "seed": 0}
+    with pytest.raises(UserError, match=r"\(60, 30\).*\(59,\)"):
+        probes.sgd(features, labels[1:], **given)
+    with pytest.raises(UserError, match="from 0 to 2.*0 to 1"):
+        probes.sgd(features, labels, num_classes=2, seed=0)
+    with pytest.raises(UserError, match="num_folds=61 with 60"):
+        probes.logistic_regression(features, labels, num_folds=61, **given)
+    features[3, 7] = np.nan
+    with pytest.raises(UserError, match="1 of 30 features are not finite"):
+        probes.sgd(features, labels, **given)
