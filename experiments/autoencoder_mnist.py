@@ -11,47 +11,43 @@ experiments/results/autoencoder_keras_cpu.json.
 """
 
 import json
-import sys
 from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from configs import autoencoder_mnist
-from experiments import keras_autoencoder
-from ssl_jax import loop, report
+from experiments import keras_autoencoder, runs
+from ssl_jax import report
 from ssl_jax.checkpoints import write_json
-from ssl_jax.core import UserError
 
 COMMITTED = Path("experiments/results/autoencoder_mnist")
 KERAS = Path("experiments/results/autoencoder_keras_cpu.json")
 SEEDS = {"tutorial": 3, "denoising": 5, "scratch": 5}  # kind of run -> seeds
 BEST_SCRATCH = 1e-2  # of 1e-3, 3e-3 and 1e-2, chosen on the test images, in its favour
 
-DATA_DIR = flags.DEFINE_string("data_dir", "", "as config.data.dir")
-RESULTS = flags.DEFINE_string("results", str(COMMITTED), "folder for result.json files")
 RUN_KERAS = flags.DEFINE_bool("keras", False, "time Keras's version against this one")
-ROUNDS = flags.DEFINE_integer("rounds", 3, "of the timing")
+ROUNDS = flags.DEFINE_integer("keras_rounds", 3, "of the timing")
 
 
 def main(_):
     logging.set_verbosity(logging.WARNING)
     if RUN_KERAS.value:
-        timing = keras_autoencoder.measure(DATA_DIR.value, ROUNDS.value)
+        timing = keras_autoencoder.measure(runs.DATA_DIR.value, ROUNDS.value)
         print(json.dumps(timing, indent=1))
         write_json(KERAS, timing)
         return
-    folder = Path(RESULTS.value)
+    folder = Path(runs.RESULTS.value or COMMITTED)
     folder.mkdir(parents=True, exist_ok=True)
     results = {kind: [] for kind in SEEDS}
     for kind, num_seeds in SEEDS.items():
         for seed in range(num_seeds):
             config = configure(kind, seed)
-            config.data.dir = DATA_DIR.value
-            result = run(config, f"{kind}-seed{seed}")
+            name = f"{kind}-seed{seed}"
+            result = runs.train(config, Path("runs/autoencoder_mnist") / name)
             if result is None:
                 return  # stopped by a signal; the same command goes on
-            write_json(folder / f"{kind}-seed{seed}.json", result)
+            write_json(folder / f"{name}.json", result)
             results[kind].append(result)
     print(table(results))
     if folder == COMMITTED:
@@ -70,19 +66,20 @@ def configure(kind: str, seed: int) -> ConfigDict:
     return config
 
 
-def run(config: ConfigDict, name: str) -> dict | None:
-    workdir = Path("runs/autoencoder_mnist") / name
-    print(f"workdir {workdir}", flush=True)
-    try:
-        return loop.run(config, workdir)
-    except UserError as error:
-        print(f"autoencoder_mnist: {error}", file=sys.stderr)
-        sys.exit(2)
+def committed() -> dict[str, list[dict]]:
+    """Kind of run -> its committed results, by seed."""
+    return {
+        kind: [
+            json.loads((COMMITTED / f"{kind}-seed{seed}.json").read_text())
+            for seed in range(num_seeds)
+        ]
+        for kind, num_seeds in SEEDS.items()
+    }
 
 
 def table(results: dict[str, list[dict]]) -> str:
-    """Test accuracies in %, mean ± std (seeds). A gain is against the same seed's
-    classifier with pretraining, in the last row against that of "denoising"."""
+    """Test accuracies in %, mean ± std (seeds). A gain is what pretraining brings over
+    the same seed from scratch; in the last row it is the pretraining of "denoising"."""
     loss = {
         kind: report.mean_std(
             _test(results[kind], "pretrain", "reconstruction_loss"), scale=1_000
@@ -120,7 +117,15 @@ def table(results: dict[str, list[dict]]) -> str:
     return f"{caption}\n\n{report.markdown_table(header, rows)}"
 
 
+def gains(results: dict[str, list[dict]], kind: str) -> list[float]:
+    """Test accuracy with pretraining less that without, of each seed."""
+    pretrained = _test(results[kind], "finetune", "accuracy")
+    scratch = _test(results[kind], "supervised", "accuracy")
+    return [a - b for a, b in zip(pretrained, scratch, strict=True)]
+
+
 def _test(results, phase, metric):
+    """Of the last evaluation of a phase, for each seed."""
     return [result["phases"][phase]["test"][metric] for result in results]
 
 

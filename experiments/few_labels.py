@@ -13,44 +13,39 @@ ones, to README.md.
 """
 
 import importlib
-import json
-import sys
 from pathlib import Path
 from statistics import fmean
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from ssl_jax import loop, report
+from experiments import runs
+from ssl_jax import report
 from ssl_jax.checkpoints import write_json
-from ssl_jax.core import UserError
 
 COMMITTED = Path("experiments/results/few_labels")
 FLOORS = {"weak": False, "strong": True}  # view -> Supervised.strong
 
 DATA = flags.DEFINE_enum("data", "digits", ["digits", "mnist"], "data set")
-SEEDS = flags.DEFINE_list("seeds", "0,1,2,3,4", "seeds to run")
 LABELS = flags.DEFINE_list("labels", "20,40", "numbers of labels to run")
 FLOORS_RUN = flags.DEFINE_list("floors", "weak,strong", "views of the floors to run")
-DATA_DIR = flags.DEFINE_string("data_dir", "", "as config.data.dir")
-RESULTS = flags.DEFINE_string("results", str(COMMITTED), "folder for result.json files")
 
 
 def main(_):
     logging.set_verbosity(logging.WARNING)
-    folder = Path(RESULTS.value) / DATA.value
+    folder = Path(runs.RESULTS.value or COMMITTED) / DATA.value
     folder.mkdir(parents=True, exist_ok=True)
     for num_labels in map(int, LABELS.value):
-        for seed in map(int, SEEDS.value):
+        for seed in map(int, runs.SEEDS.value):
             for method in ("fixmatch", *FLOORS_RUN.value):
                 config = configure(DATA.value, method, num_labels, seed)
-                config.data.dir = DATA_DIR.value
-                result = run(config, f"{method}_{DATA.value}-{num_labels}-seed{seed}")
+                name = f"{method}_{DATA.value}-{num_labels}-seed{seed}"
+                result = runs.train(config, Path("runs/few_labels") / name)
                 if result is None:
                     return  # stopped by a signal; the same command goes on
                 name = f"{method}-{num_labels}-seed{seed}.json"
                 write_json(folder / name, result)
-    results = read(folder)
+    results = runs.read(folder)
     print(table(results))
     if folder.parent == COMMITTED:
         report.into_readme(DATA.value, table(results))
@@ -81,20 +76,6 @@ def method_of(result: dict) -> str:
     if "strong" not in algorithm:
         return "fixmatch"
     return "strong" if algorithm["strong"] else "weak"
-
-
-def run(config: ConfigDict, name: str) -> dict | None:
-    workdir = Path("runs/few_labels") / name
-    print(f"workdir {workdir}", flush=True)
-    try:
-        return loop.run(config, workdir)
-    except UserError as error:
-        print(f"few_labels: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-def read(folder: Path) -> list[dict]:
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
 def errors(results: list[dict]) -> dict[tuple[int, str], list[float]]:

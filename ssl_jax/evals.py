@@ -73,9 +73,25 @@ COLLAPSED = {"train/projection_std": 0.1, "test/effective_rank": 1.5}  # below t
 
 
 def collapsed(row: dict) -> bool:
-    """Whether a journal row shows features or projections that say nothing."""
+    """Whether an evaluation's row shows features or projections that say nothing."""
+    if "test/effective_rank" not in row:
+        return False  # so that the message has both numbers
     values = {key: row.get(key) for key in COLLAPSED}
     return any(v is not None and v < COLLAPSED[key] for key, v in values.items())
+
+
+def collapse_message(row: dict) -> str:
+    """What a collapsed row means, with its numbers."""
+    numbers = ", ".join(
+        f"{key} {row[key]:.3g} (collapsed below {bar:g})"
+        for key, bar in COLLAPSED.items()
+        if row.get(key) is not None
+    )
+    return (
+        f"phase {row['phase']!r} has collapsed at step {row['step']}: {numbers}. Its "
+        "features say next to nothing about the image: lower the learning rate, or "
+        "look at the views."
+    )
 
 
 def reported(rows: list[dict]) -> dict:

@@ -221,6 +221,7 @@ def save_comparison(prefix: Path, title: str, rows_of: dict[str, list[dict]]) ->
 def save_reconstructions(
     prefix: Path, title: str, images: dict[str, np.ndarray]
 ) -> None:
+    images = {name: np.asarray(rows) for name, rows in images.items()}
     save(views_grid(images, f"{title}: test images"), prefix, "reconstructions")
 
 

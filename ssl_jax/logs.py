@@ -11,6 +11,7 @@ import jax
 from absl import logging
 from tqdm import tqdm
 
+from ssl_jax import evals
 from ssl_jax.checkpoints import Journal
 from ssl_jax.core import Metrics, UserError
 
@@ -138,6 +139,8 @@ class Log:
             if average.count > 0
         }
         row |= {k: v if math.isfinite(v) else None for k, v in values.items()}
+        if evals.collapsed(row) and not any(map(evals.collapsed, self._rows)):
+            logging.warning("%s", evals.collapse_message(row))
         self._rows.append(row)
         self._journal.write(row)
         for shown in self._shown_by:

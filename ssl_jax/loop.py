@@ -245,7 +245,7 @@ def train_phase(
     )
     if hasattr(phase.algorithm, "reconstruct"):
         images = phase.algorithm.reconstruct(state, data.eval_sets["test"][0])
-        figures.save_reconstructions(prefix, phase.title, jax.device_get(images))
+        figures.save_reconstructions(prefix, phase.title, images)
     images = (step - first) * phase.images_per_step
     accuracy = rows[-1].get("val/accuracy")
     val = {} if accuracy is None else {"accuracy": accuracy}

@@ -28,7 +28,8 @@ def find(package: str, name: str, having: str) -> type:
     classes = [
         key
         for key, value in vars(module).items()
-        if hasattr(value, having) and getattr(value, "__module__", "") == module.__name__
+        # Not what the module imports.
+        if hasattr(value, having) and value.__module__ == module.__name__
     ]
     if class_name not in classes:
         raise UserError(

@@ -344,9 +344,10 @@ def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
     images = batch.get("unlabeled_image", batch["image"])[:count]
     std, mean = (np.array(phase.config.augment[name]) for name in ("std", "mean"))
     views = {"plain": phase.views.plain(images)}
-    for name in phase.views._fields:
+    for i, name in enumerate(phase.views._fields):
         if name in asked and name != "plain":
-            views[name] = jax.jit(getattr(phase.views, name))(phase.key, images)
+            key = jax.random.fold_in(phase.key, i)
+            views[name] = jax.jit(getattr(phase.views, name))(key, images)
     return {
         name: np.clip(np.asarray(view) * std + mean, 0, 255).round().astype(np.uint8)
         for name, view in views.items()

@@ -19,8 +19,10 @@ def get_config(workdir: str) -> ConfigDict:
     """
     path = Path(workdir) / "config.json"
     try:
-        saved = json.loads(path.read_text())
-        return ConfigDict(_with_tuples(saved["config"]))
+        config = json.loads(path.read_text())["config"]
+        for field in ("name", "seed", "phases", "data", "model"):
+            config[field]  # or KeyError
+        return ConfigDict(_with_tuples(config))
     except FileNotFoundError as error:
         raise UserError(
             f"{workdir!r} is no run's workdir: it has no config.json; give the "

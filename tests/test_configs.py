@@ -30,7 +30,10 @@ def test_debug_trains(name, tmp_path):
         if "algorithm" in config[phase]:
             assert result["phases"][phase]["steps"] == config[phase].steps <= 4
         else:
-            assert result["probe"]["learned"] == result["phases"][phase]["probe"]["learned"]
+            assert (
+                result["probe"]["learned"]
+                == result["phases"][phase]["probe"]["learned"]
+            )
     assert 0 <= result["test"]["accuracy"] <= 1
     pool = config.data.digits_as
     assert json.loads((tmp_path / "run/config.json").read_text())["config"]["data"][

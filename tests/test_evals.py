@@ -68,3 +68,35 @@ def test_evaluations_without_gain():
     assert without_gain() == 0
     assert without_gain(0.1, 0.2) == 0
     assert without_gain(0.1, 0.3, 0.2, 0.3) == 2  # equal is no gain
+
+
+def test_effective_rank_is_rankmes_and_merges():
+    """exp of the entropy of the singular values, by NumPy of the whole matrix."""
+    rng = np.random.default_rng(0)
+    features_ND = rng.normal(size=(30, 6)) * np.array([5, 3, 1, 0.5, 0.1, 0])
+    mask_N = np.arange(30) < 25
+    halves = [
+        evals.EffectiveRank.of(
+            jnp.asarray(features_ND[part]), jnp.asarray(mask_N[part])
+        )
+        for part in (slice(0, 15), slice(15, 30))
+    ]
+    singular = np.linalg.svd(features_ND[mask_N], compute_uv=False)[:5]
+    share = singular / singular.sum()
+    merged = jax.tree.map(jnp.add, *halves)
+    assert merged.compute() == pytest.approx(
+        np.exp(-(share * np.log(share)).sum()), rel=1e-4
+    )
+    constant = evals.EffectiveRank.of(jnp.ones((8, 4)), jnp.ones(8, bool))
+    assert constant.compute() == pytest.approx(1)
+    nothing = evals.EffectiveRank.of(jnp.zeros((8, 4)), jnp.ones(8, bool))
+    assert nothing.compute() == pytest.approx(1)
+
+
+def test_projections_over_the_sphere_have_std_one_and_equal_ones_zero():
+    rng = np.random.default_rng(0)
+    spread = jnp.asarray(rng.normal(size=(4000, 16)))
+    assert float(evals.projection_std(spread)) == pytest.approx(1, abs=0.02)
+    assert float(evals.projection_std(spread[:1].repeat(9, 0))) == pytest.approx(
+        0, abs=1e-5
+    )

@@ -4,87 +4,22 @@ Starting Python and importing JAX takes seconds, so most cases run in forks of o
 process that has imported everything and started nothing.
 """
 
-import json
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from launching import assert_one_message, forked, real
 
 from configs import fixmatch_digits
 from ssl_jax import loop
 from ssl_jax.core import UserError
 
-ROOT = Path(__file__).parents[1]
 DIGITS = "--config=configs/fixmatch_digits.py:debug"
-
-FORKS = """
-import json, os, runpy, sys, tempfile
-import ssl_jax.command_line, ssl_jax.modes
-for line in sys.stdin:
-    flags = json.loads(line)
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        pid = os.fork()
-        if not pid:
-            os.dup2(out.fileno(), 1)
-            os.dup2(err.fileno(), 2)
-            sys.argv = ["launch.py", *flags]
-            runpy.run_path("launch.py", run_name="__main__")
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        for file in (out, err):
-            file.seek(0)
-        said = [file.read().decode() for file in (out, err)]
-        print(json.dumps([status, *said]), flush=True)
-"""
-
-
-def environment():
-    """As in a user's shell: conftest's four devices are for tests in this process."""
-    drop = ("XLA_FLAGS", "JAX_NUMPY_RANK_PROMOTION", "TFDS_DATA_DIR")
-    kept = {key: value for key, value in os.environ.items() if key not in drop}
-    return {**kept, "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture(scope="module")
 def launch():
-    """launch(*flags) -> (status, stdout, stderr)."""
-    with subprocess.Popen(
-        [sys.executable, "-c", FORKS],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=environment(),
-    ) as process:
-
-        def run(*flags):
-            process.stdin.write(json.dumps(flags) + "\n")
-            process.stdin.flush()
-            return json.loads(process.stdout.readline())
-
-        yield run
-        process.stdin.close()
-
-
-def real(*flags, cwd=ROOT, python=()):
-    """launch.py in a process of its own."""
-    return subprocess.run(
-        [sys.executable, *python, ROOT / "launch.py", *map(str, flags)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=environment(),
-    )
-
-
-def assert_one_message(status, err, *said):
-    assert status == 2, err
-    assert "Traceback" not in err
-    assert err.startswith("launch.py: "), err
-    for words in said:
-        assert words in err
+    with forked() as launch:
+        yield launch
 
 
 COMMAND_LINE = [
@@ -104,7 +39,7 @@ COMMAND_LINE = [
     ([DIGITS, "--config.train.augment.mean=x"], "must be float, as in (127.5,)"),
     ([DIGITS, "--noconfig.deterministic=1"], "--noconfig.deterministic=1"),
     ([DIGITS, "--wrkdir=3"], "'wrkdir'. Did you mean: workdir"),
-    ([DIGITS, "--mode=nope"], "--mode=nope", "<train>"),
+    ([DIGITS, "--mode=nope"], "--mode=nope", "<train|probe>"),
     ([DIGITS, "config.seed=3"], "'config.seed=3' is no flag"),
 ]
 

@@ -119,3 +119,19 @@ def test_event_files_hold_the_rows(tmp_path):
     shown = subprocess.run(read, check=True, capture_output=True, text=True).stdout
     assert shown.startswith("[2, 4] ")
     assert "train/test/accuracy" in shown
+
+
+def test_a_collapse_is_told_once_with_both_numbers(log, caplog):
+    def row(step, std, rank):
+        measured = {"projection_std": mean(jnp.array([std]))}
+        held_out = {"effective_rank": mean(jnp.array([rank]))}
+        sums = _sums([1.0])
+        log.put(_head(step), {"train": sums["train"] | measured, "test": held_out})
+        log.flush()
+        return [record.getMessage() for record in caplog.records]
+
+    assert row(1, 0.9, 7.0) == []
+    (said,) = row(2, 0.02, 1.1)
+    assert "'train' has collapsed at step 2" in said
+    assert "projection_std 0.02" in said and "effective_rank 1.1" in said
+    assert len(row(3, 0.01, 1.0)) == 1

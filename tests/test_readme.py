@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import readme_example
 
-from experiments import benchmark, few_labels
+from configs import base
+from experiments import autoencoder_mnist, benchmark, byol_digits, few_labels, runs
 from ssl_jax import loop
 
 ROOT = Path(__file__).parents[1]
@@ -32,31 +33,84 @@ def test_the_example_is_thirty_lines():
 
 @pytest.mark.parametrize("data", ["digits", "mnist"])
 def test_tables_are_generated_from_the_results(data):
-    results = few_labels.read(ROOT / few_labels.COMMITTED / data)
+    results = runs.read(ROOT / few_labels.COMMITTED / data)
     assert f"<!-- {data} -->\n{few_labels.table(results)}\n<!-- end -->" in README
+
+
+def _assert_of_today(today, then):
+    """The result's config is today's; a field that came later is at its default, which
+    leaves older runs as they were."""
+    sections = {
+        name: base.phase(base.algorithm(today[name].algorithm.name))
+        for name in today.phases
+        if "algorithm" in today[name]
+    }
+    default = base.run("", **sections)
+    default.model = base.model(today.model.name)
+    today, default = (json.loads(json.dumps(c.to_dict())) for c in (today, default))
+    for either in (today, then):  # where data lie and what is shown change nothing
+        either["data"]["dir"], either["tensorboard"] = "", False
+
+    def compare(today, then, default):
+        for field, value in today.items():
+            if field not in then:
+                assert value == default[field], field
+            elif isinstance(value, dict):
+                compare(value, then[field], default.get(field, {}))
+            else:
+                assert value == then[field], field
+        assert then.keys() <= today.keys()
+
+    compare(today, then, default)
 
 
 @pytest.mark.parametrize("data", ["digits", "mnist"])
 def test_results_are_of_todays_configs(data):
-    for result in few_labels.read(ROOT / few_labels.COMMITTED / data):
+    for result in runs.read(ROOT / few_labels.COMMITTED / data):
         method = few_labels.method_of(result)
         num_labels = result["config"]["data"]["num_labels"]
         config = few_labels.configure(data, method, num_labels, result["seed"])
-        today, then = json.loads(json.dumps(config.to_dict())), result["config"]
-        for either in (today, then):  # where data lie and what is shown change nothing
-            either["data"]["dir"], either["tensorboard"] = "", False
-        assert today == then
+        _assert_of_today(config, result["config"])
 
 
 def test_fixmatch_makes_at_most_half_of_the_floors_errors():
     """And the floor is none of straw: at most 12% with 40 labels (the issue's bars)."""
-    results = few_labels.read(ROOT / few_labels.COMMITTED / "digits")
+    results = runs.read(ROOT / few_labels.COMMITTED / "digits")
     errors = few_labels.errors(results)
     assert {len(seeds) for seeds in errors.values()} == {5}
     for labels in (20, 40):
         floor = min(np.mean(errors[labels, view]) for view in few_labels.FLOORS)
         assert np.mean(errors[labels, "fixmatch"]) <= floor / 2
     assert floor <= 0.12
+
+
+def test_byol_digits_table_and_its_bars():
+    results = runs.read(ROOT / byol_digits.RESULTS)
+    table = byol_digits.table(results)
+    assert f"<!-- byol_digits -->\n{table}\n<!-- end -->" in README
+    for result in results:
+        _assert_of_today(byol_digits.configure(result["seed"]), result["config"])
+    learned, random, _, alone = (
+        100 * np.mean(values) for values in byol_digits.accuracies(results).values()
+    )
+    assert len(results) == 5
+    assert learned >= alone + 2 and learned >= random + 10  # the issue's bars
+
+
+def test_autoencoder_table_and_its_bars():
+    results = autoencoder_mnist.committed()
+    table = autoencoder_mnist.table(results)
+    assert f"<!-- autoencoder -->\n{table}\n<!-- end -->" in README
+    for kind, seeds in results.items():
+        for result in seeds:
+            config = autoencoder_mnist.configure(kind, result["seed"])
+            _assert_of_today(config, result["config"])
+    tutorial = [result["phases"] for result in results["tutorial"]]
+    loss = np.mean([p["pretrain"]["test"]["reconstruction_loss"] for p in tutorial])
+    accuracy = np.mean([p["finetune"]["test"]["accuracy"] for p in tutorial])
+    assert abs(loss - 0.0984) <= 0.003 and abs(accuracy - 0.824) <= 0.02
+    gains = autoencoder_mnist.gains(results, "denoising")
+    assert len(gains) == 5 and np.mean(gains) >= 0.02
 
 
 def test_benchmark_is_generated_from_the_result():

@@ -1,8 +1,8 @@
 """Two views of each image from two distributions, as BYOL and SimSiam train on.
 
 Grill et al., arXiv:2006.07733, appendix B (table 6): random resized crop, mirror,
-colour jitter in random order, grey, Gaussian blur, solarize. T and T' differ in the last
-two.
+colour jitter in random order, grey, Gaussian blur, solarize. T and T' differ in the
+last two.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 
 from ssl_jax.augment import basic, color, crops
+from ssl_jax.augment.weak_strong import STRONG
 from ssl_jax.core import UserError
 
 
@@ -24,6 +25,7 @@ class TwoCrops(NamedTuple):
 
 def build(
     *,
+    before: str = "none",
     side: int = 0,
     resize: int = 0,
     area: tuple[float, float] = (0.08, 1.0),
@@ -43,6 +45,9 @@ def build(
     """The paper's views by default.
 
     Args:
+      before: an operation on the image before it is cropped: "randaugment_google",
+        "randaugment_torchssl" or "none", the paper's. On small images of strokes crops
+        alone leave too little to tell.
       side: pixels a side of what the network sees; 0: as the images are.
       resize: pixels a side before the central crop of the plain view; 0: `side`.
       area: least and greatest share of the image that a crop covers.
@@ -60,6 +65,10 @@ def build(
         `side` larger than the image.
     """
 
+    if before not in STRONG:
+        raise UserError(
+            f"augment.before={before!r} is unknown; there are: {', '.join(STRONG)}."
+        )
     crops.check_area(area)
     crops.check_method(method)
     for name, pair in (("blur", blur), ("solarize", solarize)):
@@ -71,8 +80,12 @@ def build(
 
     def batched(blur_probability, solarize_probability):
         def one(key, image_HWC):
-            names = "crop flip whether_jitter jitter grey whether_blur blur solarize"
-            keys = dict(zip(names.split(), jax.random.split(key, 8), strict=True))
+            names = (
+                *("before", "crop", "flip", "whether_jitter", "jitter", "grey"),
+                *("whether_blur", "blur", "solarize"),
+            )
+            keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
+            image_HWC = STRONG[before](keys["before"], image_HWC)
             x = crops.random_resized_crop(
                 keys["crop"],
                 image_HWC,

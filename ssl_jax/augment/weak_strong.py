@@ -10,7 +10,7 @@ from ssl_jax.augment import basic, crops, randaugment
 from ssl_jax.core import UserError
 
 _WEAK = ("shift", "crop", "none")
-_STRONG = {
+STRONG = {
     "randaugment_google": randaugment.randaugment_google,
     "randaugment_torchssl": randaugment.randaugment_torchssl,
     "none": lambda key, image_HWC: image_HWC,
@@ -59,7 +59,7 @@ def build(
         images, or mean and std do not have one value per channel.
     """
     _check("weak", weak, _WEAK)
-    _check("strong", strong, _STRONG)
+    _check("strong", strong, STRONG)
     crops.check_area(area)
 
     def plain(images_BHWC):
@@ -85,8 +85,8 @@ def build(
     def strong_one(key, image_HWC):
         key_weak, key_strong = jax.random.split(key)
         if strong == "randaugment_torchssl":
-            return weak_one(key_weak, _STRONG[strong](key_strong, image_HWC))
-        return _STRONG[strong](key_strong, weak_one(key_weak, image_HWC))
+            return weak_one(key_weak, STRONG[strong](key_strong, image_HWC))
+        return STRONG[strong](key_strong, weak_one(key_weak, image_HWC))
 
     def batched(one):
         def view(key, images_BHWC):

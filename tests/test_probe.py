@@ -1,0 +1,200 @@
+"""A probe as a phase and as a mode: what it leaves, and what it says when it cannot."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from launching import assert_one_message, forked, real
+from stl10_files import write_stl10
+
+from configs import base, byol_digits
+from ssl_jax import loop, phases, representation
+from ssl_jax.core import UserError
+
+ONE = jax.devices()[:1]
+
+
+@pytest.fixture(scope="module")
+def launch():
+    with forked() as launch:
+        yield launch
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(config, workdir, result): BYOL of four steps, and a probe with all there is."""
+    config = byol_digits.get_config("debug")
+    config.phases = ("pretrain", "probe")
+    config.probe.update(baselines=("random", "pixels"), map_images=40)
+    workdir = tmp_path_factory.mktemp("probe") / "run"
+    return config, workdir, loop.run(config, workdir, devices=ONE)
+
+
+def test_a_probe_phase_judges_what_was_learned_beside_its_baselines(run):
+    _, workdir, result = run
+    assert list(result["probe"]) == ["learned", "random", "pixels"]
+    for scores in result["probe"].values():
+        assert list(scores) == ["knn_5", "knn_200", "sgd", "logistic"]
+        assert all(0 <= score["accuracy"] <= 1 for score in scores.values())
+        assert scores["logistic"]["converged"]
+    # 20 labels, seen or not: digits' pixels tell them from chance by far.
+    assert result["probe"]["pixels"]["logistic"]["accuracy"] > 0.4
+    phase = result["phases"]["probe"]
+    assert (phase["phase"], phase["step"], phase["labels"]) == ("pretrain", 4, 20)
+    assert (
+        result["test"]["accuracy"]
+        == (result["probe"]["learned"]["logistic"]["accuracy"])
+    )
+    drawn = {path.name for path in (workdir / "figures").glob("*.png")}
+    assert {"probe_feature_map.png", "probe_neighbors.png"} <= drawn
+    assert {"pretrain_representation.png", "pretrain_views.png"} <= drawn
+
+
+def test_the_journal_has_knn_rank_and_held_out_loss(run):
+    _, workdir, _ = run
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1])
+    assert {
+        *("train/objective", "train/projection_std"),
+        *("test/objective", "test/knn_accuracy", "test/effective_rank"),
+        "test/accuracy",  # the online probe's
+    } <= set(last)
+
+
+def test_features_are_extracted_once_each_without_padding(run):
+    config, _, _ = run
+    mesh = phases.make_mesh(jax.devices()[:4])
+    data = phases.load_data(config, mesh)
+    phase = phases.build_phase(config, "pretrain", data, mesh)
+    with jax.set_mesh(mesh):
+        state = phases.initialise(phase)
+    extract = representation.compile_features(phase)
+    features_ND, labels_N = extract(state, representation.labeled_batches(data, phase))
+    np.testing.assert_array_equal(labels_N, data.dataset.labels_N[data.split.labeled])
+    images = data.dataset.images_NHWC[data.split.labeled]
+    expected_ND = phase.algorithm.features(state, {"image": images})
+    np.testing.assert_allclose(features_ND, expected_ND, atol=1e-5)
+
+
+def test_the_mode_finds_the_configuration_in_the_workdir(run, launch, tmp_path):
+    config, workdir, result = run
+    shutil.copytree(workdir, tmp_path / "w")
+    (tmp_path / "w/result.json").unlink()  # as of a run that goes on
+    before = (tmp_path / "w/config.json").read_bytes()
+    flags = ("--mode=probe", f"--workdir={tmp_path / 'w'}")
+    status, out, err = launch(*flags)
+    assert status == 0, err
+    assert "pretrain at step 4, 20 labels" in out and "| learned |" in out
+    probed = json.loads((tmp_path / "w/probe.json").read_text())
+    for name in ("knn_5", "knn_200", "logistic"):
+        assert probed["probe"]["learned"][name]["accuracy"] == pytest.approx(
+            result["probe"]["learned"][name]["accuracy"], abs=0.01
+        )
+    assert (tmp_path / "w/config.json").read_bytes() == before
+    status, out, err = launch(
+        *flags, "--config.data.num_labels=100", "--config.probe.baselines="
+    )
+    assert status == 0, err
+    assert "100 labels" in out and "random" not in out
+
+
+def test_the_mode_says_what_is_wrong_with_a_workdir(run, launch, tmp_path):
+    _, workdir, _ = run
+    flags = ("--mode=probe", f"--workdir={tmp_path / 'w'}")
+    status, _, err = launch(*flags)  # missing
+    assert_one_message(status, err, str(tmp_path / "w"), "no run's workdir")
+    status, _, err = launch("--mode=probe")
+    assert_one_message(status, err, "no run's workdir", "give the --workdir of a run")
+
+    shutil.copytree(workdir, tmp_path / "w")
+    saved = (tmp_path / "w/config.json").read_text()
+    for text in (saved[:200], '{"mine": 1}', '{"config": {"x": 1}}', "[]"):
+        (tmp_path / "w/config.json").write_text(text)  # truncated, foreign
+        status, _, err = launch(*flags)
+        assert_one_message(status, err, "config.json cannot be read", "--workdir")
+
+    (tmp_path / "w/config.json").write_text(saved)
+    newest = tmp_path / "w/pretrain/checkpoints/4"
+    for file in newest.rglob("*"):
+        if file.is_file() and file.stat().st_size > 1000:
+            file.write_bytes(file.read_bytes()[:-500])
+    status, _, err = launch(*flags)
+    assert status == 2 and "Traceback" not in err, err
+    assert f"checkpoint {newest} cannot be read" in err
+    assert str(newest.with_name("2")) in err  # the newest readable one
+
+    shutil.rmtree(tmp_path / "w/pretrain")
+    status, _, err = launch(*flags)
+    assert_one_message(status, err, "has no phase 'pretrain' yet")
+
+
+def test_a_crop_larger_than_the_image(launch, tmp_path):
+    status, _, err = launch(
+        "--config=configs/byol_digits.py:debug",
+        "--config.pretrain.augment.side=32",
+        f"--workdir={tmp_path / 'w'}",
+    )
+    assert_one_message(status, err, "side=32 is larger than the 8x8 images")
+    assert not (tmp_path / "w").exists()
+
+
+def _asked(**changes):
+    config = byol_digits.get_config("debug")
+    for field, value in changes.items():
+        *section, leaf = field.split("__")
+        (config[section[0]] if section else config)[leaf] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        (
+            _asked(supervised__start_from="pretrain", supervised__keep=("decoder",)),
+            r"keep names \['decoder'\], but what 'pretrain' trained has .*'encoder'",
+        ),
+        (_asked(phases=("probe",)), "there is none.*--mode=probe"),
+        (_asked(probe__start_from="supervised"), "earlier phase of this run"),
+        (_asked(probe__baselines=("luck",)), "'luck'.*random and pixels"),
+        (_asked(pretrain__unlabeled_ratio=2), "unlabeled_ratio=2 must be 0"),
+        (
+            _asked(pretrain__augment=base.augmentation("weak_strong")),
+            "trains on the views 'two_crops', but pretrain.augment is 'weak_strong'",
+        ),
+        (_asked(pretrain__batch_size=1300), "1300 unlabeled images.*1297"),
+    ],
+)
+def test_what_contradicts_itself_is_told_before_any_training(config, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        loop.run(config, tmp_path / "w", devices=ONE)
+    assert not (tmp_path / "w").exists()
+
+
+def test_byol_stl10_from_its_binary_files(tmp_path):
+    """The command that a user types, on a small STL-10 in its original form; only
+    steps, batches and the network's width are made small."""
+    write_stl10(tmp_path / "stl10")
+    small = dict(steps=2, batch_size=8, log_every=1, eval_every=2, checkpoint_every=2)
+    flags = [
+        f"--config.{phase}.{field}={value}"
+        for phase in ("pretrain", "finetune", "supervised")
+        for field, value in small.items()
+    ]
+    flags += ["--config.pretrain.optimizer.warmup_steps=1", "--config.model.width=4"]
+    flags += ["--config.probe.folds=2", "--config.probe.epochs=2"]
+    process = real(
+        "--config=configs/byol_stl10.py",
+        f"--config.data.dir={tmp_path / 'stl10'}",
+        f"--workdir={tmp_path / 'w'}",
+        "--config.tensorboard=False",
+        *flags,
+        cwd=tmp_path,
+    )
+    assert process.returncode == 0, process.stderr
+    result = json.loads((tmp_path / "w/result.json").read_text())
+    assert list(result["phases"]) == ["pretrain", "probe", "finetune", "supervised"]
+    assert result["phases"]["probe"]["labels"] == 20
+    drawn = {path.name for path in (tmp_path / "w/figures").glob("*.png")}
+    assert {"phases_comparison.png", "pretrain_views.png"} <= drawn
