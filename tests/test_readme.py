@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import readme_example
 
-from configs import base
+from configs import base, byol_cifar10
 from experiments import autoencoder_mnist, benchmark, byol_digits, few_labels, runs
 from ssl_jax import loop
 
@@ -95,6 +95,18 @@ def test_byol_digits_table_and_its_bars():
     )
     assert len(results) == 5
     assert learned >= alone + 2 and learned >= random + 10  # the bars
+
+
+def test_knn_rises_on_cifar10_and_beats_the_untrained_encoder():
+    folder = ROOT / "experiments/results/byol_cifar10_small"
+    result = json.loads((folder / "result.json").read_text())
+    _assert_of_today(byol_cifar10.get_config("small"), result["config"])
+    rows = [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
+    knn = [row["test/knn_accuracy"] for row in rows if "test/knn_accuracy" in row]
+    assert len(knn) == 10 and np.polyfit(range(10), knn, 1)[0] > 0
+    probe = result["probe"]
+    gain = probe["learned"]["knn_5"]["accuracy"] - probe["random"]["knn_5"]["accuracy"]
+    assert gain >= 0.08  # the bar
 
 
 def test_autoencoder_table_and_its_bars():

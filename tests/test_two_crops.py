@@ -21,7 +21,7 @@ def noise(B, side=24, C=3):
 def test_without_anything_else_a_view_is_a_random_resized_crop():
     images = noise(5)
     built = two_crops.build(**STILL, side=16, area=(0.3, 0.6))
-    crop_keys_B = jax.vmap(lambda key: jax.random.split(key, 9)[1])(
+    crop_keys_B = jax.vmap(lambda key: jax.random.split(key, 9)[0])(
         jax.random.split(KEY, 5)
     )
     expected = jax.vmap(
@@ -41,7 +41,7 @@ def test_first_and_second_differ_in_blur_and_solarize_alone():
     plain = basic.plain(images, side=0, resize=0, mean=(0.0,), std=(255.0,))
     boxes = jax.vmap(  # the whole image, or what its ratio leaves of it
         lambda key, image: crops.random_resized_crop(
-            jax.random.split(key, 9)[1],
+            jax.random.split(key, 9)[0],
             image,
             side=24,
             area=(1.0, 1.0),
@@ -79,8 +79,8 @@ def test_what_cannot_be_is_refused_with_its_numbers():
     for wrong, message in (
         (dict(area=(0.5, 1.5)), r"area=\(0.5, 1.5\).*0 < least <= most <= 1"),
         (dict(method="lanczos"), "lanczos.*bicubic"),
-        (dict(before="lanczos"), "before='lanczos'.*randaugment_google"),
-        (dict(blur=(0.1,)), "two probabilities"),
+        (dict(before=("lanczos", "none")), "names lanczos.*randaugment_google"),
+        (dict(blur=(0.1,)), "two values"),
     ):
         with pytest.raises(UserError, match=message):
             two_crops.build(**wrong)

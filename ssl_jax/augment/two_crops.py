@@ -25,7 +25,7 @@ class TwoCrops(NamedTuple):
 
 def build(
     *,
-    before: str = "none",
+    before: tuple[str, str] = ("none", "none"),
     side: int = 0,
     resize: int = 0,
     area: tuple[float, float] = (0.08, 1.0),
@@ -45,9 +45,8 @@ def build(
     """The paper's views by default.
 
     Args:
-      before: an operation on the image before it is cropped: "randaugment_google",
-        "randaugment_torchssl" or "none", the paper's. On small images of strokes crops
-        alone leave too little to tell.
+      before: what is done to the image before the crop of the first and of the second
+        view: "none", the paper's, "randaugment_google" or "randaugment_torchssl".
       side: pixels a side of what the network sees; 0: as the images are.
       resize: pixels a side before the central crop of the plain view; 0: `side`.
       area: least and greatest share of the image that a crop covers.
@@ -64,25 +63,26 @@ def build(
       UserError: an unknown method or an impossible area; when a view is traced, a
         `side` larger than the image.
     """
-
-    if before not in STRONG:
+    if unknown := set(before) - set(STRONG):
         raise UserError(
-            f"augment.before={before!r} is unknown; there are: {', '.join(STRONG)}."
+            f"augment.before={before} names {', '.join(sorted(unknown))}; there are: "
+            f"{', '.join(STRONG)}."
         )
     crops.check_area(area)
     crops.check_method(method)
-    for name, pair in (("blur", blur), ("solarize", solarize)):
+    pairs = dict(before=before, blur=blur, solarize=solarize)
+    for name, pair in pairs.items():
         if len(pair) != 2:
             raise UserError(
-                f"augment.{name}={pair} must be two probabilities: of the first and of "
-                "the second view."
+                f"augment.{name}={pair} must have two values: of the first and of the "
+                "second view."
             )
 
-    def batched(blur_probability, solarize_probability):
+    def batched(before, blur_probability, solarize_probability):
         def one(key, image_HWC):
             names = (
-                *("before", "crop", "flip", "whether_jitter", "jitter", "grey"),
-                *("whether_blur", "blur", "solarize"),
+                *("crop", "flip", "whether_jitter", "jitter", "grey"),
+                *("whether_blur", "blur", "solarize", "before"),
             )
             keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
             image_HWC = STRONG[before](keys["before"], image_HWC)
@@ -123,4 +123,5 @@ def build(
     def plain(images_BHWC):
         return basic.plain(images_BHWC, side=side, resize=resize, mean=mean, std=std)
 
-    return TwoCrops(plain, batched(blur[0], solarize[0]), batched(blur[1], solarize[1]))
+    first, second = zip(*pairs.values(), strict=True)
+    return TwoCrops(plain, batched(*first), batched(*second))
