@@ -16,17 +16,20 @@ def get_config(arg: str = ""):
         probe=base.probe("pretrain", baselines=("random", "pixels")),
         supervised=supervised_digits.get_config().train,
     )
+    # Crops alone cut the strokes of 8x8 digits off: the second view is RandAugment's.
     config.pretrain.augment.update(
-        area=(0.4, 1.0),
+        before=("none", "randaugment_google"),
+        area=(0.7, 1.0),
         method="bilinear",
         flip=False,  # a mirrored digit is none
+        jitter=0.0,
         blur=(0.0, 0.0),
         solarize=(0.0, 0.0),
     )
     config.pretrain.optimizer.update(
-        name="adam", learning_rate=1e-3, schedule="cosine", weight_decay=1e-6
+        name="adam", learning_rate=4e-3, schedule="cosine", weight_decay=1e-6
     )
     config.pretrain.update(
-        steps=2000, batch_size=256, eval_every=200, checkpoint_every=200, knn=1
+        steps=1500, batch_size=256, eval_every=150, checkpoint_every=150, knn=1
     )
     return base.debug(config, 8, 8, 1, 10) if "debug" in words else config
