@@ -23,9 +23,9 @@ def get_config(arg: str = ""):
     words = base.words(arg, "denoising")
     config = base.run(
         "autoencoder_mnist",
+        supervised=_classifier("scratch"),  # what the pretraining is worth
         pretrain=base.phase(base.algorithm("autoencoder.Autoencoder")),
         finetune=_classifier("pretrain"),
-        supervised=_classifier("scratch"),  # what the pretraining is worth
     )
     config.data.update(
         name="mnist", split="first", num_labels=1_000, num_unlabeled=10_000

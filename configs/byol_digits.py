@@ -10,11 +10,11 @@ def get_config(arg: str = ""):
     words = base.words(arg)
     config = base.run(
         "byol_digits",
+        supervised=supervised_digits.get_config().train,
         pretrain=base.phase(
             base.algorithm("byol.BYOL", hidden=256, projection=64, tau_base=0.99)
         ),
         probe=base.probe("pretrain", baselines=("random", "pixels")),
-        supervised=supervised_digits.get_config().train,
     )
     # Crops alone cut the strokes of 8x8 digits off: the second view is RandAugment's.
     config.pretrain.augment.update(

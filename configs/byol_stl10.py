@@ -22,13 +22,13 @@ def get_config(arg: str = ""):
         raise UserError("paper96 and tutorial exclude each other after the colon.")
     config = base.run(
         "byol_stl10",
+        supervised=finetune("scratch"),
         pretrain=base.phase(
             base.algorithm("byol.BYOL", hidden=1024, projection=128, tau_base=0.99)
         ),
         probe=base.probe("pretrain"),
         finetune=finetune("pretrain"),
         frozen=finetune("pretrain", frozen=True),
-        supervised=finetune("scratch"),
     )
     config.data.update(name="stl10", num_labels=0)
     config.model = base.model("resnet", stem="stl10")
@@ -59,7 +59,7 @@ def get_config(arg: str = ""):
         checkpoint_every=10 * EPOCH,
         knn=5,
     )
-    config.phases = ("pretrain", "probe", "finetune", "supervised")
+    config.phases = ("supervised", "pretrain", "probe", "finetune")
     if words & {"paper96", "tutorial"}:
         pretrain.augment = base.augmentation("two_crops", mean=MEAN, std=STD)
         for phase in (config.finetune, config.frozen, config.supervised):
@@ -78,7 +78,7 @@ def get_config(arg: str = ""):
         pretrain.steps = 300 * EPOCH
     if "tutorial" in words:
         config.name = "byol_stl10_tutorial"
-        config.phases = ("pretrain", "finetune", "frozen", "supervised")
+        config.phases = ("supervised", "pretrain", "frozen", "finetune")
         config.data.labeled_in_unlabeled = False  # the 100,000 alone
         config.model = base.model("resnet", stem="imagenet")
         pretrain.algorithm.update(hidden=4096, projection=256)

@@ -51,6 +51,8 @@ class EffectiveRank(struct.PyTreeNode):
 
     def compute(self) -> float:
         """On the host: an eigenvalue decomposition."""
+        if not np.isfinite(self.moment_DD).all():
+            return float("nan")
         eigenvalues_D = np.linalg.eigvalsh(np.asarray(self.moment_DD, np.float64))
         # Singular values below float32's noise in the moments are no direction.
         noise = eigenvalues_D.max() * np.finfo(np.float32).eps
@@ -74,8 +76,8 @@ COLLAPSED = {"train/projection_std": 0.1, "test/effective_rank": 1.5}  # below t
 
 def collapsed(row: dict) -> bool:
     """Whether an evaluation's row shows features or projections that say nothing."""
-    if "test/effective_rank" not in row:
-        return False  # so that the message has both numbers
+    if "test/effective_rank" not in row or row["train/loss"] is None:
+        return False  # the message has both numbers; and diverged is not collapsed
     values = {key: row.get(key) for key in COLLAPSED}
     return any(v is not None and v < COLLAPSED[key] for key, v in values.items())
 

@@ -112,11 +112,13 @@ def representation_curves(rows: list[dict], title: str) -> Figure:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     figure.suptitle(title)
     accuracies, collapse = figure.subplots(1, 2)
-    for key, label, color, line in (
-        ("test/accuracy", "online linear probe", BLUE, "--"),
-        ("test/knn_accuracy", "k-NN", VERMILLION, "-"),
+    # An online probe that was granted no label has learned nothing.
+    probed = any("train/accuracy" in row for row in rows)
+    for key, label, color, line, drawn in (
+        ("test/accuracy", "online linear probe", BLUE, "--", probed),
+        ("test/knn_accuracy", "k-NN", VERMILLION, "-", True),
     ):
-        if any(key in row for row in rows):
+        if drawn and any(key in row for row in rows):
             steps, values = _series(rows, key)
             accuracies.plot(steps, values, label=label, color=color, linestyle=line)
             accuracies.legend()

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from ssl_jax import algorithms, evals, figures, representation, workdirs
 from ssl_jax.checkpoints import Checkpoints, Journal, write_json
 from ssl_jax.core import UserError, mean
+from ssl_jax.evaluation import compile_evaluation, example_views
 from ssl_jax.logs import Log, Progress, TensorBoard
 from ssl_jax.phases import (
     Data,
@@ -28,9 +29,7 @@ from ssl_jax.phases import (
     build_phase,
     check_handovers,
     check_phase,
-    compile_evaluation,
     compile_phase,
-    example_views,
     load_data,
     make_mesh,
 )
@@ -59,6 +58,10 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
     if finished := workdirs.finished(workdir, config):
         return finished
     data = load_data(config, mesh)
+    for name in config.phases:
+        if "algorithm" not in config[name]:
+            protocol = representation.check(config, name, config.phases)
+            representation.check_folds(protocol, len(data.split.labeled))
     phases = {
         name: build_phase(config, name, data, mesh)
         for name in config.phases
@@ -88,10 +91,11 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
                         data,
                         workdir / judged.name,
                         workdir / "figures" / name,
+                        stopping,
                     )
-                    marker.parent.mkdir()
                 if entry is None:
                     return None
+                marker.parent.mkdir(exist_ok=True)
                 write_json(marker, entry)
             done[name] = json.loads(marker.read_text())
         _compare(config, workdir)
@@ -117,20 +121,7 @@ def check(config: ConfigDict, mesh: Mesh) -> None:
     Raises:
       UserError: something is.
     """
-    sections = [
-        name
-        for name, section in config.items()
-        if isinstance(section, ConfigDict) and "start_from" in section
-    ]
-    if not config.phases:
-        raise UserError(f"phases is empty; name some of: {', '.join(sections)}.")
-    if unknown := [name for name in config.phases if name not in sections]:
-        raise UserError(
-            f"phases names {', '.join(map(repr, unknown))}, which this config does "
-            f"not have; it has: {', '.join(sections)}."
-        )
-    if len(set(config.phases)) < len(config.phases):
-        raise UserError(f"phases={config.phases} names a phase twice.")
+    check_names(config)
     if config.seed < 0:
         raise UserError(f"seed={config.seed} must be at least 0.")
     for i, name in enumerate(config.phases):
@@ -147,6 +138,24 @@ def check(config: ConfigDict, mesh: Mesh) -> None:
                 "deterministic=True needs XLA_FLAGS to hold "
                 f"{DETERMINISTIC} before JAX starts."
             )
+
+
+def check_names(config: ConfigDict) -> None:
+    """Raises UserError unless `config.phases` names sections, each once."""
+    sections = [
+        name
+        for name, section in config.items()
+        if isinstance(section, ConfigDict) and "start_from" in section
+    ]
+    if not config.phases:
+        raise UserError(f"phases is empty; name some of: {', '.join(sections)}.")
+    if unknown := [name for name in config.phases if name not in sections]:
+        raise UserError(
+            f"phases names {', '.join(map(repr, unknown))}, which this config does "
+            f"not have; it has: {', '.join(sections)}."
+        )
+    if len(set(config.phases)) < len(config.phases):
+        raise UserError(f"phases={config.phases} names a phase twice.")
 
 
 def train_phase(

@@ -25,21 +25,38 @@ def train(config: ConfigDict, workdir: Path) -> None:
 def probe(config: ConfigDict, workdir: Path) -> None:
     """Judges what the run in `workdir` has learned so far, finished or running.
 
-    By the config's probe section, if it has one; of the phase that it starts from, or
-    else of the first. Writes probe.json and figures/probe_*.png beside the run's own.
+    By the config's first probe section, if it has one; of the phase that this starts
+    from, or else of the first. Writes probe.json and figures/mode_probe_*.png beside
+    the run's own.
     """
+    loop.check_names(config)
     trained = tuple(name for name in config.phases if "algorithm" in config[name])
-    sections = [name for name in config.phases if name not in trained]
-    protocol, name = representation.Protocol(), trained[0]
-    if sections:
-        protocol = representation.check(config, sections[0], trained)
-        name = config[sections[0]].start_from
-    mesh = make_mesh()
+    probes = [
+        name
+        for name, section in config.items()
+        if isinstance(section, ConfigDict)
+        and "start_from" in section
+        and "algorithm" not in section
+    ]
+    protocol, name = representation.Protocol(), next(iter(trained), "")
+    if probes:
+        protocol = representation.check(config, probes[0], trained)
+        name = config[probes[0]].start_from
     folder = workdir / name
-    if not folder.is_dir():
+    if not name or not folder.is_dir():
         raise UserError(f"{workdir} has no phase {name!r} yet: train it first.")
-    data = load_data(config, mesh)
-    phase = build_phase(config, name, data, mesh)
+    # Another network would not fit the checkpoint.
+    workdirs.check(workdir, config, "model", f"{name}.algorithm")
+    mesh = make_mesh()
+    try:
+        data = load_data(config, mesh)
+        phase = build_phase(config, name, data, mesh)
+    except AttributeError as error:
+        raise UserError(
+            f"the configuration in {workdir} was written by another version of ssl_jax "
+            f"({error}): train it again with this one."
+        ) from error
+    representation.check_folds(protocol, len(data.split.labeled))
     prefix = workdir / "figures" / "mode_probe"
     entry = representation.probe(protocol, phase, data, folder, prefix)
     result = {

@@ -1,20 +1,19 @@
 """A phase built from its config and compiled for its devices, but not yet trained."""
 
-import dataclasses
 import time
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from ssl_jax import algorithms, augment, evals, models, optimizers, workdirs
+from ssl_jax import algorithms, augment, models, optimizers, workdirs
 from ssl_jax.augment.two_crops import TwoCrops
 from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import Algorithm, PyTree, TrainState, UserError
@@ -132,7 +131,13 @@ def check_phase(config: ConfigDict, name: str, mesh: Mesh) -> None:
     if phase.augment.name != wanted:
         raise UserError(
             f"{phase.algorithm.name} trains on the views {wanted!r}, but "
-            f"{name}.augment is {phase.augment.name!r}: use base.augment({wanted!r})."
+            f"{name}.augment is {phase.augment.name!r}: use "
+            f"base.augmentation({wanted!r})."
+        )
+    if phase.patience and not algorithms.has(phase.algorithm.name, "predict"):
+        raise UserError(
+            f"patience={phase.patience} watches an accuracy, which "
+            f"{phase.algorithm.name} has not: use patience=0."
         )
     unlabeled = algorithms.draws_from(phase.algorithm.name) == "unlabeled"
     if unlabeled and phase.unlabeled_ratio:
@@ -219,7 +224,7 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
     began = time.monotonic()
     replicated = NamedSharding(phase.mesh, P())
     _, key_steps = jax.random.split(phase.key)
-    arrays, item = phase.feed.arrays, _first_item(phase)
+    arrays, item = phase.feed.arrays, first_item(phase)
 
     def one_step(arrays, state, sums, item):
         batch = phase.feed.batch(arrays, item)
@@ -231,7 +236,7 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
         # XLA:CPU runs a convolution inside a loop 20 to 50 times slower than outside.
         if jax.default_backend() == "cpu" and convolves:
             for i in range(phase.config.steps_per_call):
-                state, sums = one_step(arrays, state, sums, _at(items, i))
+                state, sums = one_step(arrays, state, sums, at(items, i))
             return state, sums
         carry, _ = jax.lax.scan(
             lambda carry, item: (one_step(arrays, *carry, item), None),
@@ -258,12 +263,12 @@ def initialise(phase: Phase, initial: PyTree | None = None) -> TrainState:
     """The phase's state at step 0, inside `jax.set_mesh`."""
     replicated = NamedSharding(phase.mesh, P())
     init = jax.jit(_init_of(phase), out_shardings=replicated)
-    return init(phase.feed.arrays, _first_item(phase), initial)
+    return init(phase.feed.arrays, first_item(phase), initial)
 
 
 def like(phase: Phase) -> PyTree:
     """A checkpoint of the phase without its values: {"state", "sums"} of shapes."""
-    args = phase.feed.arrays, _first_item(phase)
+    args = phase.feed.arrays, first_item(phase)
     state = jax.eval_shape(_init_of(phase), *args, None)
     replicated = NamedSharding(phase.mesh, P())
     return jax.tree.map(
@@ -282,19 +287,21 @@ def check_handovers(phases: list[Phase]) -> None:
     variables = {}
     for phase in phases:
         start_from, keep = phase.config.start_from, phase.config.keep
-        initial = None
         if start_from in variables:
             initial = workdirs.kept(variables[start_from], keep, start_from)
-        args = phase.feed.arrays, _first_item(phase)
+        else:
+            initial = workdirs.handed_over(start_from, keep, Path(start_from))
+        args = phase.feed.arrays, first_item(phase)
         state = jax.eval_shape(_init_of(phase), *args, initial)
         variables[phase.name] = {"params": state.params, **state.model_state}
 
 
-def _first_item(phase):
+def first_item(phase: Phase) -> PyTree:
+    """What the phase's first call is sent."""
     return next(phase.feed.items(0, phase.config.steps_per_call))
 
 
-def _at(items, i):
+def at(items: PyTree, i: int) -> PyTree:
     """Of what a call is sent, that of its step `i`."""
     return jax.tree.map(lambda leaf: leaf[i], items)
 
@@ -303,7 +310,7 @@ def _init_of(phase):
     key, _ = jax.random.split(phase.key)
 
     def init(arrays, item, initial):
-        batch = phase.feed.batch(arrays, _at(item, 0))
+        batch = phase.feed.batch(arrays, at(item, 0))
         return phase.algorithm.init(key, batch, initial)
 
     return init
@@ -313,77 +320,12 @@ def _trace_step(phase, state):
     """The jaxpr of a training step, and the shapes of its metrics."""
 
     def step(state, arrays, item):
-        batch = phase.feed.batch(arrays, _at(item, 0))
+        batch = phase.feed.batch(arrays, at(item, 0))
         return phase.algorithm.train_step(state, batch, phase.key)
 
     traced = jax.make_jaxpr(step, return_shape=True)
-    jaxpr, (_, shapes) = traced(state, phase.feed.arrays, _first_item(phase))
+    jaxpr, (_, shapes) = traced(state, phase.feed.arrays, first_item(phase))
     return jaxpr, shapes
-
-
-def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
-    """Images of the first step and views of them, uint8: name -> images_NHWC.
-
-    Beside the plain ones, only the views that the algorithm's train_step asks for;
-    nothing for an algorithm without views.
-    """
-    if not hasattr(phase.algorithm, "views"):
-        return {}
-    batch = phase.feed.batch(phase.feed.arrays, _at(_first_item(phase), 0))
-    asked = []
-
-    def recorded(name):
-        view = getattr(phase.views, name)
-        return lambda *args: (asked.append(name), view(*args))[1]
-
-    recording = type(phase.views)(*map(recorded, phase.views._fields))
-    algorithm = dataclasses.replace(phase.algorithm, views=recording)
-    state = jax.eval_shape(algorithm.init, phase.key, batch)
-    jax.eval_shape(algorithm.train_step, state, batch, phase.key)
-
-    images = batch.get("unlabeled_image", batch["image"])[:count]
-    std, mean = (np.array(phase.config.augment[name]) for name in ("std", "mean"))
-    views = {"plain": phase.views.plain(images)}
-    for i, name in enumerate(phase.views._fields):
-        if name in asked and name != "plain":
-            key = jax.random.fold_in(phase.key, i)
-            views[name] = jax.jit(getattr(phase.views, name))(key, images)
-    return {
-        name: np.clip(np.asarray(view) * std + mean, 0, 255).round().astype(np.uint8)
-        for name, view in views.items()
-    }
-
-
-def compile_evaluation(phase: Phase) -> Callable:
-    """evaluate(state, padded batches) -> (metric sums, counts_KK), on the device.
-
-    counts_KK is None for an algorithm that does not classify.
-    """
-    rows = NamedSharding(phase.mesh, P("data"))
-    algorithm = phase.algorithm
-
-    @jax.jit
-    def evaluate_batch(state, batch, key):
-        metrics, counts_KK = {}, None
-        if hasattr(algorithm, "predict"):
-            logits_BK = algorithm.predict(state, batch)
-            metrics, counts_KK = evals.classification_sums(
-                logits_BK, batch["label"], batch["mask"]
-            )
-        if hasattr(algorithm, "eval_step"):
-            metrics |= algorithm.eval_step(state, batch, key)
-        return metrics, counts_KK
-
-    def evaluate(state, batches):
-        # The same keys at every evaluation, so that their difference is the state's.
-        keys = jax.random.split(phase.key, len(batches))
-        sums = [
-            evaluate_batch(state, jax.device_put(batch, rows), key)
-            for batch, key in zip(batches, keys, strict=True)
-        ]
-        return jax.tree.map(lambda *leaves: sum(leaves), *sums)
-
-    return evaluate
 
 
 def _check_fields(section: ConfigDict, defaults: dict) -> None:
@@ -393,7 +335,7 @@ def _check_fields(section: ConfigDict, defaults: dict) -> None:
         raise UserError(
             f"{section.name!r} has the fields {', '.join(defaults)}, but the config "
             f"gives {', '.join(sorted(fields))}: choose it in a config file, by "
-            "base.algorithm() or base.model()."
+            "base.algorithm(), base.model() or base.augmentation()."
         )
 
 
@@ -416,6 +358,7 @@ def _check_numbers(phase: ConfigDict, num_validation: int) -> None:
     for name, value in (
         ("unlabeled_ratio", phase.unlabeled_ratio),
         ("patience", phase.patience),
+        ("knn", phase.knn),
         ("optimizer.warmup_steps", phase.optimizer.warmup_steps),
     ):
         if value < 0:

@@ -156,11 +156,21 @@ def logistic_regression(
       UserError: labels, features or num_folds do not fit.
     """
     data = _prepare(features_ND, labels_N, num_classes, num_folds, seed)
-    fit = partial(_lbfgs, num_classes=num_classes, max_iterations=max_iterations)
-    contenders, _ = fit(data, np.array(l2s, np.float32), tolerance=10 * tolerance)
+    fit = partial(
+        _lbfgs,
+        data.X_ND,
+        data.labels_N,
+        num_classes=num_classes,
+        max_iterations=max_iterations,
+    )
+    # One by one, each until it is done: under vmap all would go on with the slowest.
+    contenders = _stack(
+        _stack(fit(kept_N, l2, tolerance=10 * tolerance)[0] for kept_N in data.kept_FN)
+        for l2 in l2s
+    )
     chosen, held_out = _choose(contenders, data, l2s)
-    fits = fit(_whole(data), np.array([chosen], np.float32), tolerance=tolerance)
-    params, norm = _only(fits)
+    everything_N = np.ones_like(data.kept_FN[0])
+    params, norm = fit(everything_N, chosen, tolerance=tolerance)
     converged = bool(norm < tolerance)
     return Probe(
         **params, **data.scaling, chosen=chosen, held_out=held_out, converged=converged
@@ -168,48 +178,43 @@ def logistic_regression(
 
 
 @partial(jax.jit, static_argnames="num_classes")
-def _lbfgs(data, l2s_V, *, tolerance, max_iterations, num_classes):
-    """The parameters, [V, F, ...], and the lengths of their gradients, [V, F]."""
+def _lbfgs(X_ND, labels_N, kept_N, l2, *, tolerance, max_iterations, num_classes):
+    """The parameters, and the length of their gradient."""
     tx = optax.lbfgs(memory_size=_MEMORY)
 
-    def fit(l2, kept_N):
-        def objective(params):
-            penalty = l2 / 2 * (params["weights_DK"] ** 2).sum()
-            return _loss(params, data.X_ND, data.labels_N, kept_N) + penalty
+    def objective(params):
+        penalty = l2 / 2 * (params["weights_DK"] ** 2).sum()
+        return _loss(params, X_ND, labels_N, kept_N) + penalty
 
-        value_and_grad = optax.value_and_grad_from_state(objective)
+    value_and_grad = optax.value_and_grad_from_state(objective)
 
-        def step(carry):
-            params, opt_state, _, iteration, least, stalled = carry
-            value, grad = value_and_grad(params, state=opt_state)
-            updates, opt_state = tx.update(
-                grad, opt_state, params, value=value, grad=grad, value_fn=objective
-            )
-            params = optax.apply_updates(params, updates)
-            # The line search leaves the gradient of where it stopped.
-            new_grad = optax.tree_utils.tree_get(opt_state, "grad")
-            norm = optax.tree.norm(new_grad)
-            stalled = jnp.where(value < least, 0, stalled + 1)
-            least = jnp.minimum(value, least)
-            return params, opt_state, norm, iteration + 1, least, stalled
+    def step(carry):
+        params, opt_state, _, iteration, least, stalled = carry
+        value, grad = value_and_grad(params, state=opt_state)
+        updates, opt_state = tx.update(
+            grad, opt_state, params, value=value, grad=grad, value_fn=objective
+        )
+        params = optax.apply_updates(params, updates)
+        # The line search leaves the gradient of where it stopped.
+        norm = optax.tree.norm(optax.tree_utils.tree_get(opt_state, "grad"))
+        stalled = jnp.where(value < least, 0, stalled + 1)
+        least = jnp.minimum(value, least)
+        return params, opt_state, norm, iteration + 1, least, stalled
 
-        def going(carry):
-            _, _, norm, iteration, _, stalled = carry
-            more = (iteration < max_iterations) & (stalled < _PATIENCE)
-            return (norm >= tolerance) & more
+    def going(carry):
+        _, _, norm, iteration, _, stalled = carry
+        more = (iteration < max_iterations) & (stalled < _PATIENCE)
+        return (norm >= tolerance) & more
 
-        params = _zeros(data.X_ND.shape[1], num_classes)
-        infinite = jnp.float32(jnp.inf)
-        start = (params, tx.init(params), infinite, 0, infinite, 0)
-        params, _, norm, *_ = jax.lax.while_loop(going, step, start)
-        return params, norm
+    params = _zeros(X_ND.shape[1], num_classes)
+    infinite = jnp.float32(jnp.inf)
+    start = (params, tx.init(params), infinite, 0, infinite, 0)
+    params, _, norm, *_ = jax.lax.while_loop(going, step, start)
+    return params, norm
 
-    def fit_all(l2):
-        return jax.lax.map(lambda kept_N: fit(l2, kept_N), data.kept_FN)
 
-    # One after the other: each stops when it is done, where under vmap all would go
-    # on until the slowest is.
-    return jax.lax.map(fit_all, l2s_V)
+def _stack(trees):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def _only(tree):

@@ -33,7 +33,8 @@ class Protocol:
     epochs: int = 80  # of SGD, BYOL's linear protocol (arXiv:2006.07733, appendix C)
     batch_size: int = 1024  # of SGD
     learning_rates: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1, 0.05)  # to choose from
-    l2s: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1)  # to choose from, of L-BFGS
+    # to choose from, of L-BFGS
+    l2s: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
     folds: int = 5  # parts of the labeled images, each held out once to choose
     baselines: tuple[str, ...] = ("random",)  # judged alike: also "pixels"
     map_images: int = 1000  # test images on the map of features; 0: no figures
@@ -145,8 +146,10 @@ def probe(
     data: Data,
     folder: Path,
     prefix: Path,
-) -> dict:
-    """Judges what `phase` has learned by its newest checkpoint.
+    stopping: Callable[[], bool] = lambda: False,
+) -> dict | None:
+    """Judges what `phase` has learned by its newest checkpoint; None when `stopping()`
+    ended it early, and nothing is kept.
 
     Args:
       folder: of the phase: <workdir>/<phase>.
@@ -178,10 +181,11 @@ def probe(
     if "pixels" in protocol.baselines:
         sets["pixels"] = _pixels(labeled), _pixels(held_out)
     seed = int(jax.random.randint(phase.key, (), 0, 2**31 - 1))
-    scores = {
-        name: judge(protocol, train, test, data, seed)
-        for name, (train, test) in sets.items()
-    }
+    scores = {}
+    for name, (train, test) in sets.items():
+        if stopping():
+            return None
+        scores[name] = judge(protocol, train, test, data, seed)
     if protocol.map_images:
         _draw(protocol, phase, data, *sets["learned"], prefix)
     return {
@@ -213,6 +217,15 @@ def check(config: ConfigDict, name: str, earlier: tuple[str, ...]) -> Protocol:
     if section.keys() != fields:
         raise UserError(f"a probe has the fields {', '.join(sorted(fields))}.")
     return Protocol(**section)
+
+
+def check_folds(protocol: Protocol, num_labels: int) -> None:
+    """Raises UserError unless there is a label for each fold, and five for one."""
+    if num_labels < max(protocol.folds, 5 if protocol.folds == 1 else 0):
+        raise UserError(
+            f"folds={protocol.folds} needs more than {num_labels} labels: use fewer "
+            "folds, or a larger data.num_labels."
+        )
 
 
 def _draw(protocol, phase, data, train, test, prefix):

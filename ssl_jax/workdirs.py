@@ -22,8 +22,11 @@ FREE = ("tensorboard", "data.dir")
 FREE_PHASE = ("checkpoint_every",)
 
 
-def check(workdir: Path, config: ConfigDict) -> None:
+def check(workdir: Path, config: ConfigDict, *only: str) -> None:
     """Refuses a workdir that belongs to another configuration; writes nothing.
+
+    Args:
+      *only: the sections that must agree, such as "model"; all by default.
 
     Raises:
       UserError: the configurations differ in something that changes the result, or
@@ -41,6 +44,7 @@ def check(workdir: Path, config: ConfigDict) -> None:
         f"{given.get(field, 'absent')} here"
         for field in sorted(there.keys() | given.keys())
         if there.get(field) != given.get(field)
+        and (not only or field.startswith(tuple(f"{name}." for name in only)))
     ]
     if changes:
         raise UserError(
@@ -118,19 +122,29 @@ def _leave_untouched(workdir):
 
 
 def finished_phase(workdir: Path) -> Path:
-    """The folder of the last phase of another run.
+    """The folder of a phase of another run: `workdir` itself, or if that is a run's
+    workdir, of the only phase that it trained.
 
     Raises:
-      UserError: it is no run's workdir, or not trained to its end.
+      UserError: it is no such folder, not trained to its end, or the run trained
+        several phases.
     """
+    if (workdir / "done.json").exists() and (workdir / "checkpoints").exists():
+        return workdir
     saved = _saved(workdir)
-    folder = workdir / saved["config"]["phases"][-1] if saved else workdir
-    if not (folder / "done.json").exists():
+    config = saved["config"] if saved else {"phases": []}
+    trained = [name for name in config["phases"] if "algorithm" in config[name]]
+    if len(trained) > 1:
+        raise UserError(
+            f"start_from={str(workdir)!r} trained several phases: name one, such as "
+            f"{str(workdir / trained[0])!r}."
+        )
+    if not trained or not (workdir / trained[0] / "done.json").exists():
         raise UserError(
             f"start_from={str(workdir)!r} is neither 'scratch', nor an earlier one of "
             "this run's phases, nor the workdir of a finished run."
         )
-    return folder
+    return workdir / trained[0]
 
 
 def handed_over(start_from: str, keep: tuple[str, ...], workdir: Path) -> PyTree | None:
@@ -138,7 +152,7 @@ def handed_over(start_from: str, keep: tuple[str, ...], workdir: Path) -> PyTree
 
     Args:
       start_from: "scratch", the name of a phase of this run, or another run's workdir
-        (its last phase).
+        or phase (`finished_phase`).
       keep: the top-level parts that come along, such as "encoder".
 
     Raises:

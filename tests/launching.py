@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from conftest import QUICK_COMPILATION
+
 ROOT = Path(__file__).parents[1]
 
 FORKS = """
@@ -31,10 +33,11 @@ for line in sys.stdin:
 
 
 def environment():
-    """As in a user's shell: conftest's four devices are for tests in this process."""
-    drop = ("XLA_FLAGS", "JAX_NUMPY_RANK_PROMOTION", "TFDS_DATA_DIR")
+    """As in a user's shell: conftest's four devices are for tests in this process.
+    Only what makes XLA compile quickly is as there."""
+    drop = ("JAX_NUMPY_RANK_PROMOTION", "TFDS_DATA_DIR")
     kept = {key: value for key, value in os.environ.items() if key not in drop}
-    return {**kept, "PYTHONPATH": str(ROOT)}
+    return {**kept, "PYTHONPATH": str(ROOT), "XLA_FLAGS": QUICK_COMPILATION}
 
 
 @contextmanager

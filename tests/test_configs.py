@@ -4,11 +4,12 @@ import importlib
 import json
 from pathlib import Path
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 
 from configs import base
-from ssl_jax import loop
+from ssl_jax import loop, phases
 from ssl_jax.core import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +40,24 @@ def test_debug_trains(name, tmp_path):
     assert json.loads((tmp_path / "run/config.json").read_text())["config"]["data"][
         "digits_as"
     ] == list(pool)
+
+
+def _words(name):
+    """What the config knows beside "debug", as its own message tells."""
+    with pytest.raises(UserError) as error:
+        _get(name, "?")
+    return str(error.value).partition("knows: ")[2].removesuffix("debug.").split(", ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_word_gives_a_sound_configuration(name):
+    mesh = phases.make_mesh(jax.devices()[:1])
+    for word in filter(None, _words(name)):
+        for words in (word, f"{word},debug"):
+            config = _get(name, words)
+            if words == word:
+                assert config.name in (name, f"{name}_{word}")
+            loop.check(config, mesh)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -89,6 +89,8 @@ def test_effective_rank_is_rankmes_and_merges():
     )
     constant = evals.EffectiveRank.of(jnp.ones((8, 4)), jnp.ones(8, bool))
     assert constant.compute() == pytest.approx(1)
+    diverged = evals.EffectiveRank.of(jnp.full((8, 4), jnp.nan), jnp.ones(8, bool))
+    assert np.isnan(diverged.compute())
     nothing = evals.EffectiveRank.of(jnp.zeros((8, 4)), jnp.ones(8, bool))
     assert nothing.compute() == pytest.approx(1)
 

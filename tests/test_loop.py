@@ -9,7 +9,7 @@ import pytest
 
 import tiny
 from configs import base
-from ssl_jax import loop, phases
+from ssl_jax import evaluation, loop, phases
 from ssl_jax.checkpoints import Checkpoints
 from ssl_jax.core import UserError
 from ssl_jax.data import feeds
@@ -94,7 +94,7 @@ def test_example_views_are_those_that_the_algorithm_asks_for():
         ("fixmatch.FixMatch", ["plain", "weak", "strong"]),
     ):
         phase = tiny.build(tiny.config(algorithm))
-        views = phases.example_views(phase, count=3)
+        views = evaluation.example_views(phase, count=3)
         assert list(views) == names
         assert {view.dtype for view in views.values()} == {np.dtype("uint8")}
         dataset, split, *_ = phases.load_data(tiny.config(), phase.mesh)
@@ -108,7 +108,10 @@ def test_a_phase_starts_from_what_the_earlier_one_left(chain, tmp_path):
     config, workdir, _ = chain
     still = config.copy_and_resolve_references()
     still.phases = ("train",)
-    still.train.start_from = str(workdir)  # of another run: its last phase
+    still.train.start_from = str(workdir)
+    with pytest.raises(UserError, match="several phases: name one, such as .*/warmup"):
+        loop.run(still, tmp_path / "still", devices=ONE)
+    still.train.start_from = str(workdir / "train")
     still.train.optimizer.learning_rate = 1e-12
     loop.run(still, tmp_path / "still", devices=ONE)
     jax.tree.map(

@@ -10,7 +10,7 @@ from launching import assert_one_message, forked, real
 from stl10_files import write_stl10
 
 from configs import base, byol_digits
-from ssl_jax import loop, phases, representation
+from ssl_jax import loop, modes, phases, representation
 from ssl_jax.core import UserError
 
 ONE = jax.devices()[:1]
@@ -94,10 +94,10 @@ def test_the_mode_finds_the_configuration_in_the_workdir(run, launch, tmp_path):
         )
     assert (tmp_path / "w/config.json").read_bytes() == before
     status, out, err = launch(
-        *flags, "--config.data.num_labels=100", "--config.probe.baselines="
+        *flags, "--config.data.num_labels=100", "--config.probe.baselines=pixels"
     )
     assert status == 0, err
-    assert "100 labels" in out and "random" not in out
+    assert "100 labels" in out and "| pixels |" in out and "random" not in out
 
 
 def test_the_mode_says_what_is_wrong_with_a_workdir(run, launch, tmp_path):
@@ -130,6 +130,51 @@ def test_the_mode_says_what_is_wrong_with_a_workdir(run, launch, tmp_path):
     assert_one_message(status, err, "has no phase 'pretrain' yet")
 
 
+def test_the_mode_takes_no_other_network_and_no_other_versions_run(
+    run, launch, tmp_path
+):
+    """A checkpoint that does not fit must not look like a damaged one."""
+    _, workdir, _ = run
+    shutil.copytree(workdir, tmp_path / "w")
+    flags = ("--mode=probe", f"--workdir={tmp_path / 'w'}")
+    status, _, err = launch(*flags, "--config.model.filters=4,4")
+    assert status == 2 and "model.filters = [8, 8] there, [4, 4] here" in err
+    status, _, err = launch(*flags, "--config.phases=nope")
+    assert_one_message(status, err, "phases names 'nope'")
+    saved = json.loads((tmp_path / "w/config.json").read_text())
+    del saved["config"]["data"]["num_unlabeled"]
+    (tmp_path / "w/config.json").write_text(json.dumps(saved))
+    status, _, err = launch(*flags)
+    assert_one_message(status, err, "by another version of ssl_jax", "num_unlabeled")
+
+
+def test_the_mode_goes_by_a_probe_section_that_is_no_phase(run, tmp_path):
+    config, workdir, _ = run
+    shutil.copytree(workdir, tmp_path / "w")
+    config = config.copy_and_resolve_references()
+    config.phases = ("pretrain",)
+    config.probe.update(baselines=("pixels",), map_images=0)
+    modes.probe(config, tmp_path / "w")
+    probed = json.loads((tmp_path / "w/probe.json").read_text())
+    assert list(probed["probe"]) == ["learned", "pixels"]
+
+
+def test_killed_or_stopped_in_a_probe_the_run_ends_the_same(run, tmp_path):
+    config, workdir, result = run
+    shutil.copytree(workdir, tmp_path / "w")
+    (tmp_path / "w/result.json").unlink()
+    (tmp_path / "w/probe/done.json").unlink()  # killed before it was written
+    again = loop.run(config, tmp_path / "w", devices=ONE)
+    assert again["probe"] == result["probe"] and again["resumed"] == 1
+    mesh = phases.make_mesh(ONE)
+    data = phases.load_data(config, mesh)
+    phase = phases.build_phase(config, "pretrain", data, mesh)
+    protocol = representation.check(config, "probe", config.phases)
+    folder = tmp_path / "w/pretrain"
+    args = (protocol, phase, data, folder, tmp_path / "figures")
+    assert representation.probe(*args, stopping=lambda: True) is None
+
+
 def test_a_crop_larger_than_the_image(launch, tmp_path):
     status, _, err = launch(
         "--config=configs/byol_digits.py:debug",
@@ -152,11 +197,17 @@ def _asked(**changes):
     "config, message",
     [
         (
-            _asked(supervised__start_from="pretrain", supervised__keep=("decoder",)),
+            _asked(
+                phases=("pretrain", "supervised"),
+                supervised__start_from="pretrain",
+                supervised__keep=("decoder",),
+            ),
             r"keep names \['decoder'\], but what 'pretrain' trained has .*'encoder'",
         ),
         (_asked(phases=("probe",)), "there is none.*--mode=probe"),
-        (_asked(probe__start_from="supervised"), "earlier phase of this run"),
+        (_asked(probe__start_from="finetune"), "earlier phase of this run"),
+        (_asked(probe__folds=21), "folds=21 needs more than 20 labels"),
+        (_asked(pretrain__knn=-1), "knn=-1 must be at least 0"),
         (_asked(probe__baselines=("luck",)), "'luck'.*random and pixels"),
         (_asked(pretrain__unlabeled_ratio=2), "unlabeled_ratio=2 must be 0"),
         (
@@ -184,6 +235,7 @@ def test_byol_stl10_from_its_binary_files(tmp_path):
     ]
     flags += ["--config.pretrain.optimizer.warmup_steps=1", "--config.model.width=4"]
     flags += ["--config.probe.folds=2", "--config.probe.epochs=2"]
+    flags += ["--config.probe.l2s=0.1", "--config.probe.map_images=0"]
     process = real(
         "--config=configs/byol_stl10.py",
         f"--config.data.dir={tmp_path / 'stl10'}",
@@ -194,7 +246,7 @@ def test_byol_stl10_from_its_binary_files(tmp_path):
     )
     assert process.returncode == 0, process.stderr
     result = json.loads((tmp_path / "w/result.json").read_text())
-    assert list(result["phases"]) == ["pretrain", "probe", "finetune", "supervised"]
+    assert list(result["phases"]) == ["supervised", "pretrain", "probe", "finetune"]
     assert result["phases"]["probe"]["labels"] == 20
     drawn = {path.name for path in (tmp_path / "w/figures").glob("*.png")}
     assert {"phases_comparison.png", "pretrain_views.png"} <= drawn

@@ -10,7 +10,14 @@ import pytest
 import readme_example
 
 from configs import base, byol_cifar10
-from experiments import autoencoder_mnist, benchmark, byol_digits, few_labels, runs
+from experiments import (
+    autoencoder_mnist,
+    benchmark,
+    byol_cifar10_small,
+    byol_digits,
+    few_labels,
+    runs,
+)
 from ssl_jax import loop
 
 ROOT = Path(__file__).parents[1]
@@ -98,8 +105,10 @@ def test_byol_digits_table_and_its_bars():
 
 
 def test_knn_rises_on_cifar10_and_beats_the_untrained_encoder():
-    folder = ROOT / "experiments/results/byol_cifar10_small"
+    folder = ROOT / byol_cifar10_small.RESULTS
     result = json.loads((folder / "result.json").read_text())
+    table = byol_cifar10_small.table(result)
+    assert f"<!-- byol_cifar10_small -->\n{table}\n<!-- end -->" in README
     _assert_of_today(byol_cifar10.get_config("small"), result["config"])
     rows = [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
     knn = [row["test/knn_accuracy"] for row in rows if "test/knn_accuracy" in row]

@@ -37,6 +37,15 @@ def draws_from(name: str) -> str:
     return _find(name).draws_from
 
 
+def has(name: str, method: str) -> bool:
+    """Whether the algorithm has one of the methods that it may leave out.
+
+    Raises:
+      UserError: no such algorithm.
+    """
+    return hasattr(_find(name), method)
+
+
 def build(name: str, hparams: dict[str, object], **context: Any) -> Algorithm:
     """The algorithm `name`, given of `context` only what it has a field for.
 

@@ -178,7 +178,7 @@ def padded_batches(
     for start in range(0, len(images_NHWC), batch):
         rows = np.arange(start, start + batch)
         mask = rows < len(images_NHWC)
-        rows[~mask] = 0
+        rows %= len(images_NHWC)  # other images, where a batch's statistics count
         batches.append(
             {"image": images_NHWC[rows], "label": labels_N[rows], "mask": mask}
         )

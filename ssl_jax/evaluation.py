@@ -1,0 +1,77 @@
+"""A phase looked at: what it is judged by on held-out images, and what it sees."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from ssl_jax import evals
+from ssl_jax.phases import Phase, at, first_item
+
+
+def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
+    """Images of the first step and views of them, uint8: name -> images_NHWC.
+
+    Beside the plain ones, only the views that the algorithm's train_step asks for;
+    nothing for an algorithm without views.
+    """
+    if not hasattr(phase.algorithm, "views"):
+        return {}
+    batch = phase.feed.batch(phase.feed.arrays, at(first_item(phase), 0))
+    asked = []
+
+    def recorded(name):
+        view = getattr(phase.views, name)
+        return lambda *args: (asked.append(name), view(*args))[1]
+
+    recording = type(phase.views)(*map(recorded, phase.views._fields))
+    algorithm = dataclasses.replace(phase.algorithm, views=recording)
+    state = jax.eval_shape(algorithm.init, phase.key, batch)
+    jax.eval_shape(algorithm.train_step, state, batch, phase.key)
+
+    images = batch.get("unlabeled_image", batch["image"])[:count]
+    std, mean = (np.array(phase.config.augment[name]) for name in ("std", "mean"))
+    views = {"plain": phase.views.plain(images)}
+    for i, name in enumerate(phase.views._fields):
+        if name in asked and name != "plain":
+            key = jax.random.fold_in(phase.key, i)
+            views[name] = jax.jit(getattr(phase.views, name))(key, images)
+    return {
+        name: np.clip(np.asarray(view) * std + mean, 0, 255).round().astype(np.uint8)
+        for name, view in views.items()
+    }
+
+
+def compile_evaluation(phase: Phase) -> Callable:
+    """evaluate(state, padded batches) -> (metric sums, counts_KK), on the device.
+
+    counts_KK is None for an algorithm that does not classify.
+    """
+    rows = NamedSharding(phase.mesh, P("data"))
+    algorithm = phase.algorithm
+
+    @jax.jit
+    def evaluate_batch(state, batch, key):
+        metrics, counts_KK = {}, None
+        if hasattr(algorithm, "predict"):
+            logits_BK = algorithm.predict(state, batch)
+            metrics, counts_KK = evals.classification_sums(
+                logits_BK, batch["label"], batch["mask"]
+            )
+        if hasattr(algorithm, "eval_step"):
+            metrics |= algorithm.eval_step(state, batch, key)
+        return metrics, counts_KK
+
+    def evaluate(state, batches):
+        # The same keys at every evaluation, so that their difference is the state's.
+        keys = jax.random.split(phase.key, len(batches))
+        sums = [
+            evaluate_batch(state, jax.device_put(batch, rows), key)
+            for batch, key in zip(batches, keys, strict=True)
+        ]
+        return jax.tree.map(lambda *leaves: sum(leaves), *sums)
+
+    return evaluate
