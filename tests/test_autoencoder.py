@@ -182,7 +182,7 @@ def test_lenets_size_and_that_it_keeps_places():
 def test_config_takes_the_tutorials_steps():
     tutorial = autoencoder_mnist.get_config()
     denoising = autoencoder_mnist.get_config("denoising")
-    assert tutorial.phases == ("pretrain", "finetune", "supervised")
+    assert tutorial.phases == ("supervised", "pretrain", "finetune")
     assert tutorial.data.num_unlabeled // 256 == 39  # and Keras has a 40th, of 16
     assert tutorial.pretrain.steps == 50 * 40
     for config, updates, epochs in ((tutorial, 640, 20.48), (denoising, 800, 40)):

@@ -25,7 +25,7 @@ def _get(name, arg=""):
 @pytest.mark.parametrize("name", NAMES)
 def test_debug_trains(name, tmp_path):
     config = _get(name, "debug")
-    result = loop.run(config, tmp_path / "run")
+    result = loop.run(config, tmp_path / "run", devices=jax.devices()[:1])
     assert result["name"] == f"{name}_debug"
     for phase in config.phases:
         if "algorithm" in config[phase]:

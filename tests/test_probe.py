@@ -79,25 +79,24 @@ def test_features_are_extracted_once_each_without_padding(run):
 
 
 def test_the_mode_finds_the_configuration_in_the_workdir(run, launch, tmp_path):
-    config, workdir, result = run
+    _, workdir, result = run
     shutil.copytree(workdir, tmp_path / "w")
     (tmp_path / "w/result.json").unlink()  # as of a run that goes on
     before = (tmp_path / "w/config.json").read_bytes()
-    flags = ("--mode=probe", f"--workdir={tmp_path / 'w'}")
-    status, out, err = launch(*flags)
+    status, out, err = launch(
+        "--mode=probe",
+        f"--workdir={tmp_path / 'w'}",
+        "--config.probe.baselines=pixels",
+    )
     assert status == 0, err
     assert "pretrain at step 4, 20 labels" in out and "| learned |" in out
+    assert "| pixels |" in out and "random" not in out
     probed = json.loads((tmp_path / "w/probe.json").read_text())
     for name in ("knn_5", "knn_200", "logistic"):
         assert probed["probe"]["learned"][name]["accuracy"] == pytest.approx(
             result["probe"]["learned"][name]["accuracy"], abs=0.01
         )
     assert (tmp_path / "w/config.json").read_bytes() == before
-    status, out, err = launch(
-        *flags, "--config.data.num_labels=100", "--config.probe.baselines=pixels"
-    )
-    assert status == 0, err
-    assert "100 labels" in out and "| pixels |" in out and "random" not in out
 
 
 def test_the_mode_says_what_is_wrong_with_a_workdir(run, launch, tmp_path):
@@ -154,9 +153,11 @@ def test_the_mode_goes_by_a_probe_section_that_is_no_phase(run, tmp_path):
     config = config.copy_and_resolve_references()
     config.phases = ("pretrain",)
     config.probe.update(baselines=("pixels",), map_images=0)
+    config.data.num_labels = 100  # its labels may be others than the run's
     modes.probe(config, tmp_path / "w")
     probed = json.loads((tmp_path / "w/probe.json").read_text())
     assert list(probed["probe"]) == ["learned", "pixels"]
+    assert probed["labels"] == 100
 
 
 def test_killed_or_stopped_in_a_probe_the_run_ends_the_same(run, tmp_path):
@@ -230,12 +231,13 @@ def test_byol_stl10_from_its_binary_files(tmp_path):
     small = dict(steps=2, batch_size=8, log_every=1, eval_every=2, checkpoint_every=2)
     flags = [
         f"--config.{phase}.{field}={value}"
-        for phase in ("pretrain", "finetune", "supervised")
+        for phase in ("pretrain", "finetune")
         for field, value in small.items()
     ]
     flags += ["--config.pretrain.optimizer.warmup_steps=1", "--config.model.width=4"]
     flags += ["--config.probe.folds=2", "--config.probe.epochs=2"]
     flags += ["--config.probe.l2s=0.1", "--config.probe.map_images=0"]
+    flags += ["--config.phases=('pretrain', 'probe', 'finetune')"]  # not the floor
     process = real(
         "--config=configs/byol_stl10.py",
         f"--config.data.dir={tmp_path / 'stl10'}",
@@ -246,7 +248,7 @@ def test_byol_stl10_from_its_binary_files(tmp_path):
     )
     assert process.returncode == 0, process.stderr
     result = json.loads((tmp_path / "w/result.json").read_text())
-    assert list(result["phases"]) == ["supervised", "pretrain", "probe", "finetune"]
+    assert list(result["phases"]) == ["pretrain", "probe", "finetune"]
     assert result["phases"]["probe"]["labels"] == 20
     drawn = {path.name for path in (tmp_path / "w/figures").glob("*.png")}
-    assert {"phases_comparison.png", "pretrain_views.png"} <= drawn
+    assert {"pretrain_views.png", "finetune_learning_curves.png"} <= drawn
