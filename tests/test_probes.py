@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from ssl_jax import probes
+from ssl_jax import probes, representation
 from ssl_jax.core import UserError
 from ssl_jax.data import sources, splits
 
@@ -39,6 +39,25 @@ def accuracy(probe, features_ND, labels_N):
     return (probes.logits(probe, features_ND).argmax(axis=1) == labels_N).mean()
 
 
+PROTOCOL = representation.Protocol()
+
+
+def sgd(*data, **given):
+    """By the protocol's defaults, but for what is given."""
+    default = dict(
+        learning_rates=PROTOCOL.learning_rates,
+        epochs=PROTOCOL.epochs,
+        batch_size=PROTOCOL.batch_size,
+        num_folds=PROTOCOL.folds,
+    )
+    return probes.sgd(*data, **(default | given))
+
+
+def logistic(*data, **given):
+    default = dict(l2s=PROTOCOL.l2s, num_folds=PROTOCOL.folds)
+    return probes.logistic_regression(*data, **(default | given))
+
+
 def reference_sgd(X_ND, labels_N, rate, *, steps, classes=3):
     """Nesterov momentum in float64 on all rows, so that their order has no part."""
     X_NE = np.c_[X_ND, np.ones(len(X_ND))]
@@ -67,7 +86,7 @@ def test_folds_deal_out_each_class():
 def test_logistic_regression_is_sklearns():
     """With 4 images a class, and constant pixels, at the strength that it chose."""
     features, labels, test_features, test_labels = digits(40)
-    probe = probes.logistic_regression(features, labels, num_classes=10, seed=0)
+    probe = logistic(features, labels, num_classes=10, seed=0)
     assert probe.converged
     expected = LogisticRegression(
         C=1 / (len(labels) * probe.chosen), tol=1e-8, max_iter=5000
@@ -82,9 +101,7 @@ def test_logistic_regression_is_sklearns():
 def test_l2_is_chosen_by_what_is_held_out():
     features, labels = noisy()
     l2s = (1e-2, 1e-1, 1.0)
-    probe = probes.logistic_regression(
-        features, labels, num_classes=3, l2s=l2s, seed=5, tolerance=1e-6
-    )
+    probe = logistic(features, labels, num_classes=3, l2s=l2s, seed=5, tolerance=1e-6)
     fold, X = probes.folds(labels, 5, seed=5), standardised(features)
     for l2 in l2s:
         scores, fits = [], []
@@ -105,7 +122,7 @@ def test_sgd_is_byols_and_chooses_by_what_is_held_out():
     features, labels = noisy(rows=60)
     rates = (40.0, 0.4, 0.004)  # times 60 / 1024
     given = {"num_classes": 3, "learning_rates": rates, "epochs": 30}
-    probe = probes.sgd(features, labels, seed=2, **given)
+    probe = sgd(features, labels, seed=2, **given)
     fold, X = probes.folds(labels, 5, seed=2), standardised(features)
     for rate in rates:
         scores = []
@@ -128,7 +145,7 @@ def test_sgd_with_batches_is_reproducible_by_its_seed():
     features, labels = noisy(rows=70)
     given = {"num_classes": 3, "epochs": 5, "batch_size": 16, "num_folds": 1}
     first, again, other = (
-        probes.sgd(features, labels, seed=seed, **given) for seed in (1, 1, 2)
+        sgd(features, labels, seed=seed, **given) for seed in (1, 1, 2)
     )
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert (np.asarray(first.weights_DK) != np.asarray(other.weights_DK)).any()
@@ -136,16 +153,14 @@ def test_sgd_with_batches_is_reproducible_by_its_seed():
 
 def test_sgd_on_forty_labels_of_digits():
     features, labels, test_features, test_labels = digits(40)
-    probe = probes.sgd(features, labels, num_classes=10, seed=0)
+    probe = sgd(features, labels, num_classes=10, seed=0)
     assert accuracy(probe, test_features, test_labels) > 0.72
 
 
 def test_a_fit_that_was_cut_short_says_so():
     features, labels = noisy()
     l2s = (1e-3, 1e-4, 1e-5)  # as many as above: compiled once
-    probe = probes.logistic_regression(
-        features, labels, num_classes=3, l2s=l2s, max_iterations=3, seed=0
-    )
+    probe = logistic(features, labels, num_classes=3, l2s=l2s, max_iterations=3, seed=0)
     assert probe.converged is False
 
 
@@ -153,11 +168,11 @@ def test_what_does_not_fit_is_said():
     features, labels = noisy()
     given = {"num_classes": 3, "seed": 0}
     with pytest.raises(UserError, match=r"\(60, 30\).*\(59,\)"):
-        probes.sgd(features, labels[1:], **given)
+        sgd(features, labels[1:], **given)
     with pytest.raises(UserError, match="from 0 to 2.*0 to 1"):
-        probes.sgd(features, labels, num_classes=2, seed=0)
+        sgd(features, labels, num_classes=2, seed=0)
     with pytest.raises(UserError, match="num_folds=61 with 60"):
-        probes.logistic_regression(features, labels, num_folds=61, **given)
+        logistic(features, labels, num_folds=61, **given)
     features[3, 7] = np.nan
     with pytest.raises(UserError, match="1 of 30 features are not finite"):
-        probes.sgd(features, labels, **given)
+        sgd(features, labels, **given)

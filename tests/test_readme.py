@@ -142,6 +142,19 @@ def test_benchmark_is_generated_from_the_result():
     assert results["randaugment_against_pillow"]["ratio"] >= 1
 
 
+def test_measured_bars_of_the_representation_experiments():
+    """k-NN, Keras's autoencoder and the online probe, each measured on an idle machine
+    by the experiment that is named like its result."""
+
+    def measured(name):
+        return json.loads((ROOT / f"experiments/results/{name}_cpu.json").read_text())
+
+    knn = measured("knn_speed")
+    assert min(knn["ratios"]) >= 2 and set(knn["different_predictions"].values()) == {0}
+    assert measured("autoencoder_keras")["median_ratio"] <= 0.5
+    assert measured("probe_cost")["cost"] + measured("probe_cost")["noise"] <= 0.03
+
+
 def test_links_lead_somewhere():
     for link in re.findall(r"\]\(([^)]+)\)", README):
         assert (ROOT / link).exists(), link
