@@ -49,7 +49,7 @@ class Run(NamedTuple):
     name: str  # of its workdirs and results, and for --only
     row: str  # of the table; runs may share one
     config: str  # a file in configs/ and its words: "byol_stl10:paper96"
-    cells: Mapping[str, Cell]  # by column
+    cells: Mapping[str, Cell]  # by column; none where the experiment has its own form
     hours: float  # of one seed on one GPU: an estimate
     overrides: Mapping[str, object] = MappingProxyType({})  # dotted field -> value
     # "<name>/<phase>" of a run before it in the list: train.start_from, for each seed
@@ -68,12 +68,22 @@ class Job(NamedTuple):
     needs: Path | None  # the phase's folder that it starts from
 
 
-def main(experiment: str, tables: Mapping[str, Sequence[Run]], gpu: str) -> None:
+# Runs, and the results of each by its name -> text.
+Form = Callable[[Sequence[Run], Mapping[str, Sequence[dict]]], str]
+
+
+def main(
+    experiment: str,
+    tables: Mapping[str, Sequence[Run]],
+    gpu: str,
+    form: Form | None = None,
+) -> None:
     """The program: trains what the flags choose, and prints the tables.
 
     Args:
       tables: caption -> runs, whose names are unique over all tables.
       gpu: what `hours` are estimated for, and from what.
+      form: writes one of the tables; by default `table`.
     """
     given = flags.FLAGS
     define_flags(given)
@@ -82,7 +92,7 @@ def main(experiment: str, tables: Mapping[str, Sequence[Run]], gpu: str) -> None
     # SIGTERM is Ctrl-C; loop.run takes both while it trains.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     app.run(
-        lambda _: run(experiment, tables, gpu, given),
+        lambda _: run(experiment, tables, gpu, given, form),
         flags_parser=lambda argv: parse(experiment, argv, given),
     )
 
@@ -119,6 +129,7 @@ def run(
     tables: Mapping[str, Sequence[Run]],
     gpu: str,
     given: flags.FlagValues,
+    form: Form | None = None,
 ) -> None:
     """`main` with its flags parsed."""
     logging.set_verbosity(logging.WARNING)
@@ -160,7 +171,11 @@ def run(
         print(STOPPED)
         return
     for caption, runs in tables.items():
-        print(f"{caption}\n\n{table(runs, read(folder, runs))}\n")
+        try:
+            written = (form or table)(runs, read(folder, runs))
+        except UserError as error:
+            _fail(experiment, error)
+        print(f"{caption}\n\n{written}\n")
     if failed:
         print(f"{experiment}: not finished: {', '.join(failed)}", file=sys.stderr)
         sys.exit(1)

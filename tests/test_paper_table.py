@@ -10,13 +10,17 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import byol_cifar10, byol_stl10, paper_table
+from experiments import byol_cifar10, byol_stl10, cifar10_labels, paper_table
 from experiments.paper_table import Cell, Run
-from ssl_jax import command_line, loop
+from ssl_jax import command_line, loop, tables
 from ssl_jax.core import UserError
 
 ROOT = Path(__file__).parents[1]
-EXPERIMENTS = {"byol_cifar10": byol_cifar10, "byol_stl10": byol_stl10}
+EXPERIMENTS = {
+    "byol_cifar10": byol_cifar10,
+    "byol_stl10": byol_stl10,
+    "cifar10_labels": cifar10_labels,
+}
 
 
 def runs_of(experiment):
@@ -95,10 +99,12 @@ def test_every_job_is_in_one_task():
     assert paper_table.share(chosen, "2/3")[:2] == [chosen[1], chosen[4]]
 
 
-def test_the_slurm_array_is_as_long_as_the_list():
-    script = (ROOT / "experiments/byol_cifar10.sbatch").read_text()
+@pytest.mark.parametrize("experiment", ["byol_cifar10", "cifar10_labels"])
+def test_the_slurm_array_is_as_long_as_the_list(experiment):
+    script = (ROOT / f"experiments/{experiment}.sbatch").read_text()
+    assert f"experiments.{experiment} " in script
     ends = re.findall(r"^(?:#SBATCH --array=1-|TASKS=)(\d+)$", script, re.M)
-    assert ends == [str(len(jobs("byol_cifar10", [0, 1, 2])))] * 2
+    assert ends == [str(3 * len(runs_of(experiment)))] * 2  # seeds 0, 1, 2
 
 
 def test_only_chooses_by_name_and_row():
@@ -116,7 +122,8 @@ def program(capsys, *argv, experiment="byol_cifar10"):
     paper_table.define_flags(given)
     try:
         paper_table.parse(experiment, [experiment, *argv], given)
-        paper_table.run(experiment, module.TABLES, module.GPU, given)
+        form = getattr(module, "form", None)
+        paper_table.run(experiment, module.TABLES, module.GPU, given, form)
     except SystemExit as exit:
         status = exit.code
     return status, *capsys.readouterr()
@@ -184,6 +191,7 @@ def fake_training(monkeypatch, failing=(), stopping=()):
         scores = {n: {"accuracy": 0.5} for n in ("sgd", "logistic", "knn_5", "knn_200")}
         result = {"config": json.loads(json.dumps(config.to_dict())), "phases": phases}
         result |= {"test": {"accuracy": 0.25}, "probe": {"learned": scores}}
+        result["seed"] = config.seed
         for name in config.phases:
             (workdir / name).mkdir(parents=True)
             (workdir / name / "done.json").write_text("{}")
@@ -241,6 +249,45 @@ def test_what_it_needs_is_said_and_waited_for(monkeypatch, capsys):
     (job,) = jobs("byol_stl10", only=["finetuned-100"]).values()
     (job.needs / "done.json").unlink()
     assert paper_table.state(job) == "finished"
+
+
+def test_cifar10_labels_are_three_tables_of_every_method(capsys):
+    for runs, labels in zip(
+        cifar10_labels.TABLES.values(), (40, 250, 4000), strict=True
+    ):
+        assert len(runs) == 15
+        assert {run.overrides["data.num_labels"] for run in runs} == {labels}
+        for job in paper_table.jobs("cifar10_labels", runs, [0]):
+            of = tables.method_and_data(job.config.to_dict())
+            assert of == (job.name.split("-")[0], "cifar10")  # as the report calls it
+    flags = ["--dry_run", "--only=fixmatch,supervised"]
+    status, out, err = program(capsys, *flags, experiment="cifar10_labels")
+    assert (status, err) == (0, "")
+    assert (
+        "\n27 runs, " in out
+    )  # with CTAugment: three, with 3 numbers of labels, seeds
+    assert "fixmatch_cta-250-seed2: " in out and "/fixmatch_cifar10.py:cta " in out
+    assert "supervised-40-seed0: 2.90 h" in out  # 2^20 / 6.7 / 3600 * 64 / 960
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_experiment_may_write_its_tables_itself(debug, monkeypatch, capsys):
+    """The report's; where all have the same number of labels, in :debug, too."""
+    fake_training(monkeypatch)
+    flags = ["--only=supervised,fixmatch-", "--seeds=0", "--results=r"]
+    if debug:
+        flags.append("--debug")
+    status, out, err = program(capsys, *flags, experiment="cifar10_labels")
+    assert (status, err) == (0, "")
+    assert out.count("| fixmatch | 75.00 (1) | ") == 3
+    assert out.count("| supervised | 75.00 (1) | +0.00, p - | ") == 3
+    assert ("cifar10, 4,000 labels" in out) != debug
+    stale = next(Path("r").glob("*/supervised-40-seed0.json"))
+    old = json.loads(stale.read_text()) | {"seed": 1}
+    old["config"]["train"]["steps"] = 7
+    stale.with_stem("supervised-40-seed1").write_text(json.dumps(old))
+    status, out, err = program(capsys, *flags, experiment="cifar10_labels")
+    assert status == 2 and "of two configurations: train.steps = " in err
 
 
 def test_debug_runs_are_kept_apart_and_claim_nothing(monkeypatch, capsys):

@@ -1,0 +1,73 @@
+"""CIFAR-10 with 40, 250 and 4,000 labels: FixMatch's table, and the methods after it.
+
+python -m experiments.cifar10_labels [--dry_run] [--only=fixmatch] [--seeds=0]
+    [--task=1/135] [--data_dir=...] [--debug]
+
+See paper_table.py for what the flags do, and cifar10_labels.sbatch for SLURM. What it
+prints for each number of labels is what this prints for all of them:
+
+python -m ssl_jax.report experiments/results/cifar10_labels
+    --published=experiments/results/cifar10_labels/published.json
+
+Hours are estimates. Published rates of FixMatch lie between 3 and 15 steps/s on one GPU
+(V100, 2080 Ti): 2^20 steps in 20 hours to 4 days. Counted is their geometric mean, 6.7,
+and for methods whose steps have fewer images, in proportion to these.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from experiments import paper_table
+from experiments.paper_table import Run
+from ssl_jax import report, tables
+
+GPU = "one V100 or 2080 Ti, by FixMatch's published 3 to 15 steps/s (6.7 counted)"
+PUBLISHED = Path(__file__).parent / "results/cifar10_labels/published.json"
+LABELS = (40, 250, 4000)
+FIXMATCH = 64 + 2 * 448  # images a step: labeled, weak and strong views
+METHODS = {  # as the report calls it -> config, images a step
+    "supervised": ("supervised_cifar10", 64),
+    "pseudo_label": ("pseudo_label_cifar10", 64 + 64),
+    "pi_model": ("pi_model_cifar10", 64 + 2 * 64),
+    "mean_teacher": ("mean_teacher_cifar10", 64 + 2 * 64),
+    "mixmatch": ("mixmatch_cifar10", 64 + 2 * 2 * 64),  # guessing, then training
+    "remixmatch": ("remixmatch_cifar10", FIXMATCH),  # 8 strong views and rotations
+    "uda": ("uda_cifar10", FIXMATCH),
+    "fixmatch": ("fixmatch_cifar10", FIXMATCH),
+    "fixmatch_cta": ("fixmatch_cifar10:cta", FIXMATCH + 64),  # and the probe
+    "flexmatch": ("flexmatch_cifar10", FIXMATCH),
+    "freematch": ("freematch_cifar10", FIXMATCH),
+    "softmatch": ("softmatch_cifar10", FIXMATCH),
+    "adamatch": ("adamatch_cifar10", FIXMATCH),
+    "dash": ("dash_cifar10", FIXMATCH),
+    "noisy_student": ("noisy_student_cifar10", 512 * 3 / 8),  # in 3/8 of the steps
+}
+
+
+def run(method: str, num_labels: int) -> Run:
+    config, images = METHODS[method]
+    return Run(
+        name=f"{method}-{num_labels}",
+        row=method,
+        config=config,
+        cells={},
+        hours=2**20 / 6.7 / 3600 * images / FIXMATCH,
+        overrides={"data.num_labels": num_labels},
+    )
+
+
+TABLES = {
+    f"CIFAR-10, {num_labels:,} labels.": [run(method, num_labels) for method in METHODS]
+    for num_labels in LABELS
+}
+
+
+def form(runs: Sequence[Run], results: Mapping[str, Sequence[dict]]) -> str:
+    """What the report says of these runs."""
+    found = [result for run in runs for result in results[run.name]]
+    published = tables.read_published(PUBLISHED)
+    return report.markdown(tables.compare(found, published=published)) or "No results."
+
+
+if __name__ == "__main__":
+    paper_table.main("cifar10_labels", TABLES, GPU, form)
