@@ -15,6 +15,7 @@ from sklearn.manifold import TSNE
 # Okabe and Ito: told apart by colour-blind readers, and on a grey print.
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PALETTE = (BLUE, ORANGE, GREEN, VERMILLION, "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+MARKERS = "ox^+sDv*<>"
 _LINES = {
     "train": dict(color=BLUE, linestyle=":"),
     "val": dict(color=ORANGE, linestyle="--"),
@@ -39,18 +40,110 @@ def learning_curves(rows: list[dict], title: str) -> Figure:
 
 
 def pseudo_label_quality(rows: list[dict], title: str) -> Figure:
-    """Share of pseudo-labels kept, and share right among the kept, against steps."""
+    """Share of pseudo-labels kept, and shares right among the kept and the rejected,
+    against steps."""
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axes = figure.subplots()
     for metric, label, color, style in (
         ("train/share_kept", "kept, of all", BLUE, "-"),
         ("train/kept_accuracy", "right, of the kept", VERMILLION, "--"),
+        ("train/rejected_accuracy", "right, of the rejected", GREEN, ":"),
     ):
-        axes.plot(*_series(rows, metric), label=label, color=color, linestyle=style)
+        steps, values = _series(rows, metric)
+        if steps:
+            axes.plot(steps, values, label=label, color=color, linestyle=style)
     axes.set(xlabel="step", ylabel="share of pseudo-labels", ylim=(-0.02, 1.02))
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend()
+    return figure
+
+
+def pseudo_label_classes(
+    rows: list[dict], class_names: Sequence[str], title: str
+) -> Figure:
+    """Pseudo-labels kept and the threshold, for each class, against steps; above 20
+    classes the least, the median and the greatest of the classes."""
+    height = max(3.9, 0.26 * len(class_names)) if len(class_names) <= 20 else 3.9
+    figure = Figure(figsize=(10, height), layout="constrained")
+    figure.suptitle(title)
+    kept, threshold = figure.subplots(1, 2)
+    _classes(kept, *_series(rows, "train/kept_per_class"), class_names)
+    _classes(threshold, *_series(rows, "train/threshold_per_class"), class_names)
+    kept.set(xlabel="step", ylabel="kept of the class, images a step", ylim=(0, None))
+    threshold.set(xlabel="step", ylabel="threshold of the class", ylim=(-0.02, 1.02))
+    for axes in (kept, threshold):
+        axes.grid(alpha=0.3)
+    figure.legend(*kept.get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+def _classes(axes, steps, values, class_names):
+    """A line for each class, or their quantiles; None in `values` is a gap."""
+    K = len(class_names)
+    values_SK = np.array(values, float).reshape(-1, K)
+    if K > 20:
+        for q, name, style in (
+            (1, "greatest", "--"),
+            (0.5, "median", "-"),
+            (0, "least", ":"),
+        ):
+            line_S = np.quantile(values_SK, q, axis=1)
+            axes.plot(steps, line_S, style, color=BLUE, label=name)
+        return
+    apart = -(-len(steps) // 8)  # steps between markers, which no two classes share
+    for k, class_name in enumerate(class_names):
+        axes.plot(
+            steps,
+            values_SK[:, k],
+            linewidth=1.2,
+            markersize=5,
+            markevery=(k * apart // K, max(apart, 1)),
+            color=PALETTE[k % len(PALETTE)],
+            linestyle=("-", "--", "-.", ":")[k % 4],
+            marker=MARKERS[k % len(MARKERS)],
+            label=class_name,
+        )
+
+
+def reliability(rows: list[dict], title: str) -> Figure:
+    """Accuracy by confidence at the last log point that has it, the share of images in
+    each bin, and the expected calibration error (ECE) against steps."""
+    last = [row for row in rows if row.get("train/ece") is not None][-1]
+    count_M, confidence_M, accuracy_M = np.array(last["train/reliability"], float).T
+    M = len(count_M)
+    centres_M = (np.arange(M) + 0.5) / M
+    some_M = count_M > 0
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    figure.suptitle(f"{title}: ECE {last['train/ece']:.3f} at step {last['step']}")
+    grid = figure.add_gridspec(2, 2, height_ratios=(3, 1), width_ratios=(1.2, 1))
+    bars, shares = (figure.add_subplot(grid[k, 0]) for k in range(2))
+    style = dict(width=1 / M, edgecolor="black", linewidth=0.7)
+    bars.bar(centres_M[some_M], accuracy_M[some_M], color=PALETTE[5], **style)
+    bars.plot([0, 1], [0, 1], "--", color="black", label="calibrated")
+    bars.plot(
+        confidence_M[some_M],
+        accuracy_M[some_M],
+        "o",
+        color=VERMILLION,
+        markeredgecolor="black",
+        markersize=5,
+        clip_on=False,
+        label="mean of the bin",
+    )
+    bars.set(ylabel="share right", xlim=(0, 1), ylim=(0, 1.03))
+    bars.tick_params(labelbottom=False)
+    shares.bar(centres_M, count_M / count_M.sum(), color=ORANGE, **style)
+    shares.set(xlabel="confidence", ylabel="share of\nimages", xlim=(0, 1))
+    shares.set(yscale="log", ylim=(1e-4, 1), yticks=(1e-4, 1e-2, 1))  # most are sure
+    errors = figure.add_subplot(grid[:, 1])
+    errors.plot(*_series(rows, "train/ece"), color=BLUE)
+    errors.set(xlabel="step", ylabel="ECE", ylim=(0, None))
+    errors.locator_params(axis="x", nbins=5)
+    for axes in (bars, shares, errors):
+        axes.set_axisbelow(True)
+        axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2)  # there it hides no bar
     return figure
 
 
@@ -158,7 +251,7 @@ def feature_map(
                 s=14,
                 linewidths=0.7,
                 color=PALETTE[k % len(PALETTE)],
-                marker="ox^+sDv*<>"[k % 10],
+                marker=MARKERS[k % len(MARKERS)],
                 label=class_name,
             )
         axes.set(title=name, xticks=[], yticks=[])
@@ -212,6 +305,10 @@ def save_figures(
         figures["representation"] = representation_curves(rows, title)
     if any("train/share_kept" in row for row in rows):
         figures["pseudo_labels"] = pseudo_label_quality(rows, title)
+    if any("train/kept_per_class" in row for row in rows):
+        figures["pseudo_label_classes"] = pseudo_label_classes(rows, class_names, title)
+    if any(row.get("train/ece") is not None for row in rows):
+        figures["reliability"] = reliability(rows, title)
     for kind, figure in figures.items():
         save(figure, prefix, kind)
 

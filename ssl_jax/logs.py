@@ -6,8 +6,10 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 from tqdm import tqdm
 
@@ -64,6 +66,24 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
+def scalars(row: dict) -> dict[str, float]:
+    """A row's numbers by TensorBoard's names, without nulls.
+
+    A list of up to 20 numbers is spread as name/0, name/1, ...; other lists are left
+    out.
+    """
+    named = {}
+    for key, value in row.items():
+        if "/" not in key:
+            continue
+        key = f"{row['phase']}/{key}"
+        if not isinstance(value, list):
+            named[key] = value
+        elif len(value) <= 20 and not any(isinstance(v, list) for v in value):
+            named |= {f"{key}/{k}": v for k, v in enumerate(value)}
+    return {key: value for key, value in named.items() if value is not None}
+
+
 class TensorBoard:
     """Event files of the journal's rows, where TensorFlow is importable."""
 
@@ -87,16 +107,31 @@ class TensorBoard:
             from clu import metric_writers  # imports TensorFlow
 
             self._writer = metric_writers.SummaryWriter(str(self._workdir))
-        scalars = {
-            f"{row['phase']}/{key}": value
-            for key, value in row.items()
-            if "/" in key and value is not None
-        }
-        self._writer.write_scalars(row["step"], scalars)
+        self._writer.write_scalars(row["step"], scalars(row))
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+
+
+def computed(metrics: Metrics) -> dict[str, Any]:
+    """The value of each metric that counted anything: a number or an array.
+
+    A metric that computes a dict stands for all of its entries, by their names.
+    """
+    values = {}
+    for name, metric in metrics.items():
+        if metric.count > 0:
+            value = metric.compute()
+            values |= value if isinstance(value, dict) else {name: value}
+    return values
+
+
+def nulled(value: Any) -> Any:
+    """A number, or nested lists of them, with None where not finite."""
+    if isinstance(value, list):
+        return [nulled(v) for v in value]
+    return value if math.isfinite(value) else None
 
 
 class Log:
@@ -119,7 +154,7 @@ class Log:
         self._pending = None
 
     def put(self, head: dict, sums: dict[str, Metrics]) -> None:
-        """A row: `head`, and the means of `sums` as "<set>/<metric>"."""
+        """A row: `head`, and what `sums` give as "<set>/<metric>"."""
         self.flush()
         self._pending = head, sums
 
@@ -133,12 +168,11 @@ class Log:
             return
         (row, sums), self._pending = self._pending, None
         values = {
-            f"{name}/{metric}": float(average.compute())
+            f"{name}/{metric}": np.asarray(value).tolist()
             for name, metrics in jax.device_get(sums).items()
-            for metric, average in metrics.items()
-            if average.count > 0
+            for metric, value in computed(metrics).items()
         }
-        row |= {k: v if math.isfinite(v) else None for k, v in values.items()}
+        row |= {key: nulled(value) for key, value in values.items()}
         if evals.collapsed(row) and not any(map(evals.collapsed, self._rows)):
             logging.warning("%s", evals.collapse_message(row))
         self._rows.append(row)

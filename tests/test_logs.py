@@ -9,7 +9,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
-from ssl_jax import logs
+from ssl_jax import logs, pseudo_labels
 from ssl_jax.checkpoints import Journal
 from ssl_jax.core import UserError, mean
 
@@ -57,6 +57,66 @@ def test_a_row_holds_means_and_leaves_out_what_counts_nothing(log, tmp_path):
     log.flush()
     row = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert row == {**_head(10), "train/loss": 1.5}
+
+
+def _with_vectors(loss):
+    """Sums with the metrics that are not one number, NaN among them."""
+    probs_UK = jnp.array([[0.9, 0.1], [0.3, 0.7]])
+    threshold_K = jnp.array([0.95, jnp.nan])
+    quality = pseudo_labels.quality(
+        probs_UK, jnp.array([1.0, 0.1]), jnp.array([0, 0]), threshold_K
+    )
+    return {"train": {**_sums(loss)["train"], **quality}}
+
+
+def test_vectors_are_lists_and_a_calibration_is_two_entries(log, tmp_path):
+    log.put(_head(10), _with_vectors([1.0]))
+    log.flush()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert "NaN" not in text
+    row = json.loads(text)
+    assert "train/calibration" not in row and "train/loss" in row
+    assert row["train/kept_per_class"] == pytest.approx([1, 0.1])
+    assert row["train/threshold_per_class"] == [pytest.approx(0.95), None]
+    assert row["train/ece"] == pytest.approx((0.1 + 0.7) / 2)
+    bins = row["train/reliability"]
+    assert len(bins) == 15 and bins[0] == [0, None, None]
+    assert bins[10] == [1, pytest.approx(0.7), 0]
+    assert bins[13] == [1, pytest.approx(0.9), 1]
+
+
+def test_a_resumed_journal_keeps_vectors_bit_for_bit(log, tmp_path):
+    for step in (10, 20, 30):
+        log.put(_head(step), _with_vectors([1 / step]))
+    log.flush()
+    path = tmp_path / "metrics.jsonl"
+    written = path.read_text().splitlines(keepends=True)
+    journal = Journal(path)
+    rows = journal.resume("train", 20)
+    assert path.read_text() == "".join(written[:2])
+    resumed = logs.Log(rows, journal, Silent(), Silent())
+    resumed.put(_head(30), _with_vectors([1 / 30]))
+    resumed.flush()
+    journal.close()
+    assert path.read_text() == "".join(written)
+
+
+def test_tensorboard_gets_numbers_and_short_lists_spread():
+    row = {
+        **_head(10),
+        "train/loss": 1.5,
+        "train/accuracy": None,
+        "train/kept": [1.0, None, 3.0],
+        "train/twenty": [0.0] * 20,
+        "train/many": [0.0] * 21,
+        "train/bins": [[1.0, None, 0.5]],
+    }
+    assert logs.scalars(row) == {
+        "train/train/loss": 1.5,
+        "train/train/kept/0": 1.0,
+        "train/train/kept/2": 3.0,
+        **{f"train/train/twenty/{k}": 0.0 for k in range(20)},
+    }
 
 
 def test_a_loss_that_is_not_finite_is_written_and_then_an_error(log, tmp_path):
