@@ -56,6 +56,11 @@ def phase(algorithm: ConfigDict) -> ConfigDict:
             algorithm=algorithm,  # name, and its hyper-parameters
             start_from="scratch",  # or an earlier phase, or another run's workdir
             keep=("encoder",),  # parts of its variables that come along; also "head"
+            labels_from="",  # an earlier phase that labels the unlabeled images for it
+            confidence=0.0,  # pseudo-labels at least so sure are taken
+            # images so labeled of each class, its surest first, again and again where
+            # there are fewer; 0: all that are sure enough
+            per_class=0,
             optimizer=dict(
                 name="sgd",  # or "adam", "lars"
                 learning_rate=0.03,  # at its highest
@@ -114,11 +119,14 @@ def fixmatch_paper(name: str, data: str, words: set[str], **torchssl) -> ConfigD
       words: with "torchssl" in it the settings are those of TorchSSL (and FlexMatch's
         paper and USB) where they differ from google-research/fixmatch: RandAugment
         with 3 operations, whitened input, an evaluation every 5,000 steps, of which
-        they report the best.
+        they report the best. With "cta" the strong view is CTAugment.
       **torchssl: mean and std, grey levels of each channel, for that input.
     """
-    if {"google", "torchssl"} <= words:
-        raise UserError("google and torchssl exclude each other after the colon.")
+    for excluded in ("google", "cta"):
+        if {excluded, "torchssl"} <= words:
+            raise UserError(
+                f"{excluded} and torchssl exclude each other after the colon."
+            )
     config = run(name)
     config.data.update(name=data)
     config.model = model("wide_resnet")
@@ -128,6 +136,9 @@ def fixmatch_paper(name: str, data: str, words: set[str], **torchssl) -> ConfigD
         eval_every=1024,  # the median of the last 20 is what the paper reports
         checkpoint_every=1024,
     )
+    if "cta" in words:
+        config.name = f"{name}_cta"
+        config.train.augment.strong = "ctaugment"
     if "torchssl" in words:
         config.name = f"{name}_torchssl"
         config.train.augment.update(strong="randaugment_torchssl", **torchssl)
@@ -135,15 +146,39 @@ def fixmatch_paper(name: str, data: str, words: set[str], **torchssl) -> ConfigD
     return config
 
 
-def supervised(config: ConfigDict, **hparams: object) -> ConfigDict:
-    """`config` without its unlabeled images: same labels, steps, network, optimizer."""
-    config.name = config.name.replace("fixmatch", "supervised")
-    ema_decay = config.train.algorithm.ema_decay
-    config.train.algorithm = algorithm(
-        "supervised.Supervised", ema_decay=ema_decay, **hparams
+def small_cifar10(config: ConfigDict) -> None:
+    """Sized for an hour on two CPU cores: 20,000 steps of a small network, which may
+    only be compared among themselves."""
+    config.name = f"{config.name}_small"
+    config.model = model("convnet", filters=(32, 64, 128), stem_stride=2)
+    if "weak_gradient" in config.train.algorithm:
+        config.train.algorithm.weak_gradient = False
+    config.train.update(
+        steps=20_000,
+        batch_size=32,
+        log_every=100,
+        eval_every=1000,
+        checkpoint_every=500,
     )
-    config.train.unlabeled_ratio = 0
+
+
+def instead(config: ConfigDict, name: str, **hparams: object) -> ConfigDict:
+    """`config`, which is FixMatch's, for another algorithm: same data, network,
+    optimizer and steps, and the same value of the fields that both have."""
+    config.name = config.name.replace("fixmatch", name.partition(".")[0])
+    shared = {
+        field: config.train.algorithm[field]
+        for field in ("ema_decay", "weak_gradient")
+        if field in algorithms.hparams(name)
+    }
+    config.train.algorithm = algorithm(name, **(shared | hparams))
     return config
+
+
+def supervised(config: ConfigDict, **hparams: object) -> ConfigDict:
+    """`config` without its unlabeled images."""
+    config.train.unlabeled_ratio = 0
+    return instead(config, "supervised.Supervised", **hparams)
 
 
 def words(arg: str | None, *known: str) -> set[str]:
@@ -181,9 +216,12 @@ def debug(config: ConfigDict, *digits_as: int) -> ConfigDict:
     )
     convnet = ("convnet", dict(filters=(8, 8)))
     small = {
+        "cnn13": convnet,  # nothing below 12 pixels
         "convnet": convnet,
         "lenet": ("lenet", dict(filters=(4, 8), features=16)),
         "mlp": ("mlp", dict(features=(16,))),
+        "mobilenet": convnet,  # nothing below 32 pixels, and slow to trace
+        "simple_cnn": ("simple_cnn", dict(filters=4)),
         "resnet": convnet,  # a ResNet takes seconds to trace, each time
         "wide_resnet": ("wide_resnet", dict(widen=1, blocks=1)),
     }
@@ -208,6 +246,8 @@ def debug(config: ConfigDict, *digits_as: int) -> ConfigDict:
             steps_per_call=min(phase.steps_per_call, 2),
         )
         phase.optimizer.warmup_steps = min(phase.optimizer.warmup_steps, 1)
+        phase.confidence = 0.0  # after 4 steps no network is sure of anything
+        phase.per_class = min(phase.per_class, 10)
     return config
 
 

@@ -18,7 +18,14 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from ssl_jax import algorithms, evals, figures, representation, workdirs
+from ssl_jax import (
+    algorithms,
+    evals,
+    figures,
+    representation,
+    self_training,
+    workdirs,
+)
 from ssl_jax.checkpoints import Checkpoints, Journal, write_json
 from ssl_jax.core import UserError, mean
 from ssl_jax.evaluation import compile_evaluation, example_views
@@ -62,6 +69,8 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
         if "algorithm" not in config[name]:
             protocol = representation.check(config, name, config.phases)
             representation.check_folds(protocol, len(data.split.labeled))
+        elif config[name].labels_from:
+            self_training.check_split(config, name, data.split)
     phases = {
         name: build_phase(config, name, data, mesh)
         for name in config.phases
@@ -80,8 +89,14 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
             if not marker.exists():
                 if stopping():
                     return None
+                more = {}  # of its entry
                 if name in phases:
                     phase = phases[name]
+                    if teacher := phase.config.labels_from:
+                        labels, more = self_training.pseudo_labels(
+                            phase, phases[teacher], data, workdir
+                        )
+                        phase = build_phase(config, name, data, mesh, labels)
                     entry = train_phase(phase, data, workdir, tensorboard, stopping)
                 else:
                     judged = phases[config[name].start_from]
@@ -96,7 +111,7 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
                 if entry is None:
                     return None
                 marker.parent.mkdir(exist_ok=True)
-                write_json(marker, entry)
+                write_json(marker, entry | more)
             done[name] = json.loads(marker.read_text())
         _compare(config, workdir)
         result = workdirs.result(config, mesh, done, resumed)
@@ -132,6 +147,7 @@ def check(config: ConfigDict, mesh: Mesh) -> None:
         if start_from not in ("scratch", *config.phases[:i]):
             workdirs.finished_phase(Path(start_from))
         check_phase(config, name, mesh)
+        self_training.check(config, name, config.phases[:i])
     if config.deterministic and jax.default_backend() == "gpu":
         if DETERMINISTIC not in os.environ.get("XLA_FLAGS", ""):
             raise UserError(

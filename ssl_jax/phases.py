@@ -147,8 +147,18 @@ def check_phase(config: ConfigDict, name: str, mesh: Mesh) -> None:
         )
 
 
-def build_phase(config: ConfigDict, name: str, data: Data, mesh: Mesh) -> Phase:
+def build_phase(
+    config: ConfigDict,
+    name: str,
+    data: Data,
+    mesh: Mesh,
+    labels: feeds.Labels | None = None,
+) -> Phase:
     """Builds the phase `name`; starts nothing and writes nothing.
+
+    Args:
+      labels: of a phase with labels_from: what it trains on. Until an earlier phase has
+        given them, the labels granted stand in, so that all else can be checked.
 
     Raises:
       UserError: the phase's configuration contradicts itself, the data or the mesh.
@@ -169,6 +179,8 @@ def build_phase(config: ConfigDict, name: str, data: Data, mesh: Mesh) -> Phase:
         num_unlabeled=len(data.split.unlabeled),
         total_steps=phase.steps,
     )
+    if phase.labels_from and labels is None:
+        labels = feeds.granted(data.dataset, data.split)
     feed = feeds.build(
         data.dataset,
         data.split,
@@ -179,6 +191,7 @@ def build_phase(config: ConfigDict, name: str, data: Data, mesh: Mesh) -> Phase:
         batch_size=phase.batch_size,
         unlabeled_ratio=phase.unlabeled_ratio,
         steps_per_call=phase.steps_per_call,
+        labels=labels,
     )
     key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
     title = f"{config.name}, {name}"

@@ -53,6 +53,22 @@ def unlabeled_at(step: int, *, seed: int, size: int, batch: int) -> np.ndarray:
     return order[place * batch : (place + 1) * batch]
 
 
+class Labels(NamedTuple):
+    """A labeled set that is not just the split's: of N images, some of them pseudo-
+    labeled (self_training), some perhaps repeated."""
+
+    index_N: np.ndarray  # int32, into the training pool
+    label_N: np.ndarray  # int32
+    probs_NK: np.ndarray  # float32: soft labels
+
+
+def granted(dataset: Dataset, split: Split) -> Labels:
+    """The split's labeled set, its soft labels one-hot."""
+    label_N = np.asarray(dataset.labels_N[split.labeled], np.int32)
+    probs_NK = np.eye(len(dataset.class_names), dtype=np.float32)[label_N]
+    return Labels(split.labeled, label_N, probs_NK)
+
+
 class Feed(NamedTuple):
     """How a phase's batches come about; `item` is what travels each call."""
 
@@ -72,6 +88,7 @@ def build(
     batch_size: int,
     unlabeled_ratio: int,
     steps_per_call: int,
+    labels: Labels | None = None,
 ) -> Feed:
     """Batches of `batch_size` images and `unlabeled_ratio` times as many unlabeled.
 
@@ -80,6 +97,8 @@ def build(
         unlabeled set, and the label is -1 where `split` does not grant it.
       pool: from `place`. On the device, indices are sent and the step gathers; without
         one, rows are gathered here and images sent, two calls ahead.
+      labels: the labeled set instead of the split's; the batch then has label_probs
+        [batch_size, K] as well, and its labels are these alone.
 
     Raises:
       UserError: more unlabeled images in a batch than there are.
@@ -101,8 +120,12 @@ def build(
             )
             drawn = split.unlabeled[drawn]
             return {"drawn": drawn, "granted": granted_N[drawn]}
-        labeled = labeled_at(step, seed=seed, size=len(split.labeled), batch=batch_size)
-        chosen = {"drawn": split.labeled[labeled]}
+        index_N = split.labeled if labels is None else labels.index_N
+        labeled = labeled_at(step, seed=seed, size=len(index_N), batch=batch_size)
+        chosen = {"drawn": index_N[labeled]}
+        if labels is not None:
+            chosen["label"] = labels.label_N[labeled]
+            chosen["label_probs"] = labels.probs_NK[labeled]
         if batch_U:
             position = unlabeled_at(
                 step, seed=seed, size=len(split.unlabeled), batch=batch_U
@@ -115,15 +138,17 @@ def build(
         steps = [rows(step + i) for i in range(steps_per_call)]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *steps)
 
-    def to_batch(images, labels, chosen):
-        batch = {"image": images["drawn"], "label": labels["drawn"]}
+    def to_batch(images, truths, chosen):
+        batch = {"image": images["drawn"], "label": truths["drawn"]}
+        if labels is not None:
+            batch |= {name: chosen[name] for name in ("label", "label_probs")}
         if draws_from == "unlabeled":
             label = jnp.where(chosen["granted"], batch["label"], -1)
             return batch | {"label": label}
         if batch_U:
             batch |= {
                 "unlabeled_image": images["unlabeled"],
-                "unlabeled_label": labels["unlabeled"],
+                "unlabeled_label": truths["unlabeled"],
                 "unlabeled_index": chosen["position"],
             }
         return batch
@@ -139,16 +164,16 @@ def build(
                 yield jax.device_put(call_rows(step), sharding)
 
         def batch(pool, item):
-            images, labels = pool
-            return to_batch(take(images, item), take(labels, item), item)
+            images, truths = pool
+            return to_batch(take(images, item), take(truths, item), item)
 
         return Feed(pool, items, batch)
 
     def send(step):
         chosen = call_rows(step)
         images = take(dataset.images_NHWC, chosen)
-        labels = take(dataset.labels_N, chosen)
-        return jax.device_put((images, labels, chosen), sharding)
+        truths = take(dataset.labels_N, chosen)
+        return jax.device_put((images, truths, chosen), sharding)
 
     def items(first, end):
         ahead = 2  # one being copied while another waits, so the device never does

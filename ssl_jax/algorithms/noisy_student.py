@@ -1,0 +1,72 @@
+"""Noisy student: a network learns, under noise, what an earlier one said without it.
+
+Xie et al., "Self-training with Noisy Student improves ImageNet classification",
+arXiv:1911.04252, algorithm 1. The rounds are phases: one with `labels_from` is the
+student of that phase, which labels the unlabeled images (`ssl_jax.self_training`; the
+paper balances the classes as its `per_class` does). The first teacher is trained the
+same way, on the labels alone.
+
+The noise is the strong view. The paper adds dropout and stochastic depth, which the
+networks here do not have. It draws labeled and unlabeled images in a fixed proportion;
+here they are one set, in the proportion in which they are there.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import optax
+from flax import linen as nn
+
+from ssl_jax import teacher
+from ssl_jax.augment.weak_strong import WeakStrong
+from ssl_jax.core import (
+    Batch,
+    Metrics,
+    TrainState,
+    forward,
+    gradient_step,
+    mean,
+)
+from ssl_jax.losses import soft_cross_entropy_per_example
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyStudent:
+    """Judged, and as a teacher heard, by its EMA: as the other methods are."""
+
+    draws_from: ClassVar[str] = "labeled"
+    model: nn.Module
+    tx: optax.GradientTransformation
+    views: WeakStrong
+    hard: bool = False  # the teacher's argmax as label; the paper's are soft
+    ema_decay: float = 0.999  # over parameters and BatchNorm moments; not the paper's
+
+    init = teacher.init
+    predict = teacher.predict
+    features = teacher.features
+
+    def loss(self, params, model_state, x_BHWC, batch: Batch):
+        logits_BK, model_state = forward(
+            self.model, params, model_state, x_BHWC, train=True
+        )
+        target_BK = jax.nn.one_hot(batch["label"], logits_BK.shape[-1])
+        if "label_probs" in batch and not self.hard:
+            target_BK = batch["label_probs"]  # one-hot where the label is granted
+        loss_B = soft_cross_entropy_per_example(logits_BK, target_BK)
+        correct_B = logits_BK.argmax(-1) == batch["label"]
+        return loss_B.mean(), (model_state, {"accuracy": mean(correct_B)})
+
+    def train_step(
+        self, state: TrainState, batch: Batch, key
+    ) -> tuple[TrainState, Metrics]:
+        key_strong, key_probe = jax.random.split(key)
+        rates = state.extra.get("rates")  # CTAugment's
+        x_BHWC = self.views.strong(key_strong, batch["image"], rates)
+        state, metrics = gradient_step(
+            lambda params: self.loss(params, state.model_state, x_BHWC, batch),
+            self.tx,
+            state,
+        )
+        state = teacher.update(self, state)
+        return teacher.probe(self, state, batch, key_probe), metrics

@@ -1,0 +1,252 @@
+"""Rounds of self-training: a phase whose labels an earlier phase's predictions give.
+
+A phase with `labels_from` trains on the labeled images and on those unlabeled ones of
+which that phase, its teacher, is sure. The teacher predicts once, before the first step
+of the phase, and pseudo_labels.npz in the phase's folder has what it said:
+
+  index, label, confidence [n]: the images taken, each once, as rows of the training
+    pool; its pseudo-label, and the probability of that
+  all_index [N], all_probs [N, K]: every unlabeled image that was asked about
+
+A run that was stopped goes on by this file. The truth of an image that is not labeled
+is counted in the result, and reaches nothing that trains.
+"""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+
+from ssl_jax import algorithms
+from ssl_jax.checkpoints import Checkpoints
+from ssl_jax.core import UserError
+from ssl_jax.data import feeds
+from ssl_jax.data.feeds import Labels
+from ssl_jax.data.splits import Split
+from ssl_jax.phases import EVAL_BATCH, Data, Phase, like
+
+FILE = "pseudo_labels.npz"
+
+
+def check(config: ConfigDict, name: str, earlier: tuple[str, ...]) -> None:
+    """Everything about where the phase `name` has its labels from that can be told
+    without the data; `earlier` are the phases before it.
+
+    Raises:
+      UserError: no earlier phase can give them, or a number makes no sense.
+    """
+    phase = config[name]
+    if not 0 <= phase.confidence <= 1:
+        raise UserError(
+            f"{name}.confidence={phase.confidence} is a probability: use 0 to 1."
+        )
+    if phase.per_class < 0:
+        raise UserError(f"{name}.per_class={phase.per_class} must be at least 0.")
+    if not phase.labels_from:
+        for field in ("confidence", "per_class"):
+            if phase[field]:
+                raise UserError(
+                    f"{name}.{field}={phase[field]} chooses among pseudo-labels, which "
+                    f"{name} has not: name an earlier phase in {name}.labels_from, or "
+                    f"set {field}=0."
+                )
+        return
+    teachers = [
+        other
+        for other in earlier
+        if "algorithm" in config[other]
+        and algorithms.has(config[other].algorithm.name, "predict")
+    ]
+    if phase.labels_from not in teachers:
+        raise UserError(
+            f"{name}.labels_from={phase.labels_from!r} must be a phase that `phases` "
+            "has before it and that trains a classifier "
+            f"({', '.join(teachers) or 'there is none'}); or '' for no pseudo-labels."
+        )
+    if algorithms.draws_from(phase.algorithm.name) == "unlabeled":
+        raise UserError(
+            f"{name}.labels_from={phase.labels_from!r} labels images for "
+            f"{phase.algorithm.name}, which draws them from the unlabeled set and "
+            "learns from no labels: use labels_from=''."
+        )
+
+
+def check_split(config: ConfigDict, name: str, split: Split) -> None:
+    """Raises UserError unless there is an image to label for the phase `name`."""
+    if not len(candidates(split)):
+        raise UserError(
+            f"{name}.labels_from={config[name].labels_from!r} has nothing to label: "
+            f"all {len(split.unlabeled):,} unlabeled images are among the "
+            f"{len(split.labeled):,} labeled ones; use a smaller data.num_labels."
+        )
+
+
+def candidates(split: Split) -> np.ndarray:
+    """The unlabeled images whose label is not granted: sorted index_N into the pool."""
+    return np.setdiff1d(split.unlabeled, split.labeled)
+
+
+def pseudo_labels(
+    student: Phase, teacher: Phase, data: Data, workdir: Path
+) -> tuple[Labels, dict]:
+    """The labeled set of `student`, inside `jax.set_mesh`, and what it adds to its
+    entry in result.json.
+
+    Returns:
+      The granted labels as they are, then the images taken with the teacher's argmax
+      and probabilities; and {"pseudo_labels": as `summary` gives it}.
+
+    Raises:
+      UserError: the teacher is sure enough of no image, its last checkpoint is missing
+        or damaged, or so is what was written before.
+    """
+    path = workdir / student.name / FILE
+    index_N = candidates(data.split)
+    if path.exists():
+        probs_NK = _load(path, index_N)
+    else:
+        probs_NK = predict(teacher, data, index_N, workdir / teacher.name)
+    threshold, per_class = student.config.confidence, student.config.per_class
+    label_N, confidence_N = probs_NK.argmax(-1).astype(np.int32), probs_NK.max(-1)
+    chosen = choose(probs_NK, confidence=threshold, per_class=per_class)
+    if not len(chosen):
+        raise UserError(
+            f"{student.name}.confidence={threshold}: of {len(index_N):,} unlabeled "
+            f"images {teacher.name} is so sure of none; its highest confidence is "
+            f"{confidence_N.max():.4g}. Use a lower one and another workdir, or train "
+            f"{teacher.name} better."
+        )
+    taken = np.unique(chosen)
+    if not path.exists():
+        _save(
+            path,
+            index=index_N[taken],
+            label=label_N[taken],
+            confidence=confidence_N[taken],
+            all_index=index_N,
+            all_probs=probs_NK,
+        )
+    said = summary(label_N, taken, data.dataset.labels_N[index_N], probs_NK.shape[1])
+    names = data.dataset.class_names
+    if empty := [c for c, n in zip(names, said["per_class"], strict=True) if not n]:
+        logging.warning(
+            "%s is given no pseudo-label of: %s.", student.name, ", ".join(empty)
+        )
+    given = Labels(index_N[chosen], label_N[chosen], probs_NK[chosen])
+    granted = feeds.granted(data.dataset, data.split)
+    labels = Labels(*map(np.concatenate, zip(granted, given, strict=True)))
+    return labels, {"pseudo_labels": said}
+
+
+def predict(
+    teacher: Phase, data: Data, index_N: np.ndarray, folder: Path
+) -> np.ndarray:
+    """probs_NK, float32, of the images `index_N` by the newest checkpoint in `folder`,
+    the teacher's own; inside `jax.set_mesh`.
+
+    Raises:
+      UserError: there is none of the teacher's last step, or it cannot be read.
+    """
+    steps = json.loads((folder / "done.json").read_text())["steps"]
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        if steps not in checkpoints.steps:
+            raise UserError(
+                f"{teacher.name} was trained for {steps} steps, but has no checkpoint "
+                f"of the last: delete {folder / 'done.json'} and run the same command."
+            )
+        state = checkpoints.restore(steps, like(teacher))["state"]
+
+    @jax.jit
+    def probs(state, images_BHWC):
+        logits_BK = teacher.algorithm.predict(state, {"image": images_BHWC})
+        return jax.nn.softmax(logits_BK.astype(jnp.float32))
+
+    rows = NamedSharding(teacher.mesh, P("data"))
+    size = min(EVAL_BATCH, len(index_N))
+    size += -size % teacher.mesh.size
+    parts = []
+    for start in range(0, len(index_N), size):
+        part = index_N[start : start + size]
+        # The last part is padded by its own images.
+        images = jax.device_put(data.dataset.images_NHWC[np.resize(part, size)], rows)
+        parts.append(np.asarray(probs(state, images))[: len(part)])
+    return np.concatenate(parts)
+
+
+def choose(probs_NK: np.ndarray, *, confidence: float, per_class: int) -> np.ndarray:
+    """Positions 0..N-1 of the images to train on.
+
+    Those whose largest probability is at least `confidence`; with `per_class`, so many
+    of each predicted class, its surest first and, in a class that has fewer, these
+    again and again: noisy student's balancing (arXiv:1911.04252), which repeats at
+    random. A class without any stays without.
+    """
+    label_N, confidence_N = probs_NK.argmax(-1), probs_NK.max(-1)
+    kept = np.flatnonzero(confidence_N >= confidence)
+    if not per_class:
+        return kept
+    surest = kept[np.argsort(-confidence_N[kept], kind="stable")]
+    of_class = [surest[label_N[surest] == c] for c in range(probs_NK.shape[1])]
+    even = [np.resize(rows, per_class) for rows in of_class if len(rows)]
+    return np.concatenate([kept[:0], *even])
+
+
+def summary(
+    label_N: np.ndarray, taken: np.ndarray, truth_N: np.ndarray, num_classes: int
+) -> dict:
+    """How many of N pseudo-labels are `taken` (positions, each once), and how good.
+
+    The accuracies are over the images whose truth is known, and None without any;
+    per_class counts the images taken by their pseudo-label.
+    """
+    kept_N = np.isin(np.arange(len(label_N)), taken)
+    right_N, known_N = label_N == truth_N, truth_N >= 0
+
+    def share(of_N):
+        return float(right_N[of_N].mean()) if of_N.any() else None
+
+    return {
+        "kept": len(taken),
+        "of": len(label_N),
+        "share_kept": len(taken) / len(label_N),
+        "kept_accuracy": share(kept_N & known_N),
+        "rejected_accuracy": share(~kept_N & known_N),
+        "per_class": np.bincount(label_N[taken], minlength=num_classes).tolist(),
+    }
+
+
+def _save(path: Path, **arrays: np.ndarray) -> None:
+    """Beside `path` and renamed: a killed process leaves no file, or a whole one."""
+    path.parent.mkdir(exist_ok=True)
+    beside = path.with_name(f"{path.name}.tmp")
+    with beside.open("wb") as file:
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def _load(path: Path, index_N: np.ndarray) -> np.ndarray:
+    """probs_NK of the images `index_N`, as `_save` wrote them."""
+    try:
+        with path.open("rb") as file, np.load(file) as saved:
+            saved_index_N, probs_NK = saved["all_index"], saved["all_probs"]
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}): delete it, and run the same command to "
+            "have the images labeled again."
+        ) from error
+    if not np.array_equal(saved_index_N, index_N):
+        raise UserError(
+            f"{path} labels other images than the run has unlabeled: its data has "
+            "changed since; give another --workdir."
+        )
+    return probs_NK
