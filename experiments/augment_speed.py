@@ -25,7 +25,7 @@ from ssl_jax.augment import randaugment
 def pillow(
     name: str, image_HWC: np.ndarray, magnitude: float, *, fill: int = 0
 ) -> np.ndarray:
-    """One named operation by Pillow; magnitudes and fill as in `randaugment.slot`."""
+    """One named operation by Pillow; as `operations.apply` takes them."""
     image = Image.fromarray(image_HWC if image_HWC.shape[2] == 3 else image_HWC[..., 0])
     color = (fill,) * 3 if image_HWC.shape[2] == 3 else fill
     out = _PILLOW[name](image, magnitude, color)

@@ -13,6 +13,7 @@ import optax
 from clu.metrics import Average
 from flax import linen as nn
 from flax import struct
+from jax.sharding import PartitionSpec as P
 
 PyTree = Any
 Batch = dict[str, jax.Array]
@@ -126,14 +127,15 @@ def forward(
 
 
 def gradient_step(
-    loss_fn: Callable[[PyTree], tuple[jax.Array, tuple[PyTree, Metrics]]],
+    loss_fn: Callable[[PyTree], tuple[jax.Array, tuple]],
     tx: optax.GradientTransformation,
     state: TrainState,
-) -> tuple[TrainState, Metrics]:
-    """One optimizer step on `loss_fn(params) -> (loss, (model_state, metrics))`."""
-    (loss, (model_state, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        state.params
-    )
+) -> tuple[TrainState, Metrics, *tuple[Any, ...]]:
+    """One optimizer step on `loss_fn(params) -> (loss, (model_state, metrics, *rest))`:
+    (state, metrics, *rest), where rest is what else the loss came by."""
+    (loss, (model_state, metrics, *rest)), grads = jax.value_and_grad(
+        loss_fn, has_aux=True
+    )(state.params)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     state = state.replace(
         step=state.step + 1,
@@ -141,7 +143,7 @@ def gradient_step(
         model_state=model_state,
         opt_state=opt_state,
     )
-    return state, {"loss": mean(loss), **metrics}
+    return state, {"loss": mean(loss), **metrics}, *rest
 
 
 def ema(average: PyTree, value: PyTree, decay: jax.Array | float) -> PyTree:
@@ -151,6 +153,11 @@ def ema(average: PyTree, value: PyTree, decay: jax.Array | float) -> PyTree:
     the parameters is judged with statistics that do not belong to them.
     """
     return optax.incremental_update(value, average, 1 - decay)
+
+
+def ramp(step: jax.Array, steps: float) -> jax.Array:
+    """Linear from 0 at step 0 to 1 at `steps`, then 1; always 1 if `steps` is 0."""
+    return jnp.minimum(step / steps, 1.0) if steps else jnp.float32(1)
 
 
 def num_devices() -> int:
@@ -187,3 +194,21 @@ def mean(values: jax.Array, mask: jax.Array | None = None) -> Average:
         mask = jnp.ones_like(values)
     mask = mask.astype(jnp.float32)
     return Average(total=(values * mask).sum(), count=mask.sum())
+
+
+def on_every_device(rows: jax.Array) -> jax.Array:
+    """All rows of a small array that is split by rows, on every device.
+
+    Each device adds its rows to zeros elsewhere, so that the only exchange is the
+    all-reduce that gradients need, too. Where nothing is split, the array as it is.
+    """
+    devices = num_devices()
+    if devices == 1:
+        return rows
+
+    def own(part):
+        place = jax.lax.axis_index("data")
+        whole = jnp.zeros((devices, *part.shape), part.dtype).at[place].set(part)
+        return jax.lax.psum(whole, "data").reshape(rows.shape)
+
+    return jax.shard_map(own, in_specs=P("data"), out_specs=P())(rows)

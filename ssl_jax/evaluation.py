@@ -9,6 +9,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ssl_jax import evals
+from ssl_jax.augment import ctaugment
 from ssl_jax.phases import Phase, at, first_item
 
 
@@ -25,7 +26,9 @@ def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
 
     def recorded(name):
         view = getattr(phase.views, name)
-        return lambda *args: (asked.append(name), view(*args))[1]
+        if view is None:  # `probe`, where the strong view is not CTAugment
+            return None
+        return lambda *args, **named: (asked.append(name), view(*args, **named))[1]
 
     recording = type(phase.views)(*map(recorded, phase.views._fields))
     algorithm = dataclasses.replace(phase.algorithm, views=recording)
@@ -38,7 +41,10 @@ def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
     for i, name in enumerate(phase.views._fields):
         if name in asked and name != "plain":
             key = jax.random.fold_in(phase.key, i)
-            views[name] = jax.jit(getattr(phase.views, name))(key, images)
+            # CTAugment as it is before training; other strong views ignore the rates.
+            rates = (ctaugment.init(),) if name == "strong" else ()
+            view = jax.jit(getattr(phase.views, name))(key, images, *rates)
+            views[name] = view[0] if name == "probe" else view  # (images, drawn)
     return {
         name: np.clip(np.asarray(view) * std + mean, 0, 255).round().astype(np.uint8)
         for name, view in views.items()

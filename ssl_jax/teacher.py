@@ -2,21 +2,33 @@
 
 It averages the parameters and the BatchNorm moments, and it is what is judged. An
 algorithm with the fields model, tx, views and ema_decay takes these as its methods:
-`init = teacher.init`; its train_step ends with `teacher.update`.
+`init = teacher.init`; its train_step ends with `teacher.update`, and with
+`teacher.probe` if its strong view may be CTAugment.
+
+Those fields and lines stand in every such algorithm, and no base class has them: a
+method is read in its own file, where some have an `init` or `features` of their own.
 """
 
 import jax
+import jax.numpy as jnp
 
+from ssl_jax.augment import ctaugment
 from ssl_jax.core import Batch, PyTree, TrainState, ema, forward, init_state
 
 
 def init(
     self, key: jax.Array, batch: Batch, initial: PyTree | None = None
 ) -> TrainState:
-    """The network at step 0, and a teacher that equals it."""
+    """The network at step 0, and a teacher that equals it.
+
+    Where the strong view is CTAugment, its rates are state.extra["rates"].
+    """
     x_BHWC = self.views.plain(batch["image"])
     state = init_state(self.model, self.tx, key, x_BHWC, initial)
-    return state.replace(extra={"ema": (state.params, state.model_state)})
+    extra = {"ema": (state.params, state.model_state)}
+    if self.views.probe is not None:
+        extra["rates"] = ctaugment.init()
+    return state.replace(extra=extra)
 
 
 def update(self, state: TrainState) -> TrainState:
@@ -24,6 +36,22 @@ def update(self, state: TrainState) -> TrainState:
     network = (state.params, state.model_state)
     average = ema(state.extra["ema"], network, self.ema_decay)
     return state.replace(extra={**state.extra, "ema": average})
+
+
+def probe(self, state: TrainState, batch: Batch, key: jax.Array) -> TrainState:
+    """CTAugment's rates move: what the teacher makes of labeled images, changed.
+
+    The state as it is where the strong view is not CTAugment.
+    """
+    if self.views.probe is None:
+        return state
+    x_BHWC, drawn = self.views.probe(key, batch["image"])
+    logits_BK = forward(self.model, *state.extra["ema"], x_BHWC, train=False)[0]
+    probs_BK = jax.nn.softmax(logits_BK.astype(jnp.float32))
+    label_BK = jax.nn.one_hot(batch["label"], logits_BK.shape[-1])
+    proximity_B = 1 - 0.5 * jnp.abs(probs_BK - label_BK).sum(-1)
+    rates = ctaugment.update(state.extra["rates"], drawn, proximity_B)
+    return state.replace(extra={**state.extra, "rates": rates})
 
 
 def predict(self, state: TrainState, batch: Batch) -> jax.Array:

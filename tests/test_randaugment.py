@@ -1,4 +1,4 @@
-"""RandAugment against Pillow, and its draws against the two protocols."""
+"""Its operations against Pillow, and its draws against the two protocols."""
 
 import functools
 import os
@@ -12,13 +12,14 @@ import pytest
 from PIL import Image, ImageDraw
 
 from experiments.augment_speed import pillow
-from ssl_jax.augment import randaugment
+from ssl_jax.augment import operations, randaugment
 from ssl_jax.augment.randaugment import OPERATIONS
 from ssl_jax.core import UserError
 from ssl_jax.phases import make_mesh
 
 ENHANCE = (0.05, 0.28, 0.5, 0.95, 1.0, 1.18, 1.72, 1.9)
-MAGNITUDES = {  # as `slot` takes them; eight, so that one compiled call does them all
+# As `operations.randaugment_families`; eight, so that one compiled call does all.
+MAGNITUDES = {
     "identity": (0,) * 8,
     "autocontrast": (0,) * 8,
     "equalize": (0,) * 8,
@@ -63,7 +64,8 @@ def cifar10_images():
 @jax.jit
 def apply_one_each(images_BHWC, operation_B, magnitude_B):
     def one(image, operation, magnitude):
-        return randaugment.slots(image, operation[None], magnitude[None], fill=127)
+        families = operations.randaugment_families(image.shape[-1], fill=127)
+        return operations.slots(image, (operation[None], magnitude[None]), families)
 
     return jax.vmap(one)(images_BHWC, operation_B, magnitude_B)
 
@@ -110,10 +112,10 @@ def test_every_operation_but_identity_changes_the_image():
 
 def test_apply_by_name():
     image = smooth_images(8, 8, 1)[0]
-    out = randaugment.apply("solarize", jnp.asarray(image), 100)
+    out = operations.apply("solarize", jnp.asarray(image), 100)
     np.testing.assert_array_equal(out, pillow("solarize", image, 100))
     with pytest.raises(UserError, match="'posterise'.*posterize"):
-        randaugment.apply("posterise", image, 4)
+        operations.apply("posterise", image, 4)
 
 
 def test_slots_come_one_after_the_other():
@@ -121,7 +123,8 @@ def test_slots_come_one_after_the_other():
     steps = (("contrast", 1.72), ("shear_x", 0.12), ("equalize", 0), ("sharpness", 0.1))
     operation_S = jnp.array([OPERATIONS.index(name) for name, _ in steps])
     magnitude_S = jnp.array([m for _, m in steps], jnp.float32)
-    ours = randaugment.slots(jnp.asarray(image), operation_S, magnitude_S, fill=127)
+    families = operations.randaugment_families(3, fill=127)
+    ours = operations.slots(jnp.asarray(image), (operation_S, magnitude_S), families)
     theirs = image
     for name, magnitude in steps:
         theirs = pillow(name, theirs, magnitude, fill=127)

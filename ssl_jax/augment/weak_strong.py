@@ -1,20 +1,23 @@
 """The views of a batch that an algorithm trains on: plain, weak and strong."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.augment import basic, crops, randaugment
+from ssl_jax.augment import basic, crops, ctaugment, randaugment
 from ssl_jax.core import UserError
 
 _WEAK = ("shift", "crop", "none")
-STRONG = {
+STRONG = {  # (key, image_HWC) -> image_HWC
     "randaugment_google": randaugment.randaugment_google,
     "randaugment_torchssl": randaugment.randaugment_torchssl,
     "none": lambda key, image_HWC: image_HWC,
 }
+# What "translate" of `ctaugment.ctaugment` is: the paper's, and its published code's.
+CTAUGMENT = {"ctaugment": "side", "ctaugment_google": "pixel"}
 
 
 class WeakStrong(NamedTuple):
@@ -22,7 +25,10 @@ class WeakStrong(NamedTuple):
 
     plain: Callable[[jax.Array], jax.Array]  # (images): for evaluation
     weak: Callable[[jax.Array, jax.Array], jax.Array]  # (key, images)
-    strong: Callable[[jax.Array, jax.Array], jax.Array]  # (key, images)
+    strong: Callable[..., jax.Array]  # (key, images, rates=None): CTAugment's rates
+    # (key, images) -> (images, drawn): the images that CTAugment's rates are measured
+    # on, and what was drawn for them; None: `strong` is not CTAugment
+    probe: Callable[[jax.Array, jax.Array], tuple] | None = None
 
 
 def build(
@@ -31,6 +37,7 @@ def build(
     flip: bool = True,
     shift: int = 4,
     strong: str = "randaugment_google",
+    strength: float = 1.0,
     side: int = 0,
     resize: int = 0,
     area: tuple[float, float] = (0.08, 1.0),
@@ -47,6 +54,9 @@ def build(
       flip: whether the weak view mirrors half of the images.
       shift: pixels; the weak view moves by at most so many on each axis.
       strong: an operation that brings its own cutout, or "none": the weak view.
+        "ctaugment" is for algorithms that keep its rates; "ctaugment_google" differs
+        as the published code does: its translations move nothing.
+      strength: of CTAugment: the part of each published range that is used.
       side: pixels a side of crops and of the plain view; 0: as the images are. Only
         "crop" changes the side in the weak and the strong view.
       resize: pixels a side before the plain view's central crop; 0: `side`.
@@ -55,11 +65,17 @@ def build(
         x * 2 / 255 - 1.
 
     Raises:
-      UserError: a name is unknown; when a view is traced: `shift` is too large for the
-        images, or mean and std do not have one value per channel.
+      UserError: a name is unknown, or strength is not in [0, 1]; when a view is
+        traced: `shift` is too large for the images, mean and std do not have one value
+        per channel, or CTAugment gets no rates.
     """
     _check("weak", weak, _WEAK)
-    _check("strong", strong, STRONG)
+    _check("strong", strong, (*STRONG, *CTAUGMENT))
+    if not 0 <= strength <= 1:
+        raise UserError(
+            f"augment.strength={strength} is not a part of CTAugment's ranges: give 0 "
+            "(nothing changes) to 1 (as published)."
+        )
     crops.check_area(area)
 
     def plain(images_BHWC):
@@ -82,20 +98,44 @@ def build(
             return (255 * crop).round().astype(jnp.uint8)
         return basic.shift(key_shift, image_HWC, max_shift=shift)
 
-    def strong_one(key, image_HWC):
-        key_weak, key_strong = jax.random.split(key)
-        if strong == "randaugment_torchssl":
-            return weak_one(key_weak, STRONG[strong](key_strong, image_HWC))
-        return STRONG[strong](key_strong, weak_one(key_weak, image_HWC))
+    def batched(one, key, images_BHWC):
+        keys_B = jax.random.split(key, images_BHWC.shape[0])
+        return jax.vmap(one)(keys_B, images_BHWC)
 
-    def batched(one):
-        def view(key, images_BHWC):
-            keys_B = jax.random.split(key, images_BHWC.shape[0])
-            return basic.normalize(jax.vmap(one)(keys_B, images_BHWC), mean, std)
+    def with_weak(operation):
+        def one(key, image_HWC):
+            key_weak, key_strong = jax.random.split(key)
+            if strong == "randaugment_torchssl":
+                return weak_one(key_weak, operation(key_strong, image_HWC))
+            return operation(key_strong, weak_one(key_weak, image_HWC))
 
-        return view
+        return one
 
-    return WeakStrong(plain, batched(weak_one), batched(strong_one))
+    def weak_view(key, images_BHWC):
+        return basic.normalize(batched(weak_one, key, images_BHWC), mean, std)
+
+    options = dict(strength=strength, translate=CTAUGMENT.get(strong))
+
+    def strong_view(key, images_BHWC, rates=None):
+        operation = STRONG.get(strong)
+        if strong in CTAUGMENT:
+            if rates is None:
+                raise UserError(
+                    f"augment.strong={strong!r} needs rates that this algorithm does "
+                    "not keep: use 'randaugment_google', or an algorithm that calls "
+                    "teacher.probe, such as fixmatch.FixMatch."
+                )
+            operation = partial(ctaugment.ctaugment, rates=rates, **options)
+        images_BHWC = batched(with_weak(operation), key, images_BHWC)
+        return basic.normalize(images_BHWC, mean, std)
+
+    def probe_view(key, images_BHWC):
+        one = with_weak(partial(ctaugment.probe, **options))
+        images_BHWC, drawn = batched(one, key, images_BHWC)
+        return basic.normalize(images_BHWC, mean, std), drawn
+
+    probe = probe_view if strong in CTAUGMENT else None
+    return WeakStrong(plain, weak_view, strong_view, probe)
 
 
 def _check(field: str, name: str, known) -> None:
