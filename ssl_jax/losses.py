@@ -12,6 +12,13 @@ def cross_entropy_per_example(logits_BK: jax.Array, labels_B: jax.Array) -> jax.
     )
 
 
+def soft_cross_entropy_per_example(
+    logits_BK: jax.Array, target_BK: jax.Array
+) -> jax.Array:
+    """-sum_k target_k log p_k, one number for each row: loss_B in nats."""
+    return -(target_BK * jax.nn.log_softmax(logits_BK.astype(jnp.float32))).sum(-1)
+
+
 def cross_entropy_of_labeled(logits_BK: jax.Array, labels_B: jax.Array) -> jax.Array:
     """The mean of -log p(label) over the rows with a label (>= 0); 0 without any."""
     known_B = labels_B >= 0

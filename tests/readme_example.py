@@ -12,13 +12,13 @@ ALGORITHM, CONFIG = re.findall(r"```python\n(.*?)```", README, re.S)
 
 
 def install() -> None:
-    """Makes mean_teacher an algorithm, and mean_teacher_digits a module."""
+    """Makes entropy an algorithm, and entropy_digits a module."""
     if any("readme_example" in path for path in algorithms.__path__):
         return
     folder = Path(tempfile.mkdtemp(prefix="readme_example"))
-    (folder / "mean_teacher.py").write_text(ALGORITHM)
+    (folder / "entropy.py").write_text(ALGORITHM)
     algorithms.__path__.append(str(folder))
     configs = folder / "configs"
     configs.mkdir()
-    (configs / "mean_teacher_digits.py").write_text(CONFIG)
+    (configs / "entropy_digits.py").write_text(CONFIG)
     sys.path.append(str(configs))

@@ -81,10 +81,14 @@ def test_supervised_shares_all_but_the_unlabeled_images(name):
 
 
 def test_unknown_words_and_fields_name_what_there_is():
-    with pytest.raises(UserError, match="cta.*knows: google, torchssl, debug"):
-        _get("fixmatch_cifar10", "cta,debug")
+    with pytest.raises(
+        UserError, match="ctaa.*knows: google, torchssl, cta, small, debug"
+    ):
+        _get("fixmatch_cifar10", "ctaa,debug")
     with pytest.raises(UserError, match="exclude each other"):
         _get("fixmatch_cifar10", "google,torchssl")
+    with pytest.raises(UserError, match="cta and torchssl exclude"):
+        _get("fixmatch_cifar10", "cta,torchssl")
     with pytest.raises(TypeError, match="FixMatch has no tau; it has threshold"):
         base.algorithm("fixmatch.FixMatch", tau=0.9)
     with pytest.raises(UserError, match=r"fixmatch.*supervised"):

@@ -13,6 +13,7 @@ import readme_example
 import tiny
 from ssl_jax import algorithms
 from ssl_jax.checkpoints import Checkpoints
+from ssl_jax.pseudo_labels import Calibration
 
 
 def _all_algorithms():
@@ -40,6 +41,11 @@ def trained(request):
         # BatchNorm in the heads amplifies rounding: at 0.03 chaos comes by step 5.
         config.train.batch_size = 32
         config.train.optimizer.learning_rate = 0.003
+    if "alpha" in config.train.algorithm:
+        # Mixed targets have an entropy that no loss falls below.
+        config.train.algorithm.alpha = 0.1
+    if "warmup_steps" in config.train.algorithm:
+        config.train.algorithm.warmup_steps = 2  # Dash's, without pseudo-labels
     if "decoder" in config.train.algorithm:
         config.train.optimizer.learning_rate = 1.0  # pixels have small gradients
     config.train.steps = 400  # of the schedule
@@ -54,7 +60,7 @@ def on_four_devices(trained):
 
 
 def test_algorithms_are_found():
-    assert {"fixmatch.FixMatch", "mean_teacher.MeanTeacher"} <= set(ALGORITHMS)
+    assert {"fixmatch.FixMatch", "entropy.Entropy"} <= set(ALGORITHMS)
 
 
 def test_train_step_is_a_pure_function_of_its_arguments(trained):
@@ -120,14 +126,12 @@ def test_four_devices_equal_one(trained, on_four_devices):
     for one, four in zip(sums_of_one, sums_of_four, strict=True):
         assert "share_kept" not in one or one["share_kept"].total > 0
         for name in one:
-            assert four[name].count == one[name].count, name
+            tolerance = dict(rtol=1e-5, atol=1e-6, err_msg=name)  # atol: near zero
+            # Close, not equal: pseudo-labels may count by soft weights.
+            np.testing.assert_allclose(four[name].count, one[name].count, **tolerance)
             if one[name].count:
                 np.testing.assert_allclose(
-                    four[name].compute(),
-                    one[name].compute(),
-                    rtol=1e-5,
-                    atol=1e-6,  # for means that are near zero
-                    err_msg=name,
+                    _value(four[name]), _value(one[name]), **tolerance
                 )
 
 
@@ -171,6 +175,13 @@ def test_teachers_and_targets_get_no_gradient(trained):
     for leaf in jax.tree.leaves(grads):
         if leaf.dtype != jax.dtypes.float0:
             np.testing.assert_array_equal(leaf, 0)
+
+
+def _value(metric):
+    """A number or a vector; of a calibration what no rounding at a bin's edge moves."""
+    if isinstance(metric, Calibration):
+        return metric.sums_3M.sum(1)
+    return metric.compute()
 
 
 def _first_batch(phase):

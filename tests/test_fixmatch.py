@@ -28,7 +28,9 @@ class Logits(nn.Module):
 
 def _fixmatch(**fields):
     views = WeakStrong(
-        plain=lambda x: x, weak=lambda _, x: x, strong=lambda _, x: x[..., ::-1]
+        plain=lambda x: x,
+        weak=lambda _, x: x,
+        strong=lambda _, x, rates: x[..., ::-1],
     )
     return FixMatch(model=Logits(), tx=optax.sgd(0.1), views=views, **fields)
 
@@ -62,12 +64,18 @@ def test_loss_is_the_papers_by_hand(weak_gradient):
     strong_UK = WEAK_UK[:, ::-1]
     kept = -_log_softmax(strong_UK)[0, 0] - _log_softmax(strong_UK)[3, 1]
     unlabeled = kept / 4
-    means = {name: float(metric.compute()) for name, metric in metrics.items()}
+    means = {
+        name: float(metrics[name].compute())
+        for name in metrics.keys() & {"loss", "labeled_loss", "unlabeled_loss"}
+    }
     assert means["labeled_loss"] == pytest.approx(labeled)
     assert means["unlabeled_loss"] == pytest.approx(unlabeled)
     assert means["loss"] == pytest.approx(labeled + 0.5 * unlabeled)
-    assert means["share_kept"] == 0.5
-    assert means["kept_accuracy"] == 1  # of the one kept whose truth is known
+    assert float(metrics["share_kept"].compute()) == 0.5
+    # Of the one kept whose truth is known, and of the two rejected.
+    assert float(metrics["kept_accuracy"].compute()) == 1
+    assert float(metrics["rejected_accuracy"].compute()) == 0.5
+    np.testing.assert_array_equal(metrics["kept_per_class"].compute(), [1, 1])
 
 
 def test_threshold_is_inclusive():

@@ -27,9 +27,9 @@ README = (ROOT / "README.md").read_text()
 def test_the_example_method_trains(tmp_path):
     """And test_contract.py holds it to the contract."""
     readme_example.install()
-    config = importlib.import_module("mean_teacher_digits").get_config("debug")
+    config = importlib.import_module("entropy_digits").get_config("debug")
     result = loop.run(config, tmp_path / "run")
-    assert result["phases"]["train"]["algorithm"] == "mean_teacher.MeanTeacher"
+    assert result["phases"]["train"]["algorithm"] == "entropy.Entropy"
     assert result["device"]["count"] == 4
 
 

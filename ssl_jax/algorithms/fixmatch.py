@@ -2,21 +2,26 @@
 
 Sohn et al., "FixMatch: Simplifying Semi-Supervised Learning with Consistency and
 Confidence", arXiv:2001.07685; equation numbers are the paper's.
+
+FlexMatch, FreeMatch, SoftMatch, AdaMatch, UDA and Dash are FixMatch with another
+threshold: their classes replace `init_threshold` and `targets`, two pure functions over
+a state of their own, and inherit the rest.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from ssl_jax import teacher
+from ssl_jax import pseudo_labels, teacher
 from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import (
     Batch,
     Metrics,
+    PyTree,
     TrainState,
     concat_views,
     forward,
@@ -24,7 +29,26 @@ from ssl_jax.core import (
     mean,
     split_views,
 )
-from ssl_jax.losses import cross_entropy_per_example
+from ssl_jax.losses import cross_entropy_per_example, soft_cross_entropy_per_example
+
+
+class Seen(NamedTuple):
+    """What a threshold may look at; no gradient goes through it."""
+
+    step: jax.Array  # of the phase, from 0
+    labeled_BK: jax.Array  # predicted probabilities of the labeled images
+    loss_B: jax.Array  # cross-entropy of the labeled images, in nats
+    weak_UK: jax.Array  # predicted probabilities of the weak views
+    index_U: jax.Array  # positions of the U images in the unlabeled set
+
+
+class Targets(NamedTuple):
+    """What the strong views are trained towards."""
+
+    target_UK: jax.Array  # distributions; one-hot for a hard pseudo-label
+    weight_U: jax.Array  # in [0, 1]; 0: rejected
+    probs_UK: jax.Array  # what label and confidence were read from: for diagnostics
+    threshold_K: jax.Array  # the confidence each class had to have: for diagnostics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +67,26 @@ class FixMatch:
     # thirds of their cost; BatchNorm then sees them apart from the others.
     weak_gradient: bool = True
 
-    init = teacher.init
     predict = teacher.predict
     features = teacher.features
+
+    def init(self, key, batch: Batch, initial: PyTree | None = None) -> TrainState:
+        state = teacher.init(self, key, batch, initial)
+        return state.replace(extra={**state.extra, "threshold": self.init_threshold()})
+
+    def init_threshold(self) -> PyTree:
+        """The threshold's state at step 0: a constant has none."""
+        return {}
+
+    def targets(self, threshold: PyTree, seen: Seen) -> tuple[Targets, PyTree]:
+        """Targets of a step, and the threshold's state after it."""
+        weight_U = seen.weak_UK.max(-1) >= self.threshold
+        threshold_K = jnp.full(seen.weak_UK.shape[-1], self.threshold)
+        return hard(seen.weak_UK, weight_U, threshold_K), threshold
+
+    def unlabeled_loss(self, strong_UK, targets: Targets, threshold: PyTree):
+        loss_U = soft_cross_entropy_per_example(strong_UK, targets.target_UK)
+        return (loss_U * targets.weight_U).mean()  # over all U, kept or not: eq. 4
 
     def logits(self, params, model_state, x_BHWC, weak_UHWC, strong_UHWC):
         """Training-mode logits of the three views, and the moved model_state."""
@@ -65,39 +106,55 @@ class FixMatch:
         x_BK, *rest, strong_UK = split_views(joined, *(len(view) for view in views))
         return x_BK, rest[0] if rest else weak_UK, strong_UK, model_state
 
-    def loss(self, params, model_state, views, batch: Batch):
-        x_BK, weak_UK, strong_UK, model_state = self.logits(params, model_state, *views)
+    def loss(self, params, state: TrainState, views, batch: Batch):
+        x_BK, weak_UK, strong_UK, model_state = self.logits(
+            params, state.model_state, *views
+        )
         loss_B = cross_entropy_per_example(x_BK, batch["label"])  # eq. 3
-
-        probs_UK = jax.nn.softmax(jax.lax.stop_gradient(weak_UK).astype(jnp.float32))
-        pseudo_label_U = probs_UK.argmax(-1)
-        mask_U = probs_UK.max(-1) >= self.threshold
-        loss_U = cross_entropy_per_example(strong_UK, pseudo_label_U)
-        unlabeled_loss = (loss_U * mask_U).mean()  # over all U, kept or not: eq. 4
-
-        truth_U = batch["unlabeled_label"]
+        seen = Seen(
+            step=state.step,
+            labeled_BK=jax.nn.softmax(x_BK.astype(jnp.float32)),
+            loss_B=loss_B,
+            weak_UK=jax.nn.softmax(weak_UK.astype(jnp.float32)),
+            index_U=batch["unlabeled_index"],
+        )
+        targets, threshold = self.targets(
+            *jax.lax.stop_gradient((state.extra["threshold"], seen))
+        )
+        unlabeled_loss = self.unlabeled_loss(strong_UK, targets, threshold)
         metrics = {
             "labeled_loss": mean(loss_B),
             "unlabeled_loss": mean(unlabeled_loss),
             "accuracy": mean(x_BK.argmax(-1) == batch["label"]),
-            "share_kept": mean(mask_U),
-            "kept_accuracy": mean(pseudo_label_U == truth_U, mask_U & (truth_U >= 0)),
+            **pseudo_labels.quality(
+                targets.probs_UK,
+                targets.weight_U,
+                batch["unlabeled_label"],
+                targets.threshold_K,
+            ),
         }
         loss = loss_B.mean() + self.unlabeled_weight * unlabeled_loss
-        return loss, (model_state, metrics)
+        return loss, (model_state, metrics, threshold)
 
     def train_step(
         self, state: TrainState, batch: Batch, key
     ) -> tuple[TrainState, Metrics]:
-        key_x, key_weak, key_strong = jax.random.split(key, 3)
+        key_x, key_weak, key_strong, key_probe = jax.random.split(key, 4)
+        rates = state.extra.get("rates")  # CTAugment's
         views = (
             self.views.weak(key_x, batch["image"]),
             self.views.weak(key_weak, batch["unlabeled_image"]),
-            self.views.strong(key_strong, batch["unlabeled_image"]),
+            self.views.strong(key_strong, batch["unlabeled_image"], rates),
         )
-        state, metrics = gradient_step(
-            lambda params: self.loss(params, state.model_state, views, batch),
-            self.tx,
-            state,
+        state, metrics, threshold = gradient_step(
+            lambda params: self.loss(params, state, views, batch), self.tx, state
         )
-        return teacher.update(self, state), metrics
+        state = state.replace(extra={**state.extra, "threshold": threshold})
+        state = teacher.update(self, state)
+        return teacher.probe(self, state, batch, key_probe), metrics
+
+
+def hard(probs_UK, weight_U, threshold_K) -> Targets:
+    """The most probable class of each row is its label."""
+    target_UK = jax.nn.one_hot(probs_UK.argmax(-1), probs_UK.shape[-1])
+    return Targets(target_UK, weight_U.astype(jnp.float32), probs_UK, threshold_K)

@@ -18,16 +18,9 @@ import jax
 import optax
 from flax import linen as nn
 
-from ssl_jax import teacher
+from ssl_jax import core, teacher
 from ssl_jax.augment.weak_strong import WeakStrong
-from ssl_jax.core import (
-    Batch,
-    Metrics,
-    TrainState,
-    forward,
-    gradient_step,
-    mean,
-)
+from ssl_jax.core import Batch, Metrics, TrainState
 from ssl_jax.losses import soft_cross_entropy_per_example
 
 
@@ -47,7 +40,7 @@ class NoisyStudent:
     features = teacher.features
 
     def loss(self, params, model_state, x_BHWC, batch: Batch):
-        logits_BK, model_state = forward(
+        logits_BK, model_state = core.forward(
             self.model, params, model_state, x_BHWC, train=True
         )
         target_BK = jax.nn.one_hot(batch["label"], logits_BK.shape[-1])
@@ -55,7 +48,7 @@ class NoisyStudent:
             target_BK = batch["label_probs"]  # one-hot where the label is granted
         loss_B = soft_cross_entropy_per_example(logits_BK, target_BK)
         correct_B = logits_BK.argmax(-1) == batch["label"]
-        return loss_B.mean(), (model_state, {"accuracy": mean(correct_B)})
+        return loss_B.mean(), (model_state, {"accuracy": core.mean(correct_B)})
 
     def train_step(
         self, state: TrainState, batch: Batch, key
@@ -63,7 +56,7 @@ class NoisyStudent:
         key_strong, key_probe = jax.random.split(key)
         rates = state.extra.get("rates")  # CTAugment's
         x_BHWC = self.views.strong(key_strong, batch["image"], rates)
-        state, metrics = gradient_step(
+        state, metrics = core.gradient_step(
             lambda params: self.loss(params, state.model_state, x_BHWC, batch),
             self.tx,
             state,

@@ -1,0 +1,9 @@
+"""Pi-Model on CIFAR-10 (arXiv:1610.02242), 64 labeled and 64 unlabeled a step."""
+
+from configs import base, fixmatch_cifar10
+
+
+def get_config(arg: str = ""):
+    config = fixmatch_cifar10.get_config(arg)
+    config.train.unlabeled_ratio = 1
+    return base.instead(config, "pi_model.PiModel")

@@ -1,0 +1,21 @@
+"""Mean Teacher: the network agrees with its own moving average about another view.
+
+Tarvainen and Valpola, "Mean Teachers are Better Role Models", arXiv:1703.01780: the
+Pi-Model (eq. of J) whose target is the teacher's prediction (eq. 1: the average).
+"""
+
+from dataclasses import dataclass
+
+import jax
+
+from ssl_jax.algorithms.pi_model import PiModel
+from ssl_jax.core import TrainState, forward
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanTeacher(PiModel):
+    consistency_weight: float = 50.0  # at its highest: USB's for CIFAR-10
+
+    def target(self, state: TrainState, images_UHWC: jax.Array) -> jax.Array:
+        """logits_UK by the teacher, whose BatchNorm sees this batch as well."""
+        return forward(self.model, *state.extra["ema"], images_UHWC, train=True)[0]

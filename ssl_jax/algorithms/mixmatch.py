@@ -1,0 +1,99 @@
+"""MixMatch: guessed labels, sharpened, and everything mixed with everything.
+
+Berthelot et al., "MixMatch: A Holistic Approach to Semi-Supervised Learning",
+arXiv:1905.02249; equation numbers are the paper's. "The code" is the authors' own, as
+it is in google-research/fixmatch (mixmatch.py).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import optax
+from flax import linen as nn
+
+from ssl_jax import core, mixing, teacher
+from ssl_jax.augment.weak_strong import WeakStrong
+from ssl_jax.core import Batch, Metrics, TrainState
+from ssl_jax.distributions import sharpen
+from ssl_jax.losses import soft_cross_entropy_per_example
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixMatch:
+    """Trains on weak views only."""
+
+    draws_from: ClassVar[str] = "labeled"
+    model: nn.Module
+    tx: optax.GradientTransformation
+    views: WeakStrong
+    unlabeled_weight: float = 75.0  # lambda_u at its highest: the paper's for CIFAR-10
+    rampup_steps: int = 16_000  # of the linear rise of lambda_u from 0
+    num_views: int = 2  # K: of each unlabeled image
+    temperature: float = 0.5  # T of the sharpening
+    alpha: float = 0.75  # of the Beta distribution of MixUp
+    ema_decay: float = 0.999  # over parameters and BatchNorm moments; evaluation only
+
+    init = teacher.init
+    predict = teacher.predict
+    features = teacher.features
+
+    def guess(self, state: TrainState, views) -> jax.Array:
+        """Mean prediction over the views, probs_UK (eq. 6): in training mode, but the
+        running statistics do not move, both as in the code."""
+        joined, _ = core.forward(
+            self.model,
+            state.params,
+            state.model_state,
+            core.concat_views(*views),
+            train=True,
+        )
+        probs = jax.nn.softmax(joined)
+        return sum(core.split_views(probs, *map(len, views))) / len(views)
+
+    def loss(self, params, state: TrainState, images_BGHWC, target_BGK):
+        # One pass, so that BatchNorm sees labeled and unlabeled images together. The
+        # code feeds it B at a time, interleaved for the same purpose.
+        logits, model_state = core.forward(
+            self.model,
+            params,
+            state.model_state,
+            mixing.flat(images_BGHWC),
+            train=True,
+        )
+        logits_BGK = logits.reshape(target_BGK.shape)
+        loss_B = soft_cross_entropy_per_example(logits_BGK[:, 0], target_BGK[:, 0])
+        square_BGK = (jax.nn.softmax(logits_BGK) - target_BGK) ** 2
+        unlabeled_loss = square_BGK[:, 1:].mean()  # eq. 4: over U, K and the classes
+        weight = self.unlabeled_weight * core.ramp(state.step, self.rampup_steps)
+        right_BG = logits_BGK.argmax(-1) == target_BGK.argmax(-1)
+        metrics = {
+            "labeled_loss": core.mean(loss_B),  # eq. 3
+            "unlabeled_loss": core.mean(unlabeled_loss),
+            "accuracy": core.mean(right_BG[:, 0]),  # of mixed images
+        }
+        return loss_B.mean() + weight * unlabeled_loss, (model_state, metrics)  # eq. 5
+
+    def train_step(
+        self, state: TrainState, batch: Batch, key
+    ) -> tuple[TrainState, Metrics]:
+        key_x, key_u, key_mix = jax.random.split(key, 3)
+        x_BHWC = self.views.weak(key_x, batch["image"])
+        views = [
+            self.views.weak(key_view, batch["unlabeled_image"])
+            for key_view in jax.random.split(key_u, self.num_views)
+        ]
+        probs_UK = self.guess(state, views)
+        guess_UK = sharpen(probs_UK, self.temperature)
+        label_BK = jax.nn.one_hot(batch["label"], guess_UK.shape[-1])
+        mixed = mixing.mixup(
+            key_mix,
+            mixing.by_rows(x_BHWC, *views),
+            mixing.by_rows(label_BK, *[guess_UK] * self.num_views),
+            self.alpha,
+        )
+        state, metrics = core.gradient_step(
+            lambda params: self.loss(params, state, *mixed), self.tx, state
+        )
+        metrics |= mixing.quality(probs_UK, batch["unlabeled_label"])
+        return teacher.update(self, state), metrics

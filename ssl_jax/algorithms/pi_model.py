@@ -1,0 +1,78 @@
+"""Pi-Model: two augmented views of an image should get the same prediction.
+
+Laine and Aila, "Temporal Ensembling for Semi-Supervised Learning", arXiv:1610.02242,
+section 2.1, without dropout: the noise is in the views. As in google-research/fixmatch
+and USB, one of the two predictions is the target and gets no gradient.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from ssl_jax import core, teacher
+from ssl_jax.augment.weak_strong import WeakStrong
+from ssl_jax.core import Batch, Metrics, TrainState
+from ssl_jax.losses import cross_entropy_per_example
+
+
+@dataclass(frozen=True, kw_only=True)
+class PiModel:
+    """Mean Teacher is this with another `target`."""
+
+    draws_from: ClassVar[str] = "labeled"
+    model: nn.Module
+    tx: optax.GradientTransformation
+    views: WeakStrong
+    total_steps: int
+    consistency_weight: float = 10.0  # w at its highest: USB's for CIFAR-10
+    rampup: float = 0.4  # part of the steps over which w rises, as in USB
+    ema_decay: float = 0.999  # over parameters and BatchNorm moments
+
+    init = teacher.init
+    predict = teacher.predict
+    features = teacher.features
+
+    def target(self, state: TrainState, images_UHWC: jax.Array) -> jax.Array:
+        """logits_UK that the other view should have: the network's own."""
+        variables = state.params, state.model_state
+        return core.forward(self.model, *variables, images_UHWC, train=True)[0]
+
+    def loss(self, params, state: TrainState, views, batch: Batch, target_UK):
+        logits, model_state = core.forward(
+            self.model, params, state.model_state, core.concat_views(*views), train=True
+        )
+        x_BK, u_UK = core.split_views(logits, *map(len, views))
+        loss_B = cross_entropy_per_example(x_BK, batch["label"])
+        difference_UK = jax.nn.softmax(u_UK.astype(jnp.float32)) - target_UK
+        consistency = (difference_UK**2).mean()  # over U and K: the paper's 1 / (C B)
+        # Section 2.1: exp(-5 (1 - t)^2), from 0.007 to 1.
+        risen = core.ramp(state.step, self.rampup * self.total_steps)
+        weight = self.consistency_weight * jnp.exp(-5 * (1 - risen) ** 2)
+        metrics = {
+            "labeled_loss": core.mean(loss_B),
+            "unlabeled_loss": core.mean(consistency),
+            "accuracy": core.mean(x_BK.argmax(-1) == batch["label"]),
+        }
+        return loss_B.mean() + weight * consistency, (model_state, metrics)
+
+    def train_step(
+        self, state: TrainState, batch: Batch, key
+    ) -> tuple[TrainState, Metrics]:
+        key_x, key_u, key_target = jax.random.split(key, 3)
+        views = (
+            self.views.weak(key_x, batch["image"]),
+            self.views.weak(key_u, batch["unlabeled_image"]),
+        )
+        other_UHWC = self.views.weak(key_target, batch["unlabeled_image"])
+        logits_UK = self.target(state, other_UHWC).astype(jnp.float32)
+        target_UK = jax.lax.stop_gradient(jax.nn.softmax(logits_UK))
+        state, metrics = core.gradient_step(
+            lambda params: self.loss(params, state, views, batch, target_UK),
+            self.tx,
+            state,
+        )
+        return teacher.update(self, state), metrics

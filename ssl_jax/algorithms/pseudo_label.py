@@ -1,0 +1,80 @@
+"""Pseudo-Label: the network's confident predictions are labels for itself.
+
+Lee, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep
+Neural Networks", ICML workshop 2013, as the papers after it compare with it: weak
+augmentation, and a threshold (Oliver et al., arXiv:1804.09170, table 8).
+
+This is the form that labels every batch anew. In the form that labels the whole pool
+once, a teacher does, and a student trains on what it was sure of: phases with
+`labels_from` (ssl_jax/self_training.py), as configs/pseudo_label_mnist.py has them.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from ssl_jax import core, pseudo_labels, teacher
+from ssl_jax.augment.weak_strong import WeakStrong
+from ssl_jax.core import Batch, Metrics, TrainState
+from ssl_jax.losses import cross_entropy_per_example
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoLabel:
+    draws_from: ClassVar[str] = "labeled"
+    model: nn.Module
+    tx: optax.GradientTransformation
+    views: WeakStrong
+    total_steps: int
+    threshold: float = 0.95  # predictions at least this sure become labels
+    unlabeled_weight: float = 1.0  # alpha_f, at its highest
+    warmup: float = 0.4  # the weight rises from 0 over this part of the steps: eq. 16
+    ema_decay: float = 0.999  # over parameters and BatchNorm moments; evaluation only
+
+    init = teacher.init
+    predict = teacher.predict
+    features = teacher.features
+
+    def loss(self, params, state: TrainState, views, batch: Batch):
+        logits, model_state = core.forward(
+            self.model, params, state.model_state, core.concat_views(*views), train=True
+        )
+        x_BK, u_UK = core.split_views(logits, *map(len, views))
+        loss_B = cross_entropy_per_example(x_BK, batch["label"])
+
+        probs_UK = jax.nn.softmax(jax.lax.stop_gradient(u_UK).astype(jnp.float32))
+        mask_U = (probs_UK.max(-1) >= self.threshold).astype(jnp.float32)
+        loss_U = cross_entropy_per_example(u_UK, probs_UK.argmax(-1))
+        # A [U] loss by a [U] mask: google-research/fixmatch has [U, 1], which averages.
+        unlabeled_loss = (loss_U * mask_U).mean()
+        risen = core.ramp(state.step, self.warmup * self.total_steps)
+        weight = self.unlabeled_weight * risen
+        metrics = {
+            "labeled_loss": core.mean(loss_B),
+            "unlabeled_loss": core.mean(unlabeled_loss),
+            "accuracy": core.mean(x_BK.argmax(-1) == batch["label"]),
+            **pseudo_labels.quality(
+                probs_UK,
+                mask_U,
+                batch["unlabeled_label"],
+                jnp.full(probs_UK.shape[-1], self.threshold),
+            ),
+        }
+        return loss_B.mean() + weight * unlabeled_loss, (model_state, metrics)
+
+    def train_step(
+        self, state: TrainState, batch: Batch, key
+    ) -> tuple[TrainState, Metrics]:
+        key_x, key_u = jax.random.split(key)
+        views = (
+            self.views.weak(key_x, batch["image"]),
+            self.views.weak(key_u, batch["unlabeled_image"]),
+        )
+        state, metrics = core.gradient_step(
+            lambda params: self.loss(params, state, views, batch), self.tx, state
+        )
+        return teacher.update(self, state), metrics

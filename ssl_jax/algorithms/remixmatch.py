@@ -1,0 +1,189 @@
+"""ReMixMatch: MixMatch with guesses in the labels' proportions, held to strong views.
+
+Berthelot et al., "ReMixMatch: Semi-Supervised Learning with Distribution Alignment and
+Augmentation Anchoring", arXiv:1911.09785; section numbers are the paper's. "The code"
+is google-research/remixmatch.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from ssl_jax import core, mixing, teacher
+from ssl_jax.augment.weak_strong import WeakStrong
+from ssl_jax.core import Batch, Metrics, PyTree, TrainState, UserError
+from ssl_jax.distributions import align, sharpen
+from ssl_jax.losses import cross_entropy_per_example, soft_cross_entropy_per_example
+from ssl_jax.models import Classifier
+
+MEMORY = 128  # steps that marginal distributions are averaged over (section 3.1)
+
+
+class Network(Classifier):
+    """The classifier, and a second linear head that tells rotations apart. The first
+    and the encoder keep their names, so the variables fit `Classifier` as well."""
+
+    def setup(self):
+        super().setup()
+        self.rotation_head = nn.Dense(4, kernel_init=nn.initializers.glorot_normal())
+
+    def __call__(self, images_BHWC: jax.Array, *, train: bool):
+        """(logits_BK of the classes, logits_B4 of 0 to 3 quarter turns)."""
+        y_BD = self.features(images_BHWC, train=train)
+        return self.head(y_BD), self.rotation_head(y_BD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReMixMatch:
+    """The marginal distributions of the last steps are in extra["marginals"]."""
+
+    draws_from: ClassVar[str] = "labeled"
+    model: Classifier
+    tx: optax.GradientTransformation
+    views: WeakStrong
+    num_strong: int = 2  # K: strong views of each unlabeled image; the paper's is 8
+    unlabeled_weight: float = 1.5  # lambda_u, of all mixed unlabeled views
+    strong_weight: float = 0.5  # lambda_u1, of the first strong view, not mixed
+    rotation_weight: float = 0.5  # lambda_r
+    rampup_steps: int = 16_000  # of the linear rise from 0 of lambda_u and lambda_u1
+    temperature: float = 0.5  # T of the sharpening
+    alpha: float = 0.75  # of the Beta distribution of MixUp
+    ema_decay: float = 0.999  # over parameters and BatchNorm moments; evaluation only
+
+    # By the classifier alone, which takes from the average what it has modules for.
+    predict = teacher.predict
+    features = teacher.features
+
+    @property
+    def network(self) -> Network:
+        return Network(self.model.encoder, self.model.num_classes)
+
+    def init(
+        self, key: jax.Array, batch: Batch, initial: PyTree | None = None
+    ) -> TrainState:
+        with_both_heads = dataclasses.replace(self, model=self.network)
+        state = teacher.init(with_both_heads, key, batch, initial)
+        K = self.model.num_classes
+        uniform = jnp.full((2, MEMORY, K), 1 / K)  # as in the code
+        marginals = dict(zip(("labeled", "unlabeled"), uniform, strict=True))
+        return state.replace(extra={**state.extra, "marginals": marginals})
+
+    def guess(self, state: TrainState, weak_UHWC: jax.Array):
+        """(probs_UK of the weak view, the same aligned and sharpened): in training
+        mode, but the running statistics do not move, both as in the code."""
+        variables = (state.params, state.model_state)
+        (logits_UK, _), _ = core.forward(
+            self.network, *variables, weak_UHWC, train=True
+        )
+        probs_UK = jax.nn.softmax(logits_UK)
+        means = {k: v.mean(0) for k, v in state.extra["marginals"].items()}
+        aligned_UK = align(probs_UK, means["labeled"], means["unlabeled"])
+        guess_UK = sharpen(aligned_UK, self.temperature)
+        return jax.lax.stop_gradient((probs_UK, guess_UK))
+
+    def loss(self, params, state: TrainState, mixed, strong_UHWC, guess_UK, rotated):
+        images_BGHWC, target_BGK = mixed
+        rotated_UHWC, turns_U = rotated
+        # Mixed images in one pass, which moves the averages of BatchNorm, and the
+        # others in another: it would see two kinds of images. The code has a pass for
+        # each view.
+        (logits, _), model_state = core.forward(
+            self.network,
+            params,
+            state.model_state,
+            mixing.flat(images_BGHWC),
+            train=True,
+        )
+        unmixed, _ = core.forward(
+            self.network,
+            params,
+            state.model_state,
+            core.concat_views(strong_UHWC, rotated_UHWC),
+            train=True,
+        )
+        U = len(guess_UK)
+        (strong_UK, _), (_, turns_U4) = (core.split_views(out, U, U) for out in unmixed)
+
+        logits_BGK = logits.reshape(target_BGK.shape)
+        loss_BG = soft_cross_entropy_per_example(logits_BGK, target_BGK)
+        labeled_loss, unlabeled_loss = loss_BG[:, 0].mean(), loss_BG[:, 1:].mean()
+        strong_loss = soft_cross_entropy_per_example(strong_UK, guess_UK).mean()
+        rotation_loss = cross_entropy_per_example(turns_U4, turns_U).mean()
+        right_BG = logits_BGK.argmax(-1) == target_BGK.argmax(-1)
+        metrics = {
+            "labeled_loss": core.mean(labeled_loss),
+            "unlabeled_loss": core.mean(unlabeled_loss),
+            "strong_loss": core.mean(strong_loss),
+            "rotation_loss": core.mean(rotation_loss),
+            "accuracy": core.mean(right_BG[:, 0]),  # of mixed images
+            "rotation_accuracy": core.mean(turns_U4.argmax(-1) == turns_U),
+        }
+        risen = core.ramp(state.step, self.rampup_steps)
+        loss = (
+            labeled_loss
+            + risen * self.unlabeled_weight * unlabeled_loss
+            + risen * self.strong_weight * strong_loss
+            + self.rotation_weight * rotation_loss
+        )
+        return loss, (model_state, metrics)
+
+    def train_step(
+        self, state: TrainState, batch: Batch, key
+    ) -> tuple[TrainState, Metrics]:
+        key_x, key_weak, key_u, key_turn, key_mix, key_probe = jax.random.split(key, 6)
+        rates = state.extra.get("rates")  # CTAugment's
+        unlabeled_UHWC = batch["unlabeled_image"]
+        x_BHWC = self.views.strong(key_x, batch["image"], rates)
+        weak_UHWC = self.views.weak(key_weak, unlabeled_UHWC)
+        strong = [
+            self.views.strong(key_view, unlabeled_UHWC, rates)
+            for key_view in jax.random.split(key_u, self.num_strong)
+        ]
+        rotated = rotate(key_turn, strong[0])
+        probs_UK, guess_UK = self.guess(state, weak_UHWC)
+        label_BK = jax.nn.one_hot(batch["label"], guess_UK.shape[-1])
+        mixed = mixing.mixup(
+            key_mix,
+            mixing.by_rows(x_BHWC, weak_UHWC, *strong),
+            mixing.by_rows(label_BK, *[guess_UK] * (1 + self.num_strong)),
+            self.alpha,
+        )
+        marginals = {"labeled": label_BK.mean(0), "unlabeled": probs_UK.mean(0)}
+        marginals = {
+            name: state.extra["marginals"][name].at[state.step % MEMORY].set(marginal_K)
+            for name, marginal_K in marginals.items()
+        }
+        state, metrics = core.gradient_step(
+            lambda params: self.loss(
+                params, state, mixed, strong[0], guess_UK, rotated
+            ),
+            self.tx,
+            state,
+        )
+        metrics |= mixing.quality(probs_UK, batch["unlabeled_label"])
+        state = state.replace(extra={**state.extra, "marginals": marginals})
+        state = teacher.update(self, state)
+        return teacher.probe(self, state, batch, key_probe), metrics
+
+
+def rotate(key: jax.Array, images_UHWC: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Each image by 0 to 3 quarter turns, drawn at random: (images, turns_U).
+
+    Raises:
+      UserError: the images are not square.
+    """
+    U, H, W, _ = images_UHWC.shape
+    if H != W:
+        raise UserError(
+            f"ReMixMatch rotates images by quarter turns, which needs square ones, not "
+            f"{H}x{W}: use augment.weak=crop, or data.image_size."
+        )
+    turns_U = jax.random.randint(key, (U,), 0, 4)
+    by_turns = [lambda image, k=k: jnp.rot90(image, k) for k in range(4)]
+    rotated = jax.vmap(lambda k, image: jax.lax.switch(k, by_turns, image))
+    return rotated(turns_U, images_UHWC), turns_U

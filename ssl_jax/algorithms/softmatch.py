@@ -1,0 +1,49 @@
+"""SoftMatch: FixMatch whose doubtful pseudo-labels count for less, instead of nothing.
+
+Chen et al., "SoftMatch: Addressing the Quantity-Quality Trade-off in Semi-supervised
+Learning", arXiv:2301.10921; equation numbers are the paper's. `threshold` is not used.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from ssl_jax.algorithms.fixmatch import FixMatch, Seen, Targets, hard
+from ssl_jax.core import ema
+from ssl_jax.distributions import align
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftMatch(FixMatch):
+    num_classes: int
+    moments_decay: float = 0.999  # m: of the running mean, variance and prediction
+    num_sigma: float = 2.0  # the Gaussian's width is sigma / num_sigma: USB's n_sigma
+
+    def init_threshold(self) -> dict[str, jax.Array]:
+        return {
+            "mean": jnp.float32(1 / self.num_classes),  # mu_t: of the confidences
+            "variance": jnp.float32(1),  # sigma_t^2
+            "probs_K": jnp.full(self.num_classes, 1 / self.num_classes),
+        }
+
+    def targets(self, threshold, seen: Seen) -> tuple[Targets, dict[str, jax.Array]]:
+        # Uniform alignment (section 3.3): it decides weights only, never labels.
+        batch_K = seen.weak_UK.mean(0)
+        probs_K = ema(threshold["probs_K"], batch_K, self.moments_decay)
+        probs_K = jnp.where(seen.step == 0, batch_K, probs_K)
+        aligned_UK = align(seen.weak_UK, 1 / self.num_classes, probs_K)
+
+        confidence_U = aligned_UK.max(-1)
+        now = {
+            "mean": confidence_U.mean(),
+            "variance": confidence_U.var(ddof=1),
+        }
+        before = {name: threshold[name] for name in now}
+        threshold = ema(before, now, self.moments_decay)  # eqs 5, 6
+        mean, variance = threshold["mean"], threshold["variance"]
+        below_U = jnp.minimum(confidence_U - mean, 0)
+        weight_U = jnp.exp(-(below_U**2) / (2 * variance / self.num_sigma**2))  # eq. 4
+        threshold_K = jnp.full(self.num_classes, mean)
+        targets = hard(seen.weak_UK, weight_U, threshold_K)
+        return targets, {**threshold, "probs_K": probs_K}

@@ -1,0 +1,271 @@
+"""Thresholds of FixMatch's kin against slow transcriptions of their papers' equations.
+
+The transcriptions are plain Python over lists, in double precision; each class here is
+one paper, written from its text and not from our code.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssl_jax.algorithms.adamatch import AdaMatch
+from ssl_jax.algorithms.dash import Dash
+from ssl_jax.algorithms.fixmatch import FixMatch, Seen
+from ssl_jax.algorithms.flexmatch import FlexMatch
+from ssl_jax.algorithms.freematch import FreeMatch
+from ssl_jax.algorithms.softmatch import SoftMatch
+from ssl_jax.algorithms.uda import UDA
+from ssl_jax.distributions import sharpen
+
+STEPS, B, U, K, N = 200, 6, 14, 5, 60
+BUILT_WITHOUT = dict(model=None, tx=None, views=None)  # a threshold needs none of them
+
+
+def _steps():
+    """Random predictions that grow surer, some classes sooner than others."""
+    rng = np.random.default_rng(0)
+    ease_K = np.linspace(0.2, 2.0, K)
+    for step in range(STEPS):
+
+        def predict(rows, scale):
+            truth = rng.integers(K, size=rows)
+            logits = rng.normal(size=(rows, K))
+            logits[np.arange(rows), truth] += scale * ease_K[truth]
+            probs = np.exp(3 * logits)
+            return probs / probs.sum(1, keepdims=True)
+
+        labeled_BK, weak_UK = predict(B, 3.0), predict(U, 2 * step / STEPS)
+        yield Seen(
+            step=np.int32(step),
+            labeled_BK=labeled_BK,
+            loss_B=rng.exponential(size=B),
+            weak_UK=weak_UK,
+            index_U=rng.permutation(N)[:U],
+        )
+
+
+def _argmax(row):
+    return max(range(len(row)), key=lambda k: row[k])
+
+
+class FlexMatchByHand:
+    """arXiv:2110.08263, algorithm 1; tau = 0.95."""
+
+    def __init__(self):
+        self.u_hat = [-1] * N
+
+    def step(self, seen):
+        sigma = [sum(1 for u in self.u_hat if u == c) for c in range(K)]
+        unused = sum(1 for u in self.u_hat if u == -1)
+        beta = [s / max(max(sigma), unused) for s in sigma]
+        threshold = [b / (2 - b) * 0.95 for b in beta]
+        weights = []
+        for row, index in zip(seen.weak_UK.tolist(), seen.index_U, strict=True):
+            c = _argmax(row)
+            weights.append(1.0 if row[c] >= threshold[c] else 0.0)
+            if row[c] >= 0.95:
+                self.u_hat[index] = c
+        return weights, threshold, {"class_N": self.u_hat}
+
+
+class FreeMatchByHand:
+    """arXiv:2205.07246, eqs 5 to 7, and h~ of eq. 9; lambda = 0.99."""
+
+    def __init__(self):
+        self.tau, self.p, self.h = 1 / K, [1 / K] * K, [1 / K] * K
+
+    def step(self, seen):
+        rows = seen.weak_UK.tolist()
+        labels = [_argmax(row) for row in rows]
+        self.tau = 0.99 * self.tau + 0.01 * sum(max(row) for row in rows) / U
+        for c in range(K):
+            self.p[c] = 0.99 * self.p[c] + 0.01 * sum(row[c] for row in rows) / U
+            self.h[c] = 0.99 * self.h[c] + 0.01 * labels.count(c) / U
+        threshold = [self.tau * self.p[c] / max(self.p) for c in range(K)]
+        weights = [
+            1.0 if row[c] >= threshold[c] else 0.0
+            for row, c in zip(rows, labels, strict=True)
+        ]
+        state = {"confidence": self.tau, "probs_K": self.p, "histogram_K": self.h}
+        return weights, threshold, state
+
+
+def _align(row, wanted, mean):
+    scaled = [
+        p * (w + 1e-6) / (m + 1e-6) for p, w, m in zip(row, wanted, mean, strict=True)
+    ]
+    return [s / sum(scaled) for s in scaled]
+
+
+class SoftMatchByHand:
+    """arXiv:2301.10921, eqs 4 to 6 and uniform alignment; m = 0.99, 2 sigmas."""
+
+    def __init__(self):
+        self.mu, self.var, self.p = 1 / K, 1.0, None
+
+    def step(self, seen):
+        rows = seen.weak_UK.tolist()
+        batch = [sum(row[c] for row in rows) / U for c in range(K)]
+        if self.p is None:
+            self.p = batch
+        else:
+            self.p = [0.99 * p + 0.01 * b for p, b in zip(self.p, batch, strict=True)]
+        sure = [max(_align(row, [1 / K] * K, self.p)) for row in rows]
+        mean = sum(sure) / U
+        variance = sum((s - mean) ** 2 for s in sure) / (U - 1)
+        self.mu = 0.99 * self.mu + 0.01 * mean
+        self.var = 0.99 * self.var + 0.01 * variance
+        weights = [
+            math.exp(-((s - self.mu) ** 2) / (2 * self.var / 4)) if s < self.mu else 1.0
+            for s in sure
+        ]
+        state = {"mean": self.mu, "variance": self.var, "probs_K": self.p}
+        return weights, [self.mu] * K, state
+
+
+class AdaMatchByHand:
+    """arXiv:2106.04732, sections 3.2 and 3.3, means running at 0.99; tau = 0.95."""
+
+    def __init__(self):
+        self.labeled, self.unlabeled = [1 / K] * K, None
+
+    def step(self, seen):
+        rows, labeled = seen.weak_UK.tolist(), seen.labeled_BK.tolist()
+        for c in range(K):
+            mean = sum(row[c] for row in labeled) / B
+            self.labeled[c] = 0.99 * self.labeled[c] + 0.01 * mean
+        batch = [sum(row[c] for row in rows) / U for c in range(K)]
+        before = self.unlabeled or batch
+        self.unlabeled = [
+            0.99 * p + 0.01 * b for p, b in zip(before, batch, strict=True)
+        ]
+        bar = 0.95 * sum(max(row) for row in labeled) / B
+        aligned = [_align(row, self.labeled, self.unlabeled) for row in rows]
+        weights = [1.0 if max(row) >= bar else 0.0 for row in aligned]
+        state = {"labeled_K": self.labeled, "unlabeled_K": self.unlabeled}
+        return weights, [bar] * K, state
+
+
+class DashByHand:
+    """Algorithm 1 of the paper, hard labels from rho_min on; soft ones at T = 0.5."""
+
+    def __init__(self):
+        self.rho_hat = None
+
+    def step(self, seen):
+        if seen.step < 50:
+            loss = sum(seen.loss_B.tolist()) / B
+            before = loss if self.rho_hat is None else self.rho_hat
+            self.rho_hat = 0.99 * before + 0.01 * loss
+        t = 1 + max(seen.step - 50, 0) // 10
+        rho = max(1.0001 * 1.27 ** -(t - 1) * self.rho_hat, 0.05)
+        weights = []
+        for row in seen.weak_UK.tolist():
+            if rho > 0.05:
+                squares = [p**2 for p in row]
+                target = [s / sum(squares) for s in squares]
+            else:
+                target = [1.0 if c == _argmax(row) else 0.0 for c in range(K)]
+            loss = -sum(t * math.log(p) for t, p in zip(target, row, strict=True) if t)
+            weights.append(1.0 if loss <= rho and seen.step >= 50 else 0.0)
+        return weights, [math.exp(-rho)] * K, {"rho_hat": self.rho_hat}
+
+
+KIN = [
+    (FlexMatch(num_classes=K, num_unlabeled=N, **BUILT_WITHOUT), FlexMatchByHand),
+    (FreeMatch(num_classes=K, threshold_decay=0.99, **BUILT_WITHOUT), FreeMatchByHand),
+    (SoftMatch(num_classes=K, moments_decay=0.99, **BUILT_WITHOUT), SoftMatchByHand),
+    (AdaMatch(num_classes=K, distribution_decay=0.99, **BUILT_WITHOUT), AdaMatchByHand),
+    (Dash(warmup_steps=50, round_steps=10, **BUILT_WITHOUT), DashByHand),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "by_hand"), KIN, ids=lambda v: type(v).__name__)
+def test_thresholds_equal_a_transcription_of_the_paper(algorithm, by_hand):
+    """In double precision: float32 rounds SoftMatch's weights by up to 1.1e-6."""
+    with jax.enable_x64(True):
+        _compare(algorithm, by_hand())
+
+
+def _compare(algorithm, reference):
+    state = algorithm.init_threshold()
+    step = jax.jit(algorithm.targets)
+    kept = []
+    for seen in _steps():
+        targets, state = step(state, seen)
+        weights, threshold, state_by_hand = reference.step(seen)
+        np.testing.assert_allclose(targets.weight_U, weights, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(targets.threshold_K, threshold, rtol=0, atol=1e-6)
+        assert state.keys() == state_by_hand.keys()
+        for name, value in state_by_hand.items():
+            np.testing.assert_allclose(state[name], value, rtol=0, atol=1e-6)
+        kept.append(np.mean(weights))
+    # The steps must have put it to the test: neither all kept nor all rejected.
+    assert 0.1 < np.mean(kept[50:]) < 0.99 and np.std(kept) > 0.01
+
+
+def test_flexmatch_starts_at_zero_and_never_forgets():
+    """As in USB: at step 0 every threshold is 0 and every example passes."""
+    algorithm = KIN[0][0]
+    seen = next(_steps())
+    targets, state = algorithm.targets(algorithm.init_threshold(), seen)
+    assert targets.weight_U.min() == 1 and targets.threshold_K.max() == 0
+    doubtful = seen._replace(weak_UK=np.full((U, K), 1 / K))
+    _, after = algorithm.targets(state, doubtful)
+    np.testing.assert_array_equal(after["class_N"], state["class_N"])
+    assert (state["class_N"] >= 0).any()
+
+
+def test_flexmatch_without_warmup_divides_by_the_largest_class():
+    algorithm = FlexMatch(
+        num_classes=K, num_unlabeled=N, threshold_warmup=False, **BUILT_WITHOUT
+    )
+    class_N = np.full(N, -1, np.int32)
+    class_N[:6] = [0, 0, 0, 0, 1, 1]  # beta = 1, 1/2
+    targets, _ = algorithm.targets({"class_N": jnp.array(class_N)}, next(_steps()))
+    expected = [0.95, 0.5 / 1.5 * 0.95, 0, 0, 0]
+    np.testing.assert_allclose(targets.threshold_K, expected, rtol=1e-6)
+
+
+def test_freematch_fairness_is_equation_11():
+    algorithm = FreeMatch(num_classes=3, fairness_weight=2.0, **BUILT_WITHOUT)
+    strong_UK = np.log(
+        np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.2, 0.5, 0.3]], np.float32)
+    )
+    threshold = {
+        "confidence": np.float32(0.5),
+        "probs_K": np.array([0.5, 0.3, 0.2], np.float32),
+        "histogram_K": np.array([0.4, 0.4, 0.2], np.float32),
+    }
+    weak_UK = np.eye(3, dtype=np.float32)[[0, 1, 1]]
+    seen = Seen(np.int32(0), weak_UK, np.zeros(3), weak_UK, np.arange(3))
+    targets = FixMatch(**BUILT_WITHOUT).targets({}, seen)[0]
+    targets = targets._replace(weight_U=np.array([1.0, 1.0, 0.0], np.float32))
+    # Kept are the first two: p- = (.65, .25, .1), both predicted 0: h- = (1, 0, 0).
+    ours = [1.0, 0.0, 0.0]  # SumNorm(p- / h-) without the classes of no count
+    ratios = [0.5 / 0.4, 0.3 / 0.4, 0.2 / 0.2]
+    expected = [r / sum(ratios) for r in ratios]
+    fairness = sum(e * math.log(o + 1e-12) for e, o in zip(expected, ours, strict=True))
+    plain = -(math.log(0.7) + math.log(0.3)) / 3  # eq. 8
+    loss = algorithm.unlabeled_loss(strong_UK, targets, threshold)
+    assert float(loss) == pytest.approx(plain + 2 * fairness, rel=1e-5)
+    nothing = targets._replace(weight_U=np.zeros(3, np.float32))
+    assert float(algorithm.unlabeled_loss(strong_UK, nothing, threshold)) == 0
+
+
+def test_uda_masks_at_0_8_and_sharpens_at_0_4():
+    seen = next(_steps())
+    row = seen.weak_UK[0].astype(np.float64)
+    powers = row ** (1 / 0.4)
+    targets, _ = UDA(**BUILT_WITHOUT).targets({}, seen)
+    np.testing.assert_allclose(targets.target_UK[0], powers / powers.sum(), atol=1e-6)
+    np.testing.assert_array_equal(targets.weight_U, seen.weak_UK.max(1) >= 0.8)
+
+
+def test_sharpening_survives_low_temperatures():
+    probs_UK = np.array([[0.6, 0.4, 0.0], [1.0, 0.0, 0.0]], np.float32)
+    sharp_UK = sharpen(probs_UK, 0.001)  # 0.6 ** 1000 is 0 in float32
+    np.testing.assert_allclose(sharp_UK, [[1, 0, 0], [1, 0, 0]], atol=1e-6)
