@@ -42,8 +42,11 @@ def trained(request):
         config.train.batch_size = 32
         config.train.optimizer.learning_rate = 0.003
     if "alpha" in config.train.algorithm:
-        # Mixed targets have an entropy that no loss falls below.
+        # Mixed targets have an entropy that no loss falls below, and strong views of
+        # labeled images are learned slowly; at 0.03 chaos comes by step 9.
         config.train.algorithm.alpha = 0.1
+        config.train.augment.strong = "none"
+        config.train.optimizer.learning_rate = 0.02
     if "warmup_steps" in config.train.algorithm:
         config.train.algorithm.warmup_steps = 2  # Dash's, without pseudo-labels
     if "decoder" in config.train.algorithm:
@@ -123,8 +126,9 @@ def test_four_devices_equal_one(trained, on_four_devices):
     """Later than 10 steps chaos amplifies the rounding."""
     *_, sums_of_one = trained
     *_, sums_of_four = on_four_devices
+    if "share_kept" in sums_of_one[0]:  # pseudo-labels had a say
+        assert sum(one["share_kept"].total for one in sums_of_one) > 0
     for one, four in zip(sums_of_one, sums_of_four, strict=True):
-        assert "share_kept" not in one or one["share_kept"].total > 0
         for name in one:
             tolerance = dict(rtol=1e-5, atol=1e-6, err_msg=name)  # atol: near zero
             # Close, not equal: pseudo-labels may count by soft weights.
