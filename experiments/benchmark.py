@@ -2,13 +2,19 @@
 
 python -m experiments.benchmark --config=configs/fixmatch_mnist.py [--config.x=y]
     [--devices=1,2,4] [--measured_steps=50] [--rounds=3] [--out=FILE.json] [--readme]
+python -m experiments.benchmark --config=configs/fixmatch_cifar10.py:small
+    --against=flexmatch_cifar10:small --against=fixmatch_cifar10:cta,small ...
 
 Prints a table and JSON. Timings are taken in alternation, round by round, and the
 medians are shown: machines are shared and noisy. The full loop is `loop.run` in a
 temporary workdir, with its feeding, logging and checkpoints but without evaluations;
 the bare step is the same compiled call on one batch that already lies on the device.
+
+With --against the bare steps of several configs are measured instead, in alternation,
+each on the data of --config: what a method costs over another.
 """
 
+import importlib
 import json
 import os
 import resource
@@ -30,6 +36,9 @@ STEPS = flags.DEFINE_integer("measured_steps", 50, "steps a measurement")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements; the median counts")
 OUT = flags.DEFINE_string("out", "", "JSON file to write as well")
 README = flags.DEFINE_bool("readme", False, "put the tables into README.md")
+AGAINST = flags.DEFINE_multi_string(
+    "against", [], "configs and their words, whose bare steps are compared"
+)
 PILLOW = flags.DEFINE_bool("pillow", True, "also RandAugment against Pillow, 32x32")
 
 
@@ -44,6 +53,12 @@ def main(_):
         ]
     )
     try:
+        if AGAINST.value:
+            results = compare(config, AGAINST.value, STEPS.value, ROUNDS.value)
+            print(json.dumps(results, indent=1))
+            if OUT.value:
+                Path(OUT.value).write_text(json.dumps(results, indent=1) + "\n")
+            return
         counts = counts or [jax.device_count()]
         results = measure(config, counts, steps=STEPS.value, rounds=ROUNDS.value)
     except UserError as error:
@@ -90,6 +105,52 @@ def measure(config, counts: list[int], *, steps: int, rounds: int) -> dict:
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",
         "load_average": os.getloadavg(),
         "runs": runs,
+    }
+
+
+def compare(config, against: list[str], steps: int, rounds: int) -> dict:
+    """Seconds of a bare step of `config` and of each in `against`, by rounds, and the
+    ratios to `config`'s: in a round the configs take turns, `steps` at a time."""
+    configs = {config.name: config}
+    for argument in against:
+        name, _, words = argument.partition(":")
+        other = importlib.import_module(f"configs.{name}").get_config(words)
+        other.data = config.data
+        configs[other.name] = other
+    programs = {}
+    mesh = phases.make_mesh()
+    data = phases.load_data(config, mesh)
+    config.data.dir = ""  # this machine's
+    for name, other in configs.items():
+        phase = phases.build_phase(other, other.phases[0], data, mesh)
+        with jax.set_mesh(mesh):
+            state, sums, call, _ = phases.compile_phase(phase)
+        item = phases.first_item(phase)
+        programs[name] = [call, state, sums, phase.feed.arrays, item]
+    seconds = {name: [] for name in programs}
+    for _ in range(1 + rounds):  # the first warms up
+        for name, program in programs.items():
+            call, state, sums, arrays, item = program
+            began = time.perf_counter()
+            for _ in range(steps):
+                state, sums = call(state, sums, arrays, item)
+            jax.block_until_ready(state)
+            seconds[name].append((time.perf_counter() - began) / steps)
+            program[1:3] = state, sums
+    seconds = {name: values[1:] for name, values in seconds.items()}
+    base = seconds[config.name]
+    ratios = {
+        name: [a / b for a, b in zip(values, base, strict=True)]
+        for name, values in seconds.items()
+    }
+    return {
+        "configs": {name: c.to_dict() for name, c in configs.items()},
+        "device": workdirs.device(mesh),
+        "versions": workdirs.versions(),
+        "load_average": os.getloadavg(),
+        "seconds_per_step": seconds,
+        "ratios": ratios,
+        "median_ratio": {n: statistics.median(v) for n, v in ratios.items()},
     }
 
 

@@ -44,10 +44,9 @@ def summary(result: dict) -> str:
                 f"(median of last 20: {test['accuracy_median20']:.2%})"
             )
         if kept := phase.get("pseudo_labels"):
-            line += (
-                f", of {kept['of']:,} pseudo-labels {kept['share_kept']:.1%} kept, "
-                f"{kept['kept_accuracy']:.1%} of them right"
-            )
+            line += f", {kept['kept']:,} of {kept['of']:,} pseudo-labels kept"
+            if kept["kept_accuracy"] is not None:  # some truth is known
+                line += f", {kept['kept_accuracy']:.1%} of them right"
         others = [f"{key} {value:.4g}" for key, value in test.items() if key in SHOWN]
         lines.append(", ".join([line, *others]))
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 import pytest
 
 import tiny
+from configs import fixmatch_digits
 from experiments import augment_speed, benchmark
 from ssl_jax.core import UserError
 
@@ -33,3 +34,15 @@ def test_more_devices_than_there_are():
 def test_pillow_and_the_compiled_view_do_the_same_work():
     measured = augment_speed.measure(batch=16, rounds=1, repeats=1)
     assert measured["ratio"] > 0
+
+
+def test_methods_are_compared_in_alternation():
+    config = fixmatch_digits.get_config("debug")
+    results = benchmark.compare(config, ["flexmatch_digits:debug"], steps=2, rounds=2)
+    names = ["fixmatch_digits_debug", "flexmatch_digits_debug"]
+    assert list(results["ratios"]) == names
+    assert results["ratios"][names[0]] == [1, 1]
+    first, second = (results["seconds_per_step"][name] for name in names)
+    assert results["ratios"][names[1]] == [
+        b / a for a, b in zip(first, second, strict=True)
+    ]
