@@ -222,8 +222,8 @@ def debug(config: ConfigDict, *digits_as: int) -> ConfigDict:
         "mlp": ("mlp", dict(features=(16,))),
         "mobilenet": convnet,  # nothing below 32 pixels, and slow to trace
         "simple_cnn": ("simple_cnn", dict(filters=4)),
-        "resnet": convnet,  # a ResNet takes seconds to trace, each time
-        "wide_resnet": ("wide_resnet", dict(widen=1, blocks=1)),
+        "resnet": convnet,  # a ResNet takes seconds to compile, each time
+        "wide_resnet": convnet,
     }
     name, hparams = small[config.model.name]
     config.model = model(name, **hparams)

@@ -8,6 +8,7 @@ an hour on two CPU cores. The other methods' CIFAR-10 files begin from this one.
 from configs import base
 
 WORDS = ("google", "torchssl", "cta", "small")
+WEAK_WORDS = ("google", "torchssl", "small")  # of methods without strong views
 
 
 def get_config(arg: str = ""):

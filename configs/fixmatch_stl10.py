@@ -12,7 +12,7 @@ from configs import base
 
 
 def get_config(arg: str = ""):
-    words = base.words(arg, "google", "torchssl")
+    words = base.words(arg, "google", "torchssl", "cta")
     config = base.fixmatch_paper(
         "fixmatch_stl10",
         "stl10",

@@ -10,7 +10,7 @@ from configs import base
 
 
 def get_config(arg: str = ""):
-    words = base.words(arg, "google", "torchssl")
+    words = base.words(arg, "google", "torchssl", "cta")
     config = base.fixmatch_paper(
         "fixmatch_svhn",
         "svhn_cropped",

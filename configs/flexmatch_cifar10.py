@@ -5,10 +5,16 @@ Published error (median of 20, 3 seeds): 5.19, 5.33, 4.47 with 40, 250, 4,000 la
 """
 
 from configs import base, fixmatch_cifar10
+from ssl_jax.core import UserError
 
 
 def get_config(arg: str = ""):
     words = base.words(arg, *fixmatch_cifar10.WORDS, "tutorial")
+    if "tutorial" in words and (others := words - {"tutorial", "debug"}):
+        raise UserError(
+            "tutorial excludes every word after the colon but debug: leave out "
+            f"{', '.join(sorted(others))}."
+        )
     config = fixmatch_cifar10.paper(words)
     base.instead(config, "flexmatch.FlexMatch")
     if "tutorial" in words:

@@ -4,6 +4,7 @@ from configs import base, fixmatch_cifar10
 
 
 def get_config(arg: str = ""):
+    base.words(arg, *fixmatch_cifar10.WEAK_WORDS)
     config = fixmatch_cifar10.get_config(arg)
     config.train.unlabeled_ratio = 1
     return base.instead(config, "pi_model.PiModel")

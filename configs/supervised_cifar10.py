@@ -4,4 +4,5 @@ from configs import base, fixmatch_cifar10
 
 
 def get_config(arg: str = ""):
+    base.words(arg, *fixmatch_cifar10.WEAK_WORDS)
     return base.supervised(fixmatch_cifar10.get_config(arg))

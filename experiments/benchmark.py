@@ -14,7 +14,7 @@ With --against the bare steps of several configs are measured instead, in altern
 each on the data of --config: what a method costs over another.
 """
 
-import importlib
+import importlib.util
 import json
 import os
 import resource
@@ -114,7 +114,11 @@ def compare(config, against: list[str], steps: int, rounds: int) -> dict:
     configs = {config.name: config}
     for argument in against:
         name, _, words = argument.partition(":")
+        if importlib.util.find_spec(f"configs.{name}") is None:
+            raise UserError(f"--against={argument}: there is no configs/{name}.py.")
         other = importlib.import_module(f"configs.{name}").get_config(words)
+        if other.name in configs:
+            raise UserError(f"--against={argument}: {other.name} is there already.")
         other.data = config.data
         configs[other.name] = other
     programs = {}

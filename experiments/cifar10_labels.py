@@ -17,6 +17,7 @@ and for methods whose steps have fewer images, in proportion to these.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from configs import remixmatch_cifar10
 from experiments import paper_table
 from experiments.paper_table import Run
 from ssl_jax import report, tables
@@ -31,7 +32,9 @@ METHODS = {  # as the report calls it -> config, images a step
     "pi_model": ("pi_model_cifar10", 64 + 2 * 64),
     "mean_teacher": ("mean_teacher_cifar10", 64 + 2 * 64),
     "mixmatch": ("mixmatch_cifar10", 64 + 2 * 2 * 64),  # guessing, then training
-    "remixmatch": ("remixmatch_cifar10", FIXMATCH),  # 8 strong views and rotations
+    # A weak view guesses; labeled, weak and strong ones are mixed; a strong and a
+    # rotated one are not.
+    "remixmatch_cta": ("remixmatch_cifar10:cta", 64 * (1 + 3 + 2)),
     "uda": ("uda_cifar10", FIXMATCH),
     "fixmatch": ("fixmatch_cifar10", FIXMATCH),
     "fixmatch_cta": ("fixmatch_cifar10:cta", FIXMATCH + 64),  # and the probe
@@ -46,13 +49,17 @@ METHODS = {  # as the report calls it -> config, images a step
 
 def run(method: str, num_labels: int) -> Run:
     config, images = METHODS[method]
+    overrides = {"data.num_labels": num_labels}
+    if method == "remixmatch_cta" and num_labels > 40:
+        overrides |= remixmatch_cifar10.MORE_LABELS
+        images += 64 * (8 - 1)
     return Run(
         name=f"{method}-{num_labels}",
         row=method,
         config=config,
         cells={},
         hours=2**20 / 6.7 / 3600 * images / FIXMATCH,
-        overrides={"data.num_labels": num_labels},
+        overrides=overrides,
     )
 
 

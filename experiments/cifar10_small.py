@@ -7,8 +7,8 @@ supervised, with the same labels, network and steps. The runs are what launch.py
 train with configs/<method>_cifar10.py:small, in runs/cifar10_small/; what is finished
 there is not run again, and what was stopped goes on. Results, journals and figures go
 to experiments/results/cifar10_small/, the table to the terminal and to README.md.
-Nothing here compares with a published number: those have 52 times as many steps, a
-batch twice as large and a WRN-28-2.
+There is one seed, 0. Nothing here compares with a published number: those have 52 times
+as many steps, a batch twice as large and a WRN-28-2.
 """
 
 import importlib
@@ -23,7 +23,7 @@ from experiments import runs
 from ssl_jax import figures, report
 from ssl_jax.checkpoints import Journal, write_json
 
-RESULTS = Path("experiments/results/cifar10_small")
+COMMITTED = Path("experiments/results/cifar10_small")
 METHODS = ("supervised", "fixmatch", "flexmatch")
 FIGURES = ("pseudo_labels", "pseudo_label_classes", "reliability")
 
@@ -34,27 +34,27 @@ METHOD = flags.DEFINE_multi_enum(
 
 def main(_):
     logging.set_verbosity(logging.WARNING)
+    folder = Path(runs.RESULTS.value or COMMITTED)
     for method in METHOD.value:
         workdir = Path(f"runs/cifar10_small/{method}-seed0")
         result = runs.train(configure(method), workdir)
         if result is None:
             return  # stopped by a signal; the same command goes on
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        write_json(RESULTS / f"{method}.json", result)
-        shutil.copy(workdir / "metrics.jsonl", RESULTS / f"{method}.jsonl")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / f"{method}.json", result)
+        shutil.copy(workdir / "metrics.jsonl", folder / f"{method}.jsonl")
         for name in FIGURES:
             figure = workdir / "figures" / f"train_{name}.png"
             if figure.exists():
-                shutil.copy(figure, RESULTS / f"{method}_{name}.png")
-    rows_of = {
-        method: list(Journal(RESULTS / f"{method}.jsonl").rows())
-        for method in committed()
-    }
+                shutil.copy(figure, folder / f"{method}_{name}.png")
+    results = read(folder)
+    rows_of = {method: Journal(folder / f"{method}.jsonl").rows() for method in results}
     figures.save_comparison(
-        RESULTS / "test_accuracy", "CIFAR-10, 4,000 labels, a small network", rows_of
+        folder / "test_accuracy", "CIFAR-10, 4,000 labels, a small network", rows_of
     )
-    print(table(committed()))
-    report.into_readme("cifar10_small", table(committed()))
+    print(table(results))
+    if folder == COMMITTED:
+        report.into_readme("cifar10_small", table(results))
 
 
 def configure(method: str) -> ConfigDict:
@@ -63,9 +63,9 @@ def configure(method: str) -> ConfigDict:
     return config
 
 
-def committed() -> dict[str, dict]:
-    """Method -> its result, of those that are finished."""
-    paths = {method: RESULTS / f"{method}.json" for method in METHODS}
+def read(folder: Path) -> dict[str, dict]:
+    """Method -> its result, of those that are there."""
+    paths = {method: folder / f"{method}.json" for method in METHODS}
     return {m: json.loads(p.read_text()) for m, p in paths.items() if p.exists()}
 
 

@@ -39,7 +39,7 @@ def main(_):
 def run(chosen: list[str], folder: Path) -> None:
     """Trains what is left of these methods, and writes the table of all in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for seed in map(int, runs.SEEDS.value):
+    for seed in runs.seeds():
         for method in chosen:
             name = f"{method}-seed{seed}"
             config = configure(method, seed)

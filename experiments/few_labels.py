@@ -36,7 +36,7 @@ def main(_):
     folder = Path(runs.RESULTS.value or COMMITTED) / DATA.value
     folder.mkdir(parents=True, exist_ok=True)
     for num_labels in map(int, LABELS.value):
-        for seed in map(int, runs.SEEDS.value):
+        for seed in runs.seeds():
             for method in ("fixmatch", *FLOORS_RUN.value):
                 config = configure(DATA.value, method, num_labels, seed)
                 name = f"{method}_{DATA.value}-{num_labels}-seed{seed}"

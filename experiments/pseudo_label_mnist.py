@@ -1,6 +1,6 @@
 """Self-training on MNIST with 10% of the labels: the tutorial, and a strong one.
 
-python -m experiments.pseudo_label_mnist --data_dir=... [--seeds=0,1,2] [--kinds=strong]
+python -m experiments.pseudo_label_mnist --data_dir=... --seeds=0,1,2 [--kind=strong]
 
 The runs are what launch.py would train with configs/pseudo_label_mnist.py and its
 `:strong`, in runs/pseudo_label_mnist/; what is finished there is not run again. The
@@ -18,25 +18,27 @@ from experiments import runs
 from ssl_jax import report
 from ssl_jax.checkpoints import write_json
 
-RESULTS = Path("experiments/results/pseudo_label_mnist")
+COMMITTED = Path("experiments/results/pseudo_label_mnist")
 WORDS = {"tutorial": "", "strong": "strong"}
 NAMES = {"tutorial": "the tutorial", "strong": "`:strong`"}
 
-KINDS = flags.DEFINE_list("kinds", "tutorial,strong", "which to run")
+KIND = flags.DEFINE_multi_enum("kind", list(WORDS), list(WORDS), "which to run")
 
 
 def main(_):
     logging.set_verbosity(logging.WARNING)
-    for kind in KINDS.value:
-        (RESULTS / kind).mkdir(parents=True, exist_ok=True)
-        for seed in map(int, runs.SEEDS.value):
+    folder = Path(runs.RESULTS.value or COMMITTED)
+    for kind in KIND.value:
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        for seed in runs.seeds():
             workdir = Path(f"runs/pseudo_label_mnist/{kind}-seed{seed}")
             result = runs.train(configure(kind, seed), workdir)
             if result is None:
                 return  # stopped by a signal; the same command goes on
-            write_json(RESULTS / kind / f"seed{seed}.json", result)
-    print(table(committed()))
-    report.into_readme("pseudo_label_mnist", table(committed()))
+            write_json(folder / kind / f"seed{seed}.json", result)
+    print(table(read(folder)))
+    if folder == COMMITTED:
+        report.into_readme("pseudo_label_mnist", table(read(folder)))
 
 
 def configure(kind: str, seed: int) -> ConfigDict:
@@ -45,9 +47,10 @@ def configure(kind: str, seed: int) -> ConfigDict:
     return config
 
 
-def committed() -> dict[str, list[dict]]:
-    """Kind -> the results of its seeds."""
-    return {kind: runs.read(RESULTS / kind) for kind in WORDS}
+def read(folder: Path) -> dict[str, list[dict]]:
+    """Kind -> the results of its seeds, of those that are there."""
+    results = {kind: runs.read(folder / kind) for kind in WORDS}
+    return {kind: found for kind, found in results.items() if found}
 
 
 def accuracies(results: list[dict]) -> tuple[list[float], list[float]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
+from experiments import paper_table
 from ssl_jax import loop
 from ssl_jax.core import UserError
 
@@ -15,6 +16,15 @@ DATA_DIR = flags.DEFINE_string("data_dir", "", "as config.data.dir")
 RESULTS = flags.DEFINE_string(
     "results", "", "for result.json files; default: committed"
 )
+
+
+def seeds() -> list[int]:
+    """--seeds; a mistake ends the program with one message."""
+    try:
+        return paper_table.parse_seeds(SEEDS.value)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 def train(config: ConfigDict, workdir: Path) -> dict | None:

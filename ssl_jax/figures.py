@@ -51,7 +51,10 @@ def pseudo_label_quality(rows: list[dict], title: str) -> Figure:
     ):
         steps, values = _series(rows, metric)
         if steps:
-            axes.plot(steps, values, label=label, color=color, linestyle=style)
+            # Labels that a teacher gave once are a single point.
+            marker = "o" if len(steps) == 1 else ""
+            line = dict(label=label, color=color, linestyle=style, marker=marker)
+            axes.plot(steps, values, **line)
     axes.set(xlabel="step", ylabel="share of pseudo-labels", ylim=(-0.02, 1.02))
     axes.set_title(title)
     axes.grid(alpha=0.3)
@@ -137,7 +140,8 @@ def reliability(rows: list[dict], title: str) -> Figure:
     shares.set(xlabel="confidence", ylabel="share of\nimages", xlim=(0, 1))
     shares.set(yscale="log", ylim=(1e-4, 1), yticks=(1e-4, 1e-2, 1))  # most are sure
     errors = figure.add_subplot(grid[:, 1])
-    errors.plot(*_series(rows, "train/ece"), color=BLUE)
+    steps, values = _series(rows, "train/ece")
+    errors.plot(steps, values, color=BLUE, marker="o" if len(steps) == 1 else "")
     errors.set(xlabel="step", ylabel="ECE", ylim=(0, None))
     errors.locator_params(axis="x", nbins=5)
     for axes in (bars, shares, errors):

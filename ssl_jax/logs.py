@@ -179,7 +179,7 @@ class Log:
         self._journal.write(row)
         for shown in self._shown_by:
             shown.row(row)
-        if row["train/loss"] is None:
+        if row.get("train/loss", 0.0) is None:
             raise UserError(
                 f"the training loss is {values['train/loss']} between the last two log "
                 f"points before step {row['step']} of phase {row['phase']!r}; the "

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,7 @@ from ssl_jax import (
     workdirs,
 )
 from ssl_jax.checkpoints import Checkpoints, Journal, write_json
-from ssl_jax.core import UserError, mean
+from ssl_jax.core import Metrics, UserError, mean
 from ssl_jax.evaluation import compile_evaluation, example_views
 from ssl_jax.logs import Log, Progress, TensorBoard
 from ssl_jax.phases import (
@@ -89,15 +90,17 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
             if not marker.exists():
                 if stopping():
                     return None
-                more = {}  # of its entry
+                more, quality = {}, {}
                 if name in phases:
                     phase = phases[name]
                     if teacher := phase.config.labels_from:
-                        labels, more = self_training.pseudo_labels(
+                        labels, more, quality = self_training.teach(
                             phase, phases[teacher], data, workdir
                         )
                         phase = build_phase(config, name, data, mesh, labels)
-                    entry = train_phase(phase, data, workdir, tensorboard, stopping)
+                    entry = train_phase(
+                        phase, data, workdir, tensorboard, stopping, quality
+                    )
                 else:
                     judged = phases[config[name].start_from]
                     entry = representation.probe(
@@ -180,8 +183,12 @@ def train_phase(
     workdir: Path,
     tensorboard: TensorBoard,
     stopping: Callable[[], bool],
+    quality: Metrics = MappingProxyType({}),
 ) -> dict | None:
     """Trains one phase from its newest checkpoint, or from the start.
+
+    Args:
+      quality: of the labels that it starts with; logged at step 0.
 
     Returns:
       The phase's entry in result.json, or None when `stopping()` ended it early.
@@ -215,6 +222,9 @@ def train_phase(
         progress = Progress(phase.name, step, config.steps)
         at_end.callback(progress.close)
         log = Log(rows, journal, tensorboard, progress)
+        if quality and not rows:
+            head = {"phase": phase.name, "step": 0, "seconds": 0.0}
+            log.put(head, {"train": quality})
         first, began = step, time.monotonic()
 
         def stale():

@@ -337,7 +337,15 @@ def _trace_step(phase, state):
         return phase.algorithm.train_step(state, batch, phase.key)
 
     traced = jax.make_jaxpr(step, return_shape=True)
-    jaxpr, (_, shapes) = traced(state, phase.feed.arrays, first_item(phase))
+    try:
+        jaxpr, (_, shapes) = traced(state, phase.feed.arrays, first_item(phase))
+    except KeyError as error:
+        if error.args != ("unlabeled_image",):
+            raise
+        raise UserError(
+            f"{phase.config.algorithm.name} learns from unlabeled images too: "
+            f"unlabeled_ratio={phase.config.unlabeled_ratio} must be at least 1."
+        ) from error
     return jaxpr, shapes
 
 

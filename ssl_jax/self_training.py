@@ -25,9 +25,9 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from ssl_jax import algorithms
+from ssl_jax import algorithms, pseudo_labels
 from ssl_jax.checkpoints import Checkpoints
-from ssl_jax.core import UserError
+from ssl_jax.core import Metrics, UserError
 from ssl_jax.data import feeds
 from ssl_jax.data.feeds import Labels
 from ssl_jax.data.splits import Split
@@ -94,15 +94,16 @@ def candidates(split: Split) -> np.ndarray:
     return np.setdiff1d(split.unlabeled, split.labeled)
 
 
-def pseudo_labels(
+def teach(
     student: Phase, teacher: Phase, data: Data, workdir: Path
-) -> tuple[Labels, dict]:
-    """The labeled set of `student`, inside `jax.set_mesh`, and what it adds to its
-    entry in result.json.
+) -> tuple[Labels, dict, Metrics]:
+    """The labeled set of `student`, inside `jax.set_mesh`, and how good it is.
 
     Returns:
       The granted labels as they are, then the images taken with the teacher's argmax
-      and probabilities; and {"pseudo_labels": as `summary` gives it}.
+      and probabilities; {"pseudo_labels": as `summary` gives it}, for its entry in
+      result.json; and `pseudo_labels.quality` of all that the teacher said, for the
+      first row of its journal.
 
     Raises:
       UserError: the teacher is sure enough of no image, its last checkpoint is missing
@@ -134,7 +135,8 @@ def pseudo_labels(
             all_index=index_N,
             all_probs=probs_NK,
         )
-    said = summary(label_N, taken, data.dataset.labels_N[index_N], probs_NK.shape[1])
+    truth_N = data.dataset.labels_N[index_N]
+    said = summary(label_N, taken, truth_N, probs_NK.shape[1])
     names = data.dataset.class_names
     if empty := [c for c, n in zip(names, said["per_class"], strict=True) if not n]:
         logging.warning(
@@ -143,7 +145,10 @@ def pseudo_labels(
     given = Labels(index_N[chosen], label_N[chosen], probs_NK[chosen])
     granted = feeds.granted(data.dataset, data.split)
     labels = Labels(*map(np.concatenate, zip(granted, given, strict=True)))
-    return labels, {"pseudo_labels": said}
+    kept_N = np.isin(np.arange(len(label_N)), taken)
+    threshold_K = np.full(probs_NK.shape[1], threshold)
+    quality = pseudo_labels.quality(probs_NK, kept_N, truth_N, threshold_K)
+    return labels, {"pseudo_labels": said}, jax.device_get(quality)
 
 
 def predict(

@@ -119,6 +119,11 @@ def read_published(path: str | Path) -> Published:
             raise UserError(
                 f"{path}: an entry of {here} has no {', '.join(sorted(missing))}."
             )
+        for field in {"error", "std", "steps"} & entry.keys():
+            if not isinstance(entry[field], int | float):
+                raise UserError(
+                    f"{path}: {here}: {field}={entry[field]!r} must be a number."
+                )
         if entry["figure"] not in FIGURES:
             raise UserError(
                 f"{path}: {here}: figure {entry['figure']!r} is none of "

@@ -80,6 +80,31 @@ def test_supervised_shares_all_but_the_unlabeled_images(name):
     assert floor.to_dict() == other.to_dict()
 
 
+SHARED = [
+    name
+    for name in NAMES
+    if name.endswith(("_digits", "_cifar10")) and "train" in _get(name).phases
+]
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_methods_share_data_network_optimizer_and_steps(name):
+    """So that a difference between them is the method's."""
+    config, other = _get(name), _get(f"fixmatch_{name.rpartition('_')[2]}")
+    assert config.data == other.data and config.model == other.model
+    for field in ("optimizer", "augment", "steps", "batch_size"):
+        assert config.train[field] == other.train[field], field
+
+
+def test_methods_without_strong_views_do_not_know_ctaugment():
+    """And FlexMatch's tutorial, which is a whole, goes with no other word."""
+    for name in ("pseudo_label", "pi_model", "mean_teacher", "mixmatch", "supervised"):
+        with pytest.raises(UserError, match="cta; this config knows"):
+            _get(f"{name}_cifar10", "cta")
+    with pytest.raises(UserError, match="leave out small, torchssl"):
+        _get("flexmatch_cifar10", "tutorial,small,torchssl")
+
+
 def test_unknown_words_and_fields_name_what_there_is():
     with pytest.raises(
         UserError, match="ctaa.*knows: google, torchssl, cta, small, debug"

@@ -206,6 +206,14 @@ def test_intervals_and_patience_are_checked_before_anything_is_written(tmp_path)
     assert not (tmp_path / "run").exists()
 
 
+def test_unlabeled_images_that_a_method_lacks_are_asked_for(tmp_path):
+    config = tiny.config()
+    config.train.unlabeled_ratio = 0
+    with pytest.raises(UserError, match="unlabeled_ratio=0 must be at least 1"):
+        loop.run(config, tmp_path / "run", devices=jax.devices()[:1])
+    assert not (tmp_path / "run").exists()
+
+
 def test_bfloat16_trains(tmp_path):
     config = base.debug(base.run("tiny"), 8, 8, 1, 10)
     config.model.dtype = "bfloat16"

@@ -12,7 +12,7 @@ import tiny
 from configs import base, pseudo_label_mnist
 from experiments import kill_resume
 from ssl_jax import loop, phases, self_training
-from ssl_jax.checkpoints import Checkpoints, checksum
+from ssl_jax.checkpoints import Checkpoints, Journal, checksum
 from ssl_jax.core import UserError
 from ssl_jax.data import feeds
 
@@ -139,6 +139,17 @@ def test_two_rounds_record_what_the_phase_before_said(calm):
         right = label_n == truth_N[saved["index"]]
         assert said["kept_accuracy"] == pytest.approx(right.mean())
         assert said["per_class"] == np.bincount(label_n, minlength=10).tolist()
+        rows = [r for r in Journal(workdir / "metrics.jsonl").rows() if r["step"] == 0]
+        (row,) = [row for row in rows if row["phase"] == student]
+        assert row["train/share_kept"] == pytest.approx(said["share_kept"])
+        assert row["train/kept_accuracy"] == pytest.approx(said["kept_accuracy"])
+        assert row["train/kept_per_class"] == said["per_class"]
+        assert row["train/threshold_per_class"] == pytest.approx(
+            [config[student].confidence] * 10
+        )
+        assert 0 < row["train/ece"] < 1
+        for figure in ("pseudo_labels", "pseudo_label_classes", "reliability"):
+            assert (workdir / f"figures/{student}_{figure}.png").exists()
     assert "pseudo_labels" not in result["phases"]["teacher"]
     # What it is for: what is surest is more often right.
     said = result["phases"]["student1"]["pseudo_labels"]
@@ -288,7 +299,7 @@ def test_a_round_that_keeps_nothing_names_the_threshold_and_the_highest(
         UserError,
         match=r"student1.confidence=0.6: of 1,277 .*its highest confidence is 0.55\.",
     ):
-        self_training.pseudo_labels(student, teacher, data, tmp_path)
+        self_training.teach(student, teacher, data, tmp_path)
     assert not any(tmp_path.iterdir())
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from ssl_jax.algorithms.adamatch import AdaMatch
 from ssl_jax.algorithms.dash import Dash
-from ssl_jax.algorithms.fixmatch import FixMatch, Seen
+from ssl_jax.algorithms.fixmatch import Seen, hard
 from ssl_jax.algorithms.flexmatch import FlexMatch
 from ssl_jax.algorithms.freematch import FreeMatch
 from ssl_jax.algorithms.softmatch import SoftMatch
@@ -51,6 +51,10 @@ def _argmax(row):
     return max(range(len(row)), key=lambda k: row[k])
 
 
+def _hard(rows):
+    return [[1.0 if c == _argmax(row) else 0.0 for c in range(K)] for row in rows]
+
+
 class FlexMatchByHand:
     """arXiv:2110.08263, algorithm 1; tau = 0.95."""
 
@@ -68,7 +72,7 @@ class FlexMatchByHand:
             weights.append(1.0 if row[c] >= threshold[c] else 0.0)
             if row[c] >= 0.95:
                 self.u_hat[index] = c
-        return weights, threshold, {"class_N": self.u_hat}
+        return _hard(seen.weak_UK.tolist()), weights, threshold, {"class_N": self.u_hat}
 
 
 class FreeMatchByHand:
@@ -90,7 +94,7 @@ class FreeMatchByHand:
             for row, c in zip(rows, labels, strict=True)
         ]
         state = {"confidence": self.tau, "probs_K": self.p, "histogram_K": self.h}
-        return weights, threshold, state
+        return _hard(rows), weights, threshold, state
 
 
 def _align(row, wanted, mean):
@@ -123,7 +127,8 @@ class SoftMatchByHand:
             for s in sure
         ]
         state = {"mean": self.mu, "variance": self.var, "probs_K": self.p}
-        return weights, [self.mu] * K, state
+        # Labels are of the predictions as they are: alignment decides weights only.
+        return _hard(rows), weights, [self.mu] * K, state
 
 
 class AdaMatchByHand:
@@ -146,7 +151,7 @@ class AdaMatchByHand:
         aligned = [_align(row, self.labeled, self.unlabeled) for row in rows]
         weights = [1.0 if max(row) >= bar else 0.0 for row in aligned]
         state = {"labeled_K": self.labeled, "unlabeled_K": self.unlabeled}
-        return weights, [bar] * K, state
+        return _hard(aligned), weights, [bar] * K, state
 
 
 class DashByHand:
@@ -162,7 +167,7 @@ class DashByHand:
             self.rho_hat = 0.99 * before + 0.01 * loss
         t = 1 + max(seen.step - 50, 0) // 10
         rho = max(1.0001 * 1.27 ** -(t - 1) * self.rho_hat, 0.05)
-        weights = []
+        weights, targets = [], []
         for row in seen.weak_UK.tolist():
             if rho > 0.05:
                 squares = [p**2 for p in row]
@@ -171,7 +176,8 @@ class DashByHand:
                 target = [1.0 if c == _argmax(row) else 0.0 for c in range(K)]
             loss = -sum(t * math.log(p) for t, p in zip(target, row, strict=True) if t)
             weights.append(1.0 if loss <= rho and seen.step >= 50 else 0.0)
-        return weights, [math.exp(-rho)] * K, {"rho_hat": self.rho_hat}
+            targets.append(target)
+        return targets, weights, [math.exp(-rho)] * K, {"rho_hat": self.rho_hat}
 
 
 KIN = [
@@ -191,12 +197,13 @@ def test_thresholds_equal_a_transcription_of_the_paper(algorithm, by_hand):
 
 
 def _compare(algorithm, reference):
-    state = algorithm.init_threshold()
+    state = algorithm.init_thresholds()
     step = jax.jit(algorithm.targets)
     kept = []
     for seen in _steps():
         targets, state = step(state, seen)
-        weights, threshold, state_by_hand = reference.step(seen)
+        target, weights, threshold, state_by_hand = reference.step(seen)
+        np.testing.assert_allclose(targets.target_UK, target, rtol=0, atol=1e-6)
         np.testing.assert_allclose(targets.weight_U, weights, rtol=0, atol=1e-6)
         np.testing.assert_allclose(targets.threshold_K, threshold, rtol=0, atol=1e-6)
         assert state.keys() == state_by_hand.keys()
@@ -211,7 +218,7 @@ def test_flexmatch_starts_at_zero_and_never_forgets():
     """As in USB: at step 0 every threshold is 0 and every example passes."""
     algorithm = KIN[0][0]
     seen = next(_steps())
-    targets, state = algorithm.targets(algorithm.init_threshold(), seen)
+    targets, state = algorithm.targets(algorithm.init_thresholds(), seen)
     assert targets.weight_U.min() == 1 and targets.threshold_K.max() == 0
     doubtful = seen._replace(weak_UK=np.full((U, K), 1 / K))
     _, after = algorithm.targets(state, doubtful)
@@ -230,30 +237,45 @@ def test_flexmatch_without_warmup_divides_by_the_largest_class():
     np.testing.assert_allclose(targets.threshold_K, expected, rtol=1e-6)
 
 
-def test_freematch_fairness_is_equation_11():
+STRONG_UK = np.log(
+    [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.1, 0.1, 0.8]]
+).astype(np.float32)
+THRESHOLDS = {
+    "confidence": np.float32(0.5),
+    "probs_K": np.array([0.5, 0.3, 0.2], np.float32),
+    "histogram_K": np.array([0.4, 0.4, 0.2], np.float32),
+}
+
+
+def _fairness(strong_UK, weight_U, thresholds=THRESHOLDS):
     algorithm = FreeMatch(num_classes=3, fairness_weight=2.0, **BUILT_WITHOUT)
-    strong_UK = np.log(
-        np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.2, 0.5, 0.3]], np.float32)
-    )
-    threshold = {
-        "confidence": np.float32(0.5),
-        "probs_K": np.array([0.5, 0.3, 0.2], np.float32),
-        "histogram_K": np.array([0.4, 0.4, 0.2], np.float32),
-    }
-    weak_UK = np.eye(3, dtype=np.float32)[[0, 1, 1]]
-    seen = Seen(np.int32(0), weak_UK, np.zeros(3), weak_UK, np.arange(3))
-    targets = FixMatch(**BUILT_WITHOUT).targets({}, seen)[0]
-    targets = targets._replace(weight_U=np.array([1.0, 1.0, 0.0], np.float32))
-    # Kept are the first two: p- = (.65, .25, .1), both predicted 0: h- = (1, 0, 0).
-    ours = [1.0, 0.0, 0.0]  # SumNorm(p- / h-) without the classes of no count
+    weak_UK = jnp.eye(3)[jnp.array([0, 1, 1, 2])]
+    targets = hard(weak_UK, jnp.asarray(weight_U), jnp.full(3, 0.5))
+    return algorithm.regularizer(strong_UK, targets, thresholds)
+
+
+def test_freematch_fairness_is_equation_11():
+    # Kept are the first three: their strong views are predicted 0, 0 and 1.
+    probs = [(0.7 + 0.6 + 0.2) / 3, (0.2 + 0.3 + 0.5) / 3]  # p-; class 2 has no count
+    ratios = [probs[0] / (2 / 3), probs[1] / (1 / 3)]
+    ours = [r / sum(ratios) for r in ratios] + [0.0]
     ratios = [0.5 / 0.4, 0.3 / 0.4, 0.2 / 0.2]
     expected = [r / sum(ratios) for r in ratios]
     fairness = sum(e * math.log(o + 1e-12) for e, o in zip(expected, ours, strict=True))
-    plain = -(math.log(0.7) + math.log(0.3)) / 3  # eq. 8
-    loss = algorithm.unlabeled_loss(strong_UK, targets, threshold)
-    assert float(loss) == pytest.approx(plain + 2 * fairness, rel=1e-5)
-    nothing = targets._replace(weight_U=np.zeros(3, np.float32))
-    assert float(algorithm.unlabeled_loss(strong_UK, nothing, threshold)) == 0
+    kept = [1.0, 1.0, 1.0, 0.0]
+    assert float(_fairness(STRONG_UK, kept)) == pytest.approx(2 * fairness, rel=1e-5)
+    assert float(_fairness(STRONG_UK, [0.0] * 4)) == 0
+    # The rejected image has no say; the kept ones have a gradient.
+    slope_UK = jax.grad(_fairness)(jnp.asarray(STRONG_UK), kept)
+    assert (jnp.abs(slope_UK[:3]).max(-1) > 1e-3).all()
+    np.testing.assert_array_equal(slope_UK[3], 0)
+
+
+def test_freematch_outlives_a_class_that_is_never_predicted():
+    """Its running share gets to 0 in float32, by which its probability is divided."""
+    histogram_K = np.array([0.6, 0.4, 0.0], np.float32)
+    never = {**THRESHOLDS, "histogram_K": histogram_K}
+    assert np.isfinite(_fairness(STRONG_UK, [1.0] * 4, never))
 
 
 def test_uda_masks_at_0_8_and_sharpens_at_0_4():

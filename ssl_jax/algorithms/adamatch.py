@@ -1,9 +1,10 @@
 """AdaMatch: FixMatch aligned to the labeled predictions, in class shares and threshold.
 
 Berthelot et al., "AdaMatch: A Unified Approach to Semi-Supervised Learning and Domain
-Adaptation", arXiv:2106.04732; section numbers are the paper's. Here labeled and
-unlabeled images are of one domain, so random logit interpolation (section 3.1) is left
-out, and labels are hard, both as in USB.
+Adaptation", arXiv:2106.04732; section numbers are the paper's. As in USB, whose numbers
+it is compared with: labeled and unlabeled images are of one domain, so random logit
+interpolation (section 3.1) is left out; labels are hard; tau is 0.95 (the paper's 0.9);
+the unlabeled weight does not rise; and labeled images have no strong view.
 """
 
 from dataclasses import dataclass
@@ -23,17 +24,17 @@ class AdaMatch(FixMatch):
     # the paper writes the expectations.
     distribution_decay: float = 0.999
 
-    def init_threshold(self) -> dict[str, jax.Array]:
+    def init_thresholds(self) -> dict[str, jax.Array]:
         uniform_K = jnp.full(self.num_classes, 1 / self.num_classes)
         return {"labeled_K": uniform_K, "unlabeled_K": uniform_K}
 
-    def targets(self, threshold, seen: Seen) -> tuple[Targets, dict[str, jax.Array]]:
+    def targets(self, thresholds, seen: Seen) -> tuple[Targets, dict[str, jax.Array]]:
         # Distribution alignment (section 3.2).
         now = {
             "labeled_K": seen.labeled_BK.mean(0),
             "unlabeled_K": seen.weak_UK.mean(0),
         }
-        means = ema(threshold, now, self.distribution_decay)
+        means = ema(thresholds, now, self.distribution_decay)
         means["unlabeled_K"] = jnp.where(
             seen.step == 0, now["unlabeled_K"], means["unlabeled_K"]
         )

@@ -5,11 +5,12 @@ Xu et al., "Dash: Semi-Supervised Learning with Dynamic Thresholding", ICML 2021
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.algorithms.fixmatch import FixMatch, Seen, Targets, hard
+from ssl_jax.algorithms.fixmatch import FixMatch, Seen, Targets
 from ssl_jax.core import ema
 from ssl_jax.distributions import sharpen
 from ssl_jax.losses import soft_cross_entropy_per_example
@@ -17,8 +18,7 @@ from ssl_jax.losses import soft_cross_entropy_per_example
 
 @dataclass(frozen=True, kw_only=True)
 class Dash(FixMatch):
-    """`threshold` is not used: the bound is on the loss of the weak view."""
-
+    threshold: ClassVar[None] = None  # the bound is on the loss of the weak view
     warmup_steps: int = 2048  # on labeled images alone, which set rho^
     round_steps: int = 10_240  # steps between decreases of the bound
     gamma: float = 1.27  # the bound's decrease
@@ -26,23 +26,23 @@ class Dash(FixMatch):
     rho_min: float = 0.05  # where it stops, and labels become hard; nats
     temperature: float = 0.5  # of the soft labels before that
 
-    def init_threshold(self) -> dict[str, jax.Array]:
+    def init_thresholds(self) -> dict[str, jax.Array]:
         """rho^: the labeled loss by the end of the warm-up, a running mean."""
         return {"rho_hat": jnp.float32(0)}
 
-    def targets(self, threshold, seen: Seen) -> tuple[Targets, dict[str, jax.Array]]:
+    def targets(self, thresholds, seen: Seen) -> tuple[Targets, dict[str, jax.Array]]:
         # The paper takes the mean over the labeled set once; its batches are at hand.
         loss = seen.loss_B.mean()
         decay = jnp.where(seen.step == 0, 0.0, 0.99)
         warming_up = seen.step < self.warmup_steps
-        moved = ema(threshold["rho_hat"], loss, decay)
-        rho_hat = jnp.where(warming_up, moved, threshold["rho_hat"])
+        moved = ema(thresholds["rho_hat"], loss, decay)
+        rho_hat = jnp.where(warming_up, moved, thresholds["rho_hat"])
         rounds = jnp.maximum(seen.step - self.warmup_steps, 0) // self.round_steps
         rho = jnp.maximum(self.C * self.gamma**-rounds * rho_hat, self.rho_min)
 
         # exp(-rho): the confidence at which a hard label's loss is rho.
         threshold_K = jnp.full(seen.weak_UK.shape[-1], jnp.exp(-rho))
-        label_UK = hard(seen.weak_UK, threshold_K, threshold_K).target_UK
+        label_UK = jax.nn.one_hot(seen.weak_UK.argmax(-1), seen.weak_UK.shape[-1])
         soft_UK = sharpen(seen.weak_UK, self.temperature)
         target_UK = jnp.where(rho == self.rho_min, label_UK, soft_UK)
         log_UK = jnp.log(jnp.maximum(seen.weak_UK, 1e-30))

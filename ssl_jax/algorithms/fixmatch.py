@@ -4,8 +4,11 @@ Sohn et al., "FixMatch: Simplifying Semi-Supervised Learning with Consistency an
 Confidence", arXiv:2001.07685; equation numbers are the paper's.
 
 FlexMatch, FreeMatch, SoftMatch, AdaMatch, UDA and Dash are FixMatch with another
-threshold: their classes replace `init_threshold` and `targets`, two pure functions over
-a state of their own, and inherit the rest.
+threshold. Their classes inherit FixMatch and give `init_thresholds` and `targets`, two
+pure functions over a state of their own in extra["thresholds"]; FreeMatch also adds a
+`regularizer`. Not three functions, init, mask and update, because some papers update
+before they mask and others after; and inherited, because objects handed in would have
+to repeat every field here.
 """
 
 from dataclasses import dataclass
@@ -72,21 +75,23 @@ class FixMatch:
 
     def init(self, key, batch: Batch, initial: PyTree | None = None) -> TrainState:
         state = teacher.init(self, key, batch, initial)
-        return state.replace(extra={**state.extra, "threshold": self.init_threshold()})
+        return state.replace(
+            extra={**state.extra, "thresholds": self.init_thresholds()}
+        )
 
-    def init_threshold(self) -> PyTree:
-        """The threshold's state at step 0: a constant has none."""
+    def init_thresholds(self) -> PyTree:
+        """The thresholds' state at step 0: a constant has none."""
         return {}
 
-    def targets(self, threshold: PyTree, seen: Seen) -> tuple[Targets, PyTree]:
-        """Targets of a step, and the threshold's state after it."""
+    def targets(self, thresholds: PyTree, seen: Seen) -> tuple[Targets, PyTree]:
+        """Targets of a step, and the thresholds' state after it."""
         weight_U = seen.weak_UK.max(-1) >= self.threshold
         threshold_K = jnp.full(seen.weak_UK.shape[-1], self.threshold)
-        return hard(seen.weak_UK, weight_U, threshold_K), threshold
+        return hard(seen.weak_UK, weight_U, threshold_K), thresholds
 
-    def unlabeled_loss(self, strong_UK, targets: Targets, threshold: PyTree):
-        loss_U = soft_cross_entropy_per_example(strong_UK, targets.target_UK)
-        return (loss_U * targets.weight_U).mean()  # over all U, kept or not: eq. 4
+    def regularizer(self, strong_UK, targets: Targets, thresholds: PyTree):
+        """What a method adds to the loss, weighted; FixMatch nothing."""
+        return 0.0
 
     def logits(self, params, model_state, x_BHWC, weak_UHWC, strong_UHWC):
         """Training-mode logits of the three views, and the moved model_state."""
@@ -118,10 +123,12 @@ class FixMatch:
             weak_UK=jax.nn.softmax(weak_UK.astype(jnp.float32)),
             index_U=batch["unlabeled_index"],
         )
-        targets, threshold = self.targets(
-            *jax.lax.stop_gradient((state.extra["threshold"], seen))
+        targets, thresholds = self.targets(
+            *jax.lax.stop_gradient((state.extra["thresholds"], seen))
         )
-        unlabeled_loss = self.unlabeled_loss(strong_UK, targets, threshold)
+        loss_U = soft_cross_entropy_per_example(strong_UK, targets.target_UK)
+        # Over all U, kept or not: eq. 4.
+        unlabeled_loss = (loss_U * targets.weight_U).mean()
         metrics = {
             "labeled_loss": mean(loss_B),
             "unlabeled_loss": mean(unlabeled_loss),
@@ -134,7 +141,8 @@ class FixMatch:
             ),
         }
         loss = loss_B.mean() + self.unlabeled_weight * unlabeled_loss
-        return loss, (model_state, metrics, threshold)
+        loss += self.regularizer(strong_UK, targets, thresholds)
+        return loss, (model_state, metrics, thresholds)
 
     def train_step(
         self, state: TrainState, batch: Batch, key
@@ -146,10 +154,10 @@ class FixMatch:
             self.views.weak(key_weak, batch["unlabeled_image"]),
             self.views.strong(key_strong, batch["unlabeled_image"], rates),
         )
-        state, metrics, threshold = gradient_step(
+        state, metrics, thresholds = gradient_step(
             lambda params: self.loss(params, state, views, batch), self.tx, state
         )
-        state = state.replace(extra={**state.extra, "threshold": threshold})
+        state = state.replace(extra={**state.extra, "thresholds": thresholds})
         state = teacher.update(self, state)
         return teacher.probe(self, state, batch, key_probe), metrics
 

@@ -19,12 +19,12 @@ class FlexMatch(FixMatch):
     # Thresholds start from 0 and stay low while most images were never confident.
     threshold_warmup: bool = True
 
-    def init_threshold(self) -> dict[str, jax.Array]:
+    def init_thresholds(self) -> dict[str, jax.Array]:
         """The class that each unlabeled image was last sure of; -1: it never was."""
         return {"class_N": jnp.full(self.num_unlabeled, -1, jnp.int32)}
 
-    def targets(self, threshold, seen: Seen) -> tuple[Targets, dict[str, jax.Array]]:
-        class_N = threshold["class_N"]
+    def targets(self, thresholds, seen: Seen) -> tuple[Targets, dict[str, jax.Array]]:
+        class_N = thresholds["class_N"]
         # eq. 5: how much each class was learned. By comparison: a scatter of N is slow.
         sigma_K = (class_N[:, None] == jnp.arange(self.num_classes)[None]).sum(0)
         most = sigma_K.max()
@@ -34,7 +34,7 @@ class FlexMatch(FixMatch):
         threshold_K = beta_K / (2 - beta_K) * self.threshold  # eq. 12: M convex
 
         label_U, confidence_U = seen.weak_UK.argmax(-1), seen.weak_UK.max(-1)
-        weight_U = confidence_U >= threshold_K[label_U]  # eq. 8
+        weight_U = confidence_U >= threshold_K[label_U]  # eq. 8 has >; its code >=
         # Learned is what passed the fixed threshold, and is never forgotten again. The
         # change is added, not set: adding up is all that several devices exchange.
         was_U = class_N[seen.index_U]

@@ -1,7 +1,8 @@
 """Mean Teacher: the network agrees with its own moving average about another view.
 
 Tarvainen and Valpola, "Mean Teachers are Better Role Models", arXiv:1703.01780: the
-Pi-Model (eq. of J) whose target is the teacher's prediction (eq. 1: the average).
+Pi-Model whose target is the teacher's prediction. One decay from the first step on,
+where the paper has 0.99 while the weight rises; no dropout.
 """
 
 from dataclasses import dataclass

@@ -2,7 +2,8 @@
 
 Laine and Aila, "Temporal Ensembling for Semi-Supervised Learning", arXiv:1610.02242,
 section 2.1, without dropout: the noise is in the views. As in google-research/fixmatch
-and USB, one of the two predictions is the target and gets no gradient.
+and USB, one of the two predictions is the target and gets no gradient, and the weight
+is not scaled by the share of labeled images (the paper's M / N).
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,11 @@
 """SoftMatch: FixMatch whose doubtful pseudo-labels count for less, instead of nothing.
 
 Chen et al., "SoftMatch: Addressing the Quantity-Quality Trade-off in Semi-supervised
-Learning", arXiv:2301.10921; equation numbers are the paper's. `threshold` is not used.
+Learning", arXiv:2301.10921; section numbers are the paper's.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,20 +18,21 @@ from ssl_jax.distributions import align
 @dataclass(frozen=True, kw_only=True)
 class SoftMatch(FixMatch):
     num_classes: int
+    threshold: ClassVar[None] = None  # it has weights
     moments_decay: float = 0.999  # m: of the running mean, variance and prediction
     num_sigma: float = 2.0  # the Gaussian's width is sigma / num_sigma: USB's n_sigma
 
-    def init_threshold(self) -> dict[str, jax.Array]:
+    def init_thresholds(self) -> dict[str, jax.Array]:
         return {
             "mean": jnp.float32(1 / self.num_classes),  # mu_t: of the confidences
             "variance": jnp.float32(1),  # sigma_t^2
             "probs_K": jnp.full(self.num_classes, 1 / self.num_classes),
         }
 
-    def targets(self, threshold, seen: Seen) -> tuple[Targets, dict[str, jax.Array]]:
-        # Uniform alignment (section 3.3): it decides weights only, never labels.
+    def targets(self, thresholds, seen: Seen) -> tuple[Targets, dict[str, jax.Array]]:
+        # Uniform alignment (section 3.2): it decides weights only, never labels.
         batch_K = seen.weak_UK.mean(0)
-        probs_K = ema(threshold["probs_K"], batch_K, self.moments_decay)
+        probs_K = ema(thresholds["probs_K"], batch_K, self.moments_decay)
         probs_K = jnp.where(seen.step == 0, batch_K, probs_K)
         aligned_UK = align(seen.weak_UK, 1 / self.num_classes, probs_K)
 
@@ -39,11 +41,11 @@ class SoftMatch(FixMatch):
             "mean": confidence_U.mean(),
             "variance": confidence_U.var(ddof=1),
         }
-        before = {name: threshold[name] for name in now}
-        threshold = ema(before, now, self.moments_decay)  # eqs 5, 6
-        mean, variance = threshold["mean"], threshold["variance"]
+        before = {name: thresholds[name] for name in now}
+        thresholds = ema(before, now, self.moments_decay)
+        mean, variance = thresholds["mean"], thresholds["variance"]
         below_U = jnp.minimum(confidence_U - mean, 0)
-        weight_U = jnp.exp(-(below_U**2) / (2 * variance / self.num_sigma**2))  # eq. 4
+        weight_U = jnp.exp(-(below_U**2) / (2 * variance / self.num_sigma**2))
         threshold_K = jnp.full(self.num_classes, mean)
         targets = hard(seen.weak_UK, weight_U, threshold_K)
-        return targets, {**threshold, "probs_K": probs_K}
+        return targets, {**thresholds, "probs_K": probs_K}

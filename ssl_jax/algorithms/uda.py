@@ -1,8 +1,8 @@
 """UDA: the weak view's sharpened prediction is the strong view's soft target.
 
 Xie et al., "Unsupervised Data Augmentation for Consistency Training",
-arXiv:1904.12848. Training signal annealing (section 2.3) is left out, as in FixMatch's
-and USB's versions; confidence masking and sharpening are its section 2.4.
+arXiv:1904.12848: confidence-based masking and sharpening. Its training signal annealing
+is left out, as in FixMatch's comparison and in USB's.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class UDA(FixMatch):
     threshold: float = 0.8  # beta: images less sure than this are masked
     temperature: float = 0.4  # tau: of the sharpened target
 
-    def targets(self, threshold: PyTree, seen: Seen) -> tuple[Targets, PyTree]:
+    def targets(self, thresholds: PyTree, seen: Seen) -> tuple[Targets, PyTree]:
         weight_U = (seen.weak_UK.max(-1) >= self.threshold).astype(jnp.float32)
         threshold_K = jnp.full(seen.weak_UK.shape[-1], self.threshold)
         target_UK = sharpen(seen.weak_UK, self.temperature)
-        return Targets(target_UK, weight_U, seen.weak_UK, threshold_K), threshold
+        return Targets(target_UK, weight_U, seen.weak_UK, threshold_K), thresholds
