@@ -1,6 +1,9 @@
 """Four virtual CPU devices, and rank promotion that raises, before JAX starts."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # Compiling takes most of the suite's time, and its programs run for seconds.
 QUICK_COMPILATION = (
@@ -13,6 +16,14 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_force_host_platform_device_count=4",
     ]
 )
+# Many tests compile the same views, evaluations and networks: once a session is enough.
+# Its processes share the folder, which the first of them makes and removes.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    folder = tempfile.mkdtemp(prefix="ssl_jax_compiled_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["JAX_PLATFORMS"] = "cpu"
 # A [B] loss times a [B, 1] mask averages instead of masking; here it is an error.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"

@@ -81,7 +81,10 @@ def test_config_figures_and_checkpoints_are_there(chain):
         f"{phase}_{kind}.png"
         for phase, kinds in {
             "warmup": ("views", "learning_curves", "confusion_matrix"),
-            "train": ("views", "learning_curves", "confusion_matrix", "pseudo_labels"),
+            "train": (
+                *("views", "learning_curves", "confusion_matrix"),
+                *("pseudo_labels", "pseudo_label_classes", "reliability"),
+            ),
             "phases": ("comparison",),
         }.items()
         for kind in kinds
