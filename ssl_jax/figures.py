@@ -51,10 +51,7 @@ def pseudo_label_quality(rows: list[dict], title: str) -> Figure:
     ):
         steps, values = _series(rows, metric)
         if steps:
-            # Labels that a teacher gave once are a single point.
-            marker = "o" if len(steps) == 1 else ""
-            line = dict(label=label, color=color, linestyle=style, marker=marker)
-            axes.plot(steps, values, **line)
+            axes.plot(steps, values, label=label, color=color, linestyle=style)
     axes.set(xlabel="step", ylabel="share of pseudo-labels", ylim=(-0.02, 1.02))
     axes.set_title(title)
     axes.grid(alpha=0.3)
@@ -109,6 +106,21 @@ def _classes(axes, steps, values, class_names):
         )
 
 
+def pseudo_label_counts(row: dict, class_names: Sequence[str], title: str) -> Figure:
+    """What a teacher said at once: pseudo-labels of each class, and those kept."""
+    figure = Figure(figsize=(5.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    style = dict(edgecolor="black", linewidth=0.7)
+    said, kept = (row[f"train/{word}_per_class"] for word in ("predicted", "kept"))
+    axes.bar(class_names, said, color="white", hatch="//", label="predicted", **style)
+    axes.bar(class_names, kept, color=BLUE, label="of them kept", **style)
+    axes.set(xlabel="class", ylabel="images")
+    axes.set_title(f"{title}: {row['train/share_kept']:.1%} of the labels kept")
+    axes.tick_params(axis="x", rotation=90 if len(class_names) > 10 else 0)
+    axes.legend(loc="lower right")
+    return figure
+
+
 def reliability(rows: list[dict], title: str) -> Figure:
     """Accuracy by confidence at the last log point that has it, the share of images in
     each bin, and the expected calibration error (ECE) against steps."""
@@ -117,9 +129,14 @@ def reliability(rows: list[dict], title: str) -> Figure:
     M = len(count_M)
     centres_M = (np.arange(M) + 0.5) / M
     some_M = count_M > 0
-    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    steps, errors_S = _series(rows, "train/ece")
+    # A teacher that speaks once has no course of errors.
+    columns = (1.2, 1) if len(steps) > 1 else (1,)
+    figure = Figure(figsize=(5 * len(columns), 4.6), layout="constrained")
     figure.suptitle(f"{title}: ECE {last['train/ece']:.3f} at step {last['step']}")
-    grid = figure.add_gridspec(2, 2, height_ratios=(3, 1), width_ratios=(1.2, 1))
+    grid = figure.add_gridspec(
+        2, len(columns), height_ratios=(3, 1), width_ratios=columns
+    )
     bars, shares = (figure.add_subplot(grid[k, 0]) for k in range(2))
     style = dict(width=1 / M, edgecolor="black", linewidth=0.7)
     bars.bar(centres_M[some_M], accuracy_M[some_M], color=PALETTE[5], **style)
@@ -139,12 +156,14 @@ def reliability(rows: list[dict], title: str) -> Figure:
     shares.bar(centres_M, count_M / count_M.sum(), color=ORANGE, **style)
     shares.set(xlabel="confidence", ylabel="share of\nimages", xlim=(0, 1))
     shares.set(yscale="log", ylim=(1e-4, 1), yticks=(1e-4, 1e-2, 1))  # most are sure
-    errors = figure.add_subplot(grid[:, 1])
-    steps, values = _series(rows, "train/ece")
-    errors.plot(steps, values, color=BLUE, marker="o" if len(steps) == 1 else "")
-    errors.set(xlabel="step", ylabel="ECE", ylim=(0, None))
-    errors.locator_params(axis="x", nbins=5)
-    for axes in (bars, shares, errors):
+    panels = [bars, shares]
+    if len(steps) > 1:
+        errors = figure.add_subplot(grid[:, 1])
+        errors.plot(steps, errors_S, color=BLUE)
+        errors.set(xlabel="step", ylabel="ECE", ylim=(0, None))
+        errors.locator_params(axis="x", nbins=5)
+        panels.append(errors)
+    for axes in panels:
         axes.set_axisbelow(True)
         axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2)  # there it hides no bar
@@ -307,10 +326,15 @@ def save_figures(
         )
     if any("test/effective_rank" in row for row in rows):
         figures["representation"] = representation_curves(rows, title)
-    if any("train/share_kept" in row for row in rows):
+    trained = [row for row in rows if row["step"] > 0]
+    if any("train/share_kept" in row for row in trained):
         figures["pseudo_labels"] = pseudo_label_quality(rows, title)
-    if any("train/kept_per_class" in row for row in rows):
+    if any("train/kept_per_class" in row for row in trained):
         figures["pseudo_label_classes"] = pseudo_label_classes(rows, class_names, title)
+    if rows[0]["step"] == 0:  # labels that a teacher gave before the first step
+        figures["pseudo_label_counts"] = pseudo_label_counts(
+            rows[0], class_names, title
+        )
     if any(row.get("train/ece") is not None for row in rows):
         figures["reliability"] = reliability(rows, title)
     for kind, figure in figures.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import readme_example
+from ml_collections import ConfigDict
 
 from configs import base, byol_cifar10
 from experiments import (
@@ -15,10 +16,12 @@ from experiments import (
     benchmark,
     byol_cifar10_small,
     byol_digits,
+    digits_methods,
     few_labels,
+    pseudo_label_mnist,
     runs,
 )
-from ssl_jax import loop
+from ssl_jax import loop, tables
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -48,9 +51,9 @@ def _assert_of_today(today, then):
     """The result's config is today's; a field that came later is at its default, which
     leaves older runs as they were."""
     sections = {
-        name: base.phase(base.algorithm(today[name].algorithm.name))
-        for name in today.phases
-        if "algorithm" in today[name]
+        name: base.phase(base.algorithm(section.algorithm.name))
+        for name, section in today.items()
+        if isinstance(section, ConfigDict) and "algorithm" in section
     }
     default = base.run("", **sections)
     default.model = base.model(today.model.name)
@@ -89,6 +92,41 @@ def test_fixmatch_makes_at_most_half_of_the_floors_errors():
         floor = min(np.mean(errors[labels, view]) for view in few_labels.FLOORS)
         assert np.mean(errors[labels, "fixmatch"]) <= floor / 2
     assert floor <= 0.12
+
+
+def test_methods_on_digits_table_and_its_bars():
+    results = runs.read(ROOT / digits_methods.COMMITTED)
+    table = digits_methods.table(results)
+    assert f"<!-- digits_methods -->\n{table}\n<!-- end -->" in README
+    for result in results:
+        method = result["name"].removesuffix("_digits")
+        config = digits_methods.configure(method, result["seed"])
+        _assert_of_today(config, result["config"])
+    rows = {row.method: row for row in tables.compare(results, figures=["accuracy"])}
+    assert set(rows) == {*digits_methods.methods()}
+    assert {len(row.errors) for row in rows.values()} == {5}
+    bar = rows["fixmatch"].mean + rows["fixmatch"].std  # the issue's, in errors
+    for method in ("flexmatch", "freematch", "softmatch", "adamatch"):
+        assert rows[method].mean <= bar, method
+    for row in tables.compare(results, "supervised", figures=["accuracy"]):
+        if row.method != "supervised":
+            worse = row.mean > rows["supervised"].mean
+            assert not (worse and row.p < 0.05), row.method
+
+
+def test_pseudo_labels_on_mnist_table_and_its_bars():
+    results = pseudo_label_mnist.read(ROOT / pseudo_label_mnist.COMMITTED)
+    table = pseudo_label_mnist.table(results)
+    assert f"<!-- pseudo_label_mnist -->\n{table}\n<!-- end -->" in README
+    for kind, seeds in results.items():
+        assert len(seeds) == 3
+        for result in seeds:
+            config = pseudo_label_mnist.configure(kind, result["seed"])
+            _assert_of_today(config, result["config"])
+            seconds = [phase["seconds"] for phase in result["phases"].values()]
+            assert sum(seconds) <= 20 * 60
+    supervised, ours = pseudo_label_mnist.accuracies(results["strong"])
+    assert np.mean(ours) >= 0.989 and np.mean(ours) > np.mean(supervised)
 
 
 def test_byol_digits_table_and_its_bars():

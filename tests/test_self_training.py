@@ -148,7 +148,7 @@ def test_two_rounds_record_what_the_phase_before_said(calm):
             [config[student].confidence] * 10
         )
         assert 0 < row["train/ece"] < 1
-        for figure in ("pseudo_labels", "pseudo_label_classes", "reliability"):
+        for figure in ("pseudo_label_counts", "reliability"):
             assert (workdir / f"figures/{student}_{figure}.png").exists()
     assert "pseudo_labels" not in result["phases"]["teacher"]
     # What it is for: what is surest is more often right.
