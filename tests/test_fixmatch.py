@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen as nn
+import toy
 
 import tiny
 from configs import fixmatch_cifar10
@@ -14,36 +14,18 @@ from ssl_jax.algorithms.fixmatch import FixMatch
 from ssl_jax.augment.weak_strong import WeakStrong
 
 
-class Logits(nn.Module):
-    """Its logits are the pixels times a weight, so that numbers go in by hand."""
-
-    @nn.compact
-    def __call__(self, x, *, train):
-        weight = self.param("weight", nn.initializers.ones, ())
-        seen = self.variable("batch_stats", "seen", lambda: jnp.zeros(()))
-        if train and not self.is_initializing():
-            seen.value = 100 * seen.value + len(x)  # digits: one pass after the other
-        return weight * x.reshape(len(x), -1)
-
-
 def _fixmatch(**fields):
     views = WeakStrong(
         plain=lambda x: x,
         weak=lambda _, x: x,
         strong=lambda _, x, rates: x[..., ::-1],
     )
-    return FixMatch(model=Logits(), tx=optax.sgd(0.1), views=views, **fields)
+    return FixMatch(model=toy.Pixels(), tx=optax.sgd(0.1), views=views, **fields)
 
 
 LABELED_BK = np.array([[2.0, 0.0], [0.0, 1.0]], np.float32)
 WEAK_UK = np.array([[4.0, 0.0], [0.0, 2.0], [1.0, 0.0], [0.0, 5.0]], np.float32)
-BATCH = {
-    "image": jnp.asarray(LABELED_BK)[:, None, None],
-    "label": jnp.array([0, 0]),
-    "unlabeled_image": jnp.asarray(WEAK_UK)[:, None, None],
-    "unlabeled_label": jnp.array([0, 0, 0, -1]),  # one truth is not known
-    "unlabeled_index": jnp.arange(4),
-}
+BATCH = toy.batch(LABELED_BK, [0, 0], WEAK_UK)
 
 
 def _log_softmax(logits):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen as nn
+import toy
 from scipy import stats
 
 from configs import mixmatch_cifar10
@@ -145,32 +145,9 @@ def test_alpha_must_be_positive():
         _mixed(4, 3, alpha=0.0)
 
 
-class Logits(nn.Module):
-    """Its logits are the pixels times a weight, so that numbers go in by hand."""
-
-    @nn.compact
-    def __call__(self, x, *, train):
-        weight = self.param("weight", nn.initializers.ones, ())
-        seen = self.variable("batch_stats", "seen", lambda: jnp.zeros(()))
-        if train and not self.is_initializing():
-            seen.value = 100 * seen.value + len(x)  # digits: one pass after the other
-        return weight * x.reshape(len(x), -1)
-
-
 LABELED_BK = np.array([[2.0, 0.0], [0.0, 1.0]], np.float32)
 UNLABELED_UK = np.array([[4.0, 0.0], [0.0, 2.0], [1.0, 0.0], [0.0, 3.0]], np.float32)
-BATCH = {
-    "image": jnp.asarray(LABELED_BK)[:, None, None],
-    "label": jnp.array([0, 1]),
-    "unlabeled_image": jnp.asarray(UNLABELED_UK)[:, None, None],
-    "unlabeled_label": jnp.array([0, 0, 0, -1]),  # one truth is not known
-    "unlabeled_index": jnp.arange(4),
-}
-
-
-def _softmax(logits):
-    powers = np.exp(np.asarray(logits, np.float64))
-    return powers / powers.sum(-1, keepdims=True)
+BATCH = toy.batch(LABELED_BK, [0, 1], UNLABELED_UK)
 
 
 def _mixmatch(**fields):
@@ -181,7 +158,7 @@ def _mixmatch(**fields):
         return images.at[..., 0].add(noise[:, None, None])
 
     views = WeakStrong(plain=lambda x: x, weak=weak, strong=None)
-    return MixMatch(model=Logits(), tx=optax.sgd(0.1), views=views, **fields)
+    return MixMatch(model=toy.Pixels(), tx=optax.sgd(0.1), views=views, **fields)
 
 
 def spied(monkeypatch, module, name):
@@ -220,7 +197,7 @@ def test_loss_is_the_papers_by_hand(monkeypatch):
     assert len(np.unique(noise[..., 0])) == 8 and (noise[..., 1] == 0).all()
     # eqs. 6 and 7 with T = 1/2
     views = noise + UNLABELED_UK
-    mean_UK = (_softmax(views[0]) + _softmax(views[1])) / 2
+    mean_UK = (toy.softmax(views[0]) + toy.softmax(views[1])) / 2
     guess_UK = mean_UK**2 / (mean_UK**2).sum(-1, keepdims=True)
     np.testing.assert_array_equal(target[:, 0], np.eye(2))
     for view in (slice(1, 3), slice(3, 5)):

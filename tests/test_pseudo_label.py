@@ -5,44 +5,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen as nn
+import toy
 
 from ssl_jax.algorithms.mean_teacher import MeanTeacher
 from ssl_jax.algorithms.pi_model import PiModel
 from ssl_jax.algorithms.pseudo_label import PseudoLabel
 from ssl_jax.augment.weak_strong import WeakStrong
 
-
-class Logits(nn.Module):
-    """Its logits are the pixels times a weight, so that numbers go in by hand."""
-
-    @nn.compact
-    def __call__(self, x, *, train):
-        weight = self.param("weight", nn.initializers.ones, ())
-        return weight * x.reshape(len(x), -1)
-
-
 LABELED_BK = np.array([[2.0, 0.0], [0.0, 1.0]], np.float32)
 UNLABELED_UK = np.array([[4.0, 0.0], [0.0, 2.0], [1.0, 0.0], [0.0, 5.0]], np.float32)
-BATCH = {
-    "image": jnp.asarray(LABELED_BK)[:, None, None],
-    "label": jnp.array([0, 0]),
-    "unlabeled_image": jnp.asarray(UNLABELED_UK)[:, None, None],
-    "unlabeled_label": jnp.array([0, 0, 0, -1]),
-    "unlabeled_index": jnp.arange(4),
-}
+BATCH = toy.batch(LABELED_BK, [0, 0], UNLABELED_UK)
 LABELED = -np.log(np.exp(LABELED_BK) / np.exp(LABELED_BK).sum(1)[:, None])[:, 0].mean()
 
 
 def _build(algorithm, weak, **fields):
     views = WeakStrong(plain=lambda x: x, weak=weak, strong=None)
     return algorithm(
-        model=Logits(), tx=optax.sgd(0.1), views=views, total_steps=100, **fields
+        model=toy.Pixels(), tx=optax.sgd(0.1), views=views, total_steps=100, **fields
     )
-
-
-def _softmax(logits):
-    return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
 
 
 @pytest.mark.parametrize(("step", "weight"), [(0, 0.0), (10, 0.25), (40, 1.0)])
@@ -53,7 +33,7 @@ def test_pseudo_label_masks_and_warms_up(step, weight):
     state = state.replace(step=jnp.int32(step))
     _, metrics = algorithm.train_step(state, BATCH, jax.random.key(1))
     # Sure enough at 0.9: softmax(4, 0) = .982 and (0, 5) = .993.
-    probs = _softmax(UNLABELED_UK)
+    probs = toy.softmax(UNLABELED_UK)
     unlabeled = (-np.log(probs[0, 0]) - np.log(probs[3, 1])) / 4
     means = {
         name: float(metrics[name].compute())
@@ -78,7 +58,7 @@ def test_consistency_is_the_mean_square_and_its_weight_rises(algorithm, step, ri
     algorithm = _build(algorithm, _moved, consistency_weight=3.0)
     state = algorithm.init(jax.random.key(0), BATCH)
     # A teacher that is not the network: its weight is 2.
-    ema = ({"weight": jnp.array(2.0)}, {})
+    ema = ({"weight": jnp.array(2.0)}, state.model_state)
     state = state.replace(step=jnp.int32(step), extra={**state.extra, "ema": ema})
     key = jax.random.key(1)
     after, metrics = algorithm.train_step(state, BATCH, key)
@@ -89,9 +69,11 @@ def test_consistency_is_the_mean_square_and_its_weight_rises(algorithm, step, ri
     teacher = 2 if isinstance(algorithm, MeanTeacher) else 1
 
     def loss(weight):
-        x = _softmax(weight * (LABELED_BK + shift_x * one))
-        ours = _softmax(weight * (UNLABELED_UK + shift_u * one))
-        target = _softmax(teacher * (UNLABELED_UK + shift_target * one))  # a constant
+        x = toy.softmax(weight * (LABELED_BK + shift_x * one))
+        ours = toy.softmax(weight * (UNLABELED_UK + shift_u * one))
+        target = toy.softmax(
+            teacher * (UNLABELED_UK + shift_target * one)
+        )  # a constant
         consistency = ((ours - target) ** 2).mean()
         return -np.log(x[:, 0]).mean() + 3 * risen * consistency
 

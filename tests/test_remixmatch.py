@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen as nn
+import toy
 from test_mixmatch import spied
 
 from configs import remixmatch_cifar10
@@ -48,18 +48,6 @@ def test_images_that_are_not_square_are_named():
         remixmatch.rotate(KEY, jnp.zeros((4, 5, 6, 1)))
 
 
-class Pixels(nn.Module):
-    """Its features are the pixels, moved by a weight."""
-
-    @nn.compact
-    def __call__(self, x, *, train):
-        weight = self.param("weight", nn.initializers.ones, ())
-        seen = self.variable("batch_stats", "seen", lambda: jnp.zeros(()))
-        if train and not self.is_initializing():
-            seen.value = 100 * seen.value + len(x)  # digits: one pass after the other
-        return weight * x.reshape(len(x), -1)
-
-
 RNG = np.random.default_rng(0)
 B, U, K = 2, 4, 3
 BATCH = {
@@ -78,7 +66,7 @@ def _remixmatch(**fields):
         return images * jax.random.normal(key, images.shape[:1])[:, None, None, None]
 
     views = WeakStrong(plain=lambda x: x, weak=lambda _, x: x, strong=strong)
-    model = Classifier(Pixels(), K)
+    model = Classifier(toy.Pixels(), K)
     return ReMixMatch(model=model, tx=optax.sgd(0.1), views=views, **fields)
 
 
