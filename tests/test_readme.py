@@ -190,6 +190,9 @@ def test_measured_bars_of_the_representation_experiments():
     knn = measured("knn_speed")
     assert min(knn["ratios"]) >= 2 and set(knn["different_predictions"].values()) == {0}
     assert measured("autoencoder_keras")["median_ratio"] <= 0.5
+    ratios = measured("benchmark_methods")["median_ratio"]
+    assert ratios["flexmatch_cifar10_small"] <= 1.05
+    assert ratios["fixmatch_cifar10_cta_small"] <= 1.10
     assert measured("probe_cost")["cost"] + measured("probe_cost")["noise"] <= 0.03
 
 
