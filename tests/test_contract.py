@@ -59,9 +59,9 @@ def trained(request):
         # labeled images are learned slowly; at 0.03 chaos comes by step 9.
         config.train.algorithm.alpha = 0.1
         config.train.augment.strong = "none"
-    if strong:
-        config.train.augment.strong = strong
         config.train.optimizer.learning_rate = 0.02
+    if strong:  # at a part of its strength, so that 100 steps learn the views
+        config.train.augment.update(strong=strong, strength=0.3)
     if "warmup_steps" in config.train.algorithm:
         config.train.algorithm.warmup_steps = 2  # Dash's, without pseudo-labels
     if "decoder" in config.train.algorithm:
