@@ -2,12 +2,12 @@
 
 python -m experiments.cifar10_small --data_dir=...
 
-A small network and 20,000 steps: about an hour a method on two idle cores, minutes for
+A small network and 16,000 steps: over an hour a method on one core, minutes for
 supervised, with the same labels, network and steps. The runs are what launch.py would
 train with configs/<method>_cifar10.py:small, in runs/cifar10_small/; what is finished
 there is not run again, and what was stopped goes on. Results, journals and figures go
 to experiments/results/cifar10_small/, the table to the terminal and to README.md.
-There is one seed, 0. Nothing here compares with a published number: those have 52 times
+There is one seed, 0. Nothing here compares with a published number: those have 66 times
 as many steps, a batch twice as large and a WRN-28-2.
 """
 
