@@ -20,18 +20,24 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
         dict(
             name=name,  # of the run: the default workdir is runs/<name>-seed<seed>
             seed=0,  # of everything random: labels drawn, weights, batches, views
+            num_seeds=1,  # so many from `seed` on are trained at once, by vmap
             phases=tuple(sections),  # sections of this config, in order
             deterministic=False,  # on a GPU: ops that repeat bit for bit, and slower
             tensorboard=True,  # event files too; importing TensorFlow takes seconds
             data=dict(
-                # "digits" (embedded), "stl10", or any image classification set of
-                # TensorFlow Datasets
+                # "digits" (embedded), "stl10", "folder" (your own images), any image
+                # classification set of TensorFlow Datasets; or for a method on graphs
+                # "cora", "citeseer" or "pubmed"
                 name="digits",
                 dir="",  # where it is prepared; "": TFDS_DATA_DIR or tfds's default
+                unlabeled="unlabeled",  # a folder's images without label: in it, or not
+                strict=False,  # images that cannot be read are refused, not skipped
+                labels="",  # a CSV file: image and label, as --mode=query writes it
+                neighbors=5,  # of each node, where a method makes a graph of images
                 digits_as=(8, 8, 1, 10),  # height, width, channels, classes of digits
                 extra=False,  # SVHN's 531,131 easier images join the pool
-                # "balanced"; "first" of the pool, as tutorials slice their arrays; or
-                # "two_phase": that tutorial's index lists
+                # "balanced"; "first" of the pool, as tutorials slice their arrays;
+                # "two_phase": that tutorial's index lists; or "planetoid": Cora's own
                 split="balanced",
                 num_labels=40,  # labeled images in all, over all classes; 0: every one
                 num_validation=0,  # more labeled images, held out to choose on
@@ -42,6 +48,16 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
                 placement="auto",  # of the images: "device", "host", or by size
             ),
             model=model("convnet"),
+            query=dict(
+                # the images to ask labels for: "entropy", "margin", "least_confidence",
+                # "k_center" or "random"
+                strategy="entropy",
+                size=5,  # images asked about at once
+                rounds=0,  # trainings that an oracle answers between; 0: no simulation
+            ),
+            predict=dict(
+                dir="",  # images that --mode=predict labels
+            ),
             **sections,
         )
     )
@@ -49,8 +65,19 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
 
 def phase(algorithm: ConfigDict) -> ConfigDict:
     """One section that `phases` may name. Sizes and counts are over all devices."""
-    views = augmentation(algorithms.views(algorithm.name))
-    labeled = algorithms.draws_from(algorithm.name) == "labeled"
+    views = algorithms.views(algorithm.name)
+    draws_from = algorithms.draws_from(algorithm.name)
+    optimizer = dict(
+        name="sgd",  # or "adam", "lars"
+        learning_rate=0.03,  # at its highest
+        per_batch=0,  # the rate is for this batch_size, and scales; 0: for any
+        schedule="cosine_7_16",  # or "cosine", "constant", "drops"
+        warmup_steps=0,  # steps of linear rise to the learning rate
+        momentum=0.9,  # Adam's beta_1
+        nesterov=True,  # of SGD; Adam has none
+        weight_decay=5e-4,  # L2 in the gradient, kernels only
+        trust_coefficient=1e-3,  # eta of LARS; the others have none
+    )
     return ConfigDict(
         dict(
             algorithm=algorithm,  # name, and its hyper-parameters
@@ -61,28 +88,24 @@ def phase(algorithm: ConfigDict) -> ConfigDict:
             # images so labeled of each class, its surest first, again and again where
             # there are fewer; 0: all that are sure enough
             per_class=0,
-            optimizer=dict(
-                name="sgd",  # or "adam", "lars"
-                learning_rate=0.03,  # at its highest
-                per_batch=0,  # the rate is for this batch_size, and scales; 0: for any
-                schedule="cosine_7_16",  # or "cosine", "constant", "drops"
-                warmup_steps=0,  # steps of linear rise to the learning rate
-                momentum=0.9,  # Adam's beta_1
-                nesterov=True,  # of SGD; Adam has none
-                weight_decay=5e-4,  # L2 in the gradient, kernels only
-                trust_coefficient=1e-3,  # eta of LARS; the others have none
-            ),
-            augment=views,  # of the kind that the algorithm trains on
-            steps=1000,  # optimizer steps
-            batch_size=64,  # images a step; labeled ones, where the loss needs labels
+            # nothing, where the algorithm has no gradients
+            optimizer=optimizer if algorithms.takes(algorithm.name, "tx") else {},
+            # of the kind that the algorithm trains on, if it does on any
+            augment=augmentation(views) if views else {},
+            steps=1000,  # optimizer steps, or propagations
+            # images a step; labeled ones, where the loss needs labels. 0: all at once
+            batch_size=64 if draws_from in ("labeled", "unlabeled") else 0,
             # mu: unlabeled images a step, in units of batch_size
-            unlabeled_ratio=7 if labeled else 0,
+            unlabeled_ratio=7 if draws_from == "labeled" else 0,
             steps_per_call=1,  # steps in one compiled call: more pays for small models
             log_every=50,  # steps between lines of metrics.jsonl
             eval_every=100,  # steps between evaluations
             checkpoint_every=100,  # steps between checkpoints
             knn=0,  # neighbours that vote on each test image as it trains; 0: no k-NN
             patience=0,  # evaluations without a better validation accuracy; 0: no limit
+            # evaluations: it stops at a validation loss above the mean of so many
+            # before it, GCN's rule; 0: it does not
+            loss_window=0,
         )
     )
 
@@ -218,6 +241,10 @@ def debug(config: ConfigDict, *digits_as: int) -> ConfigDict:
     small = {
         "cnn13": convnet,  # nothing below 12 pixels
         "convnet": convnet,
+        "gat": ("gat", {}),
+        "gcn": ("gcn", {}),
+        "appnp": ("appnp", {}),
+        "sgc": ("sgc", {}),
         "lenet": ("lenet", dict(filters=(4, 8), features=16)),
         "mlp": ("mlp", dict(features=(16,))),
         "mobilenet": convnet,  # nothing below 32 pixels, and slow to trace
@@ -237,15 +264,16 @@ def debug(config: ConfigDict, *digits_as: int) -> ConfigDict:
             phase.start_from = "scratch"
         for field in {"hidden", "projection", "bottleneck"} & set(phase.algorithm):
             phase.algorithm[field] = 16
-        if phase.augment.side:
+        if phase.augment and phase.augment.side:
             phase.augment.update(side=digits_as[0] * 2 // 3, resize=digits_as[0])
         phase.update(steps=4, log_every=2, eval_every=2, checkpoint_every=2)
         phase.update(
-            batch_size=8,
+            batch_size=min(phase.batch_size, 8),
             unlabeled_ratio=min(phase.unlabeled_ratio, 2),
             steps_per_call=min(phase.steps_per_call, 2),
         )
-        phase.optimizer.warmup_steps = min(phase.optimizer.warmup_steps, 1)
+        if phase.optimizer:
+            phase.optimizer.warmup_steps = min(phase.optimizer.warmup_steps, 1)
         phase.confidence = 0.0  # after 4 steps no network is sure of anything
         phase.per_class = min(phase.per_class, 10)
     return config

@@ -28,7 +28,7 @@ from absl import app, flags
 
 import launch
 from experiments import augment_speed
-from ssl_jax import loop, phases, report, workdirs
+from ssl_jax import loop, phases, report, run_data, workdirs
 from ssl_jax.core import UserError
 
 DEVICES = flags.DEFINE_list("devices", "", "device counts, such as 1,2,4; default: all")
@@ -93,7 +93,7 @@ def measure(config, counts: list[int], *, steps: int, rounds: int) -> dict:
     runs = []
     for count in counts:
         mesh = phases.make_mesh(jax.devices()[:count])
-        data = phases.load_data(config, mesh)
+        data = run_data.load(config, mesh)
         phase = phases.build_phase(config, name, data, mesh)
         runs.append(_on_devices(config, phase, rounds))
         gain = runs[-1]["steps_per_second"] / runs[0]["steps_per_second"]
@@ -123,7 +123,7 @@ def compare(config, against: list[str], steps: int, rounds: int) -> dict:
         configs[other.name] = other
     programs = {}
     mesh = phases.make_mesh()
-    data = phases.load_data(config, mesh)
+    data = run_data.load(config, mesh)
     config.data.dir = ""  # this machine's
     for name, other in configs.items():
         phase = phases.build_phase(other, other.phases[0], data, mesh)

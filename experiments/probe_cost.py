@@ -19,7 +19,7 @@ from statistics import median
 import jax
 
 from configs import byol_cifar10
-from ssl_jax import phases, workdirs
+from ssl_jax import phases, run_data, workdirs
 from ssl_jax.algorithms.byol import BYOL
 from ssl_jax.core import mean
 from ssl_jax.evals import projection_std
@@ -42,7 +42,7 @@ def measure(*, steps: int = 10, rounds: int = 15) -> dict:
     config = byol_cifar10.get_config("small")
     config.data.update(name="digits", digits_as=(32, 32, 3, 10))
     mesh = phases.make_mesh()
-    phase = phases.build_phase(config, "pretrain", phases.load_data(config, mesh), mesh)
+    phase = phases.build_phase(config, "pretrain", run_data.load(config, mesh), mesh)
     without = WithoutProbe(**vars(phase.algorithm))
     with jax.set_mesh(mesh):
         programs = {

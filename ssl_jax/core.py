@@ -53,7 +53,10 @@ class Algorithm(Protocol):
     """
 
     # "labeled", or "unlabeled": image is then drawn from the unlabeled set, and label
-    # is -1 but for the images whose label the run was granted.
+    # is -1 but for the images whose label the run was granted. Or all at once: "pool",
+    # every image of both sets; "graph", features and adjacency of all nodes
+    # (data/graphs.py). Both have mask [N] as well: False where a row is padding, or a
+    # node not asked about.
     draws_from: ClassVar[str]
 
     def init(

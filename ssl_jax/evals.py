@@ -129,7 +129,23 @@ def reported(rows: list[dict]) -> dict:
     }
 
 
-def evaluations_without_gain(rows: list[dict], metric: str) -> int:
-    """Evaluations since `metric` last exceeded all before; what `patience` bounds."""
-    values = [row[metric] for row in rows if metric in row]
-    return len(values) - 1 - int(np.argmax(values)) if values else 0
+def stale(accuracies_E, losses_E, evaluations, *, patience: int, loss_window: int):
+    """Whether a phase should stop after `evaluations` of its E validations.
+
+    By `patience`: so many have not exceeded the best accuracy before them. By
+    `loss_window`: the last loss is above the mean of so many before it (the rule of
+    GCN's code, arXiv:1609.02907). 0 of either: not by that. For arrays of NumPy, on the
+    host, and of JAX, inside a compiled loop; what lies behind `evaluations` is ignored.
+    """
+    place_E = np.arange(len(accuracies_E))
+    stop = evaluations < 0  # False, of either kind
+    if patience:
+        seen_E = accuracies_E * (place_E < evaluations)
+        stop |= evaluations - 1 - seen_E.argmax() >= patience
+    if loss_window:
+        last = evaluations - 1
+        window_E = (place_E >= last - loss_window) & (place_E < last)
+        mean = (losses_E * window_E).sum() / loss_window
+        rises = (losses_E * (place_E == last)).sum() > mean
+        stop |= rises & (evaluations > loss_window + 1)
+    return stop

@@ -5,11 +5,10 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from ssl_jax import evals
 from ssl_jax.augment import ctaugment
+from ssl_jax.core import Algorithm, Batch, TrainState
 from ssl_jax.phases import Phase, at, first_item
 
 
@@ -19,7 +18,7 @@ def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
     Beside the plain ones, only the views that the algorithm's train_step asks for;
     nothing for an algorithm without views.
     """
-    if not hasattr(phase.algorithm, "views"):
+    if phase.views is None:
         return {}
     batch = phase.feed.batch(phase.feed.arrays, at(first_item(phase), 0))
     asked = []
@@ -51,33 +50,31 @@ def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
     }
 
 
+def sums(algorithm: Algorithm, state: TrainState, batch: Batch, key: jax.Array):
+    """(metric sums, counts_KK) of a padded batch; counts_KK is None for an algorithm
+    that does not classify."""
+    metrics, counts_KK = {}, None
+    if hasattr(algorithm, "predict"):
+        logits_BK = algorithm.predict(state, batch)
+        metrics, counts_KK = evals.classification_sums(
+            logits_BK, batch["label"], batch["mask"]
+        )
+    if hasattr(algorithm, "eval_step"):
+        metrics |= algorithm.eval_step(state, batch, key)
+    return metrics, counts_KK
+
+
 def compile_evaluation(phase: Phase) -> Callable:
-    """evaluate(state, padded batches) -> (metric sums, counts_KK), on the device.
-
-    counts_KK is None for an algorithm that does not classify.
-    """
-    rows = NamedSharding(phase.mesh, P("data"))
-    algorithm = phase.algorithm
-
-    @jax.jit
-    def evaluate_batch(state, batch, key):
-        metrics, counts_KK = {}, None
-        if hasattr(algorithm, "predict"):
-            logits_BK = algorithm.predict(state, batch)
-            metrics, counts_KK = evals.classification_sums(
-                logits_BK, batch["label"], batch["mask"]
-            )
-        if hasattr(algorithm, "eval_step"):
-            metrics |= algorithm.eval_step(state, batch, key)
-        return metrics, counts_KK
+    """evaluate(state, padded batches) -> `sums` of them all, on the device."""
+    of_batch = jax.jit(lambda *args: sums(phase.algorithm, *args))
 
     def evaluate(state, batches):
         # The same keys at every evaluation, so that their difference is the state's.
         keys = jax.random.split(phase.key, len(batches))
-        sums = [
-            evaluate_batch(state, jax.device_put(batch, rows), key)
+        parts = [
+            of_batch(state, jax.device_put(batch, phase.rows), key)
             for batch, key in zip(batches, keys, strict=True)
         ]
-        return jax.tree.map(lambda *leaves: sum(leaves), *sums)
+        return jax.tree.map(lambda *leaves: sum(leaves), *parts)
 
     return evaluate

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
@@ -24,6 +25,7 @@ from ssl_jax import (
     evals,
     figures,
     representation,
+    run_data,
     self_training,
     workdirs,
 )
@@ -32,15 +34,14 @@ from ssl_jax.core import Metrics, UserError, mean
 from ssl_jax.evaluation import compile_evaluation, example_views
 from ssl_jax.logs import Log, Progress, TensorBoard
 from ssl_jax.phases import (
-    Data,
     Phase,
     build_phase,
     check_handovers,
     check_phase,
     compile_phase,
-    load_data,
     make_mesh,
 )
+from ssl_jax.run_data import Data
 
 # Set in XLA_FLAGS before JAX starts, it makes a GPU's results repeat bit for bit.
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
@@ -65,7 +66,8 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
     workdirs.check(workdir, config)
     if finished := workdirs.finished(workdir, config):
         return finished
-    data = load_data(config, mesh)
+    data = run_data.load(config, mesh)
+    check_held_out(config, data)
     for name in config.phases:
         if "algorithm" not in config[name]:
             protocol = representation.check(config, name, config.phases)
@@ -140,8 +142,9 @@ def check(config: ConfigDict, mesh: Mesh) -> None:
       UserError: something is.
     """
     check_names(config)
-    if config.seed < 0:
-        raise UserError(f"seed={config.seed} must be at least 0.")
+    for field, least in (("seed", 0), ("num_seeds", 1)):
+        if config[field] < least:
+            raise UserError(f"{field}={config[field]} must be at least {least}.")
     for i, name in enumerate(config.phases):
         start_from = config[name].start_from
         if "algorithm" not in config[name]:
@@ -156,6 +159,19 @@ def check(config: ConfigDict, mesh: Mesh) -> None:
             raise UserError(
                 "deterministic=True needs XLA_FLAGS to hold "
                 f"{DETERMINISTIC} before JAX starts."
+            )
+
+
+def check_held_out(config: ConfigDict, data: Data) -> None:
+    """Raises UserError if a phase is judged by test images and there are none."""
+    if "test" in data.eval_sets:
+        return
+    for name in config.phases:
+        if "algorithm" not in config[name] or config[name].knn:
+            raise UserError(
+                f"the phase {name!r} is judged by test images, and "
+                f"{config.data.name} has none: leave it out of phases, set knn=0, or "
+                "add a folder test."
             )
 
 
@@ -202,7 +218,7 @@ def train_phase(
     no_sums, replicated = jax.device_get(sums), NamedSharding(phase.mesh, P())
     evaluate = compile_evaluation(phase)
     knn = representation.compile_knn(phase, data) if config.knn else None
-    counts_KK = None  # of the last evaluation of the test set
+    counts_KK = None  # of the last evaluation of the last of its sets
     step, evaluating = 0, 0.0  # the latter: seconds
     prefix = workdir / "figures" / phase.name  # and what each figure shows
 
@@ -228,10 +244,18 @@ def train_phase(
         first, began = step, time.monotonic()
 
         def stale():
-            without_gain = evals.evaluations_without_gain(rows, "val/accuracy")
-            return without_gain >= config.patience > 0
+            validated = [row for row in rows if "val/accuracy" in row]
+            return validated and evals.stale(
+                np.array([row["val/accuracy"] for row in validated]),
+                np.array([row["val/loss"] for row in validated]),
+                len(validated),
+                patience=config.patience,
+                loss_window=config.loss_window,
+            )
 
-        for item in () if stale() else phase.feed.items(step, config.steps):
+        watches = config.patience or config.loss_window
+
+        for item in () if watches and stale() else phase.feed.items(step, config.steps):
             state, sums = call(state, sums, phase.feed.arrays, item)
             step += config.steps_per_call
             progress.at(step)
@@ -242,8 +266,8 @@ def train_phase(
                 if evaluates:
                     jax.block_until_ready(state)
                     paused = time.monotonic()
-                    for name, batches in data.eval_sets.items():
-                        scores[name], counts_KK = evaluate(state, batches)  # test last
+                    for name, batches in data.eval_sets.items():  # test is the last
+                        scores[name], counts_KK = evaluate(state, batches)
                     if knn is not None:
                         scores["test"]["knn_accuracy"] = knn(state)
                     jax.block_until_ready(scores)
@@ -254,10 +278,12 @@ def train_phase(
                     "seconds": seconds_before + time.monotonic() - began,
                 }
                 # Computed on the device, behind the steps under way: not read yet.
-                rate = mean(jnp.asarray(phase.rate(step - 1)))
-                log.put(head, {"train": {"learning_rate": rate, **sums}, **scores})
+                rate = {}
+                if phase.rate:
+                    rate = {"learning_rate": mean(jnp.asarray(phase.rate(step - 1)))}
+                log.put(head, {"train": rate | sums, **scores})
                 sums = jax.device_put(no_sums, replicated)
-            if evaluates and config.patience:
+            if evaluates and watches:
                 log.flush()
                 last = last or stale()
             interrupted = stopping()
@@ -271,14 +297,16 @@ def train_phase(
                 return None
         training = time.monotonic() - began - evaluating
 
-    if counts_KK is None and hasattr(phase.algorithm, "predict"):
+    if counts_KK is None and "test" in data.eval_sets:
         # Resumed when only the figures were left to draw.
         _, counts_KK = evaluate(state, data.eval_sets["test"])
+    if "test" not in data.eval_sets:
+        counts_KK = None
     class_names = data.dataset.class_names
     figures.save_figures(
         prefix, phase.title, rows, jax.device_get(counts_KK), class_names
     )
-    if hasattr(phase.algorithm, "reconstruct"):
+    if hasattr(phase.algorithm, "reconstruct") and "test" in data.eval_sets:
         images = phase.algorithm.reconstruct(state, data.eval_sets["test"][0])
         figures.save_reconstructions(prefix, phase.title, images)
     images = (step - first) * phase.images_per_step

@@ -7,19 +7,45 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from ssl_jax import loop, report, representation, workdirs
+from ssl_jax import (
+    active,
+    loop,
+    many_seeds,
+    predictions,
+    report,
+    representation,
+    trained,
+    workdirs,
+)
 from ssl_jax.checkpoints import write_json
 from ssl_jax.core import UserError
-from ssl_jax.phases import build_phase, load_data, make_mesh
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
-    """Trains the config's phases, or goes on where the workdir's run stopped."""
-    result = loop.run(config, workdir)
+    """Trains what the config says, or goes on where the workdir's run stopped."""
+    result = run(config, workdir)
     if result is None:
         print("stopped, and saved; the same command goes on from here")
+    elif "rounds" in result:
+        print(active.summary(result))
     else:
         print(report.summary(result))
+
+
+def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict | None:
+    """One run; or many seeds at once; or the rounds of a simulation.
+
+    Returns:
+      The contents of result.json, or None if a signal stopped it early.
+
+    Raises:
+      UserError: a mistake in the configuration, the data or the workdir.
+    """
+    if config.num_seeds > 1:
+        return many_seeds.run(config, workdir, devices)
+    if config.query.rounds:
+        return active.simulate(config, workdir)
+    return loop.run(config, workdir, devices)
 
 
 def probe(config: ConfigDict, workdir: Path) -> None:
@@ -30,7 +56,7 @@ def probe(config: ConfigDict, workdir: Path) -> None:
     the run's own.
     """
     loop.check_names(config)
-    trained = tuple(name for name in config.phases if "algorithm" in config[name])
+    trains = tuple(name for name in config.phases if "algorithm" in config[name])
     probes = [
         name
         for name, section in config.items()
@@ -38,24 +64,14 @@ def probe(config: ConfigDict, workdir: Path) -> None:
         and "start_from" in section
         and "algorithm" not in section
     ]
-    protocol, name = representation.Protocol(), next(iter(trained), "")
+    protocol, name = representation.Protocol(), next(iter(trains), "")
     if probes:
-        protocol = representation.check(config, probes[0], trained)
+        protocol = representation.check(config, probes[0], trains)
         name = config[probes[0]].start_from
     folder = workdir / name
     if not name or not folder.is_dir():
         raise UserError(f"{workdir} has no phase {name!r} yet: train it first.")
-    # Another network would not fit the checkpoint.
-    workdirs.check(workdir, config, "model", f"{name}.algorithm")
-    mesh = make_mesh()
-    try:
-        data = load_data(config, mesh)
-        phase = build_phase(config, name, data, mesh)
-    except AttributeError as error:
-        raise UserError(
-            f"the configuration in {workdir} was written by another version of ssl_jax "
-            f"({error}): train it again with this one."
-        ) from error
+    phase, data = trained.rebuild(config, name, workdir)
     representation.check_folds(protocol, len(data.split.labeled))
     prefix = workdir / "figures" / "mode_probe"
     entry = representation.probe(protocol, phase, data, folder, prefix)
@@ -63,7 +79,7 @@ def probe(config: ConfigDict, workdir: Path) -> None:
         "name": config.name,
         "seed": config.seed,
         "config": workdirs.plain(config),
-        "device": workdirs.device(mesh),
+        "device": workdirs.device(phase.mesh),
         "versions": workdirs.versions(),
         **entry,
     }
@@ -72,6 +88,11 @@ def probe(config: ConfigDict, workdir: Path) -> None:
     print(report.probe_table(entry["probe"]))
 
 
-MODES = {"train": train, "probe": probe}
+MODES = {
+    "train": train,
+    "probe": probe,
+    "query": active.ask,
+    "predict": predictions.write,
+}
 # What works on a run that is there takes its configuration from the workdir.
-OF_A_RUN = ("probe",)
+OF_A_RUN = ("probe", "query", "predict")

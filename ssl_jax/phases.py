@@ -17,11 +17,8 @@ from ssl_jax import algorithms, augment, models, optimizers, workdirs
 from ssl_jax.augment.two_crops import TwoCrops
 from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import Algorithm, PyTree, TrainState, UserError
-from ssl_jax.data import feeds, sources, splits
-from ssl_jax.data.sources import Dataset
-from ssl_jax.data.splits import Split
-
-EVAL_BATCH = 512  # images
+from ssl_jax.data import feeds
+from ssl_jax.run_data import Data
 
 
 class Phase(NamedTuple):
@@ -31,15 +28,22 @@ class Phase(NamedTuple):
     title: str  # the run's name and the phase's, for figures
     config: ConfigDict
     algorithm: Algorithm
-    views: WeakStrong | TwoCrops
-    rate: optax.Schedule
+    views: WeakStrong | TwoCrops | None  # None: the algorithm asks for none
+    rate: optax.Schedule | None  # None: the algorithm has no optimizer
     feed: feeds.Feed
     key: jax.Array
     mesh: Mesh
 
     @property
     def images_per_step(self) -> int:
-        return self.config.batch_size * (1 + self.config.unlabeled_ratio)
+        drawn = self.config.batch_size * (1 + self.config.unlabeled_ratio)
+        return drawn or self.feed.num_rows
+
+    @property
+    def rows(self) -> NamedSharding:
+        """How a batch lies on the devices: split by rows, but a graph whole on each."""
+        whole = self.algorithm.draws_from == "graph"
+        return NamedSharding(self.mesh, P() if whole else P("data"))
 
 
 def make_mesh(devices: list | None = None) -> Mesh:
@@ -48,59 +52,6 @@ def make_mesh(devices: list | None = None) -> Mesh:
     return jax.make_mesh(
         (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
     )
-
-
-class Data(NamedTuple):
-    """What the phases of a run share: read once, placed once."""
-
-    dataset: Dataset
-    split: Split
-    pool: feeds.Pool | None  # on every device, or None: it stays on the host
-    eval_sets: dict[str, list]  # "val", where there is one, and "test": padded batches
-
-
-def load_data(config: ConfigDict, mesh: Mesh) -> Data:
-    """Reads, splits and places the images that `config.data` names.
-
-    Raises:
-      UserError: they cannot be had, or do not suffice for the split.
-    """
-    data = config.data
-    dataset = sources.load(
-        data.name,
-        data_dir=data.dir,
-        fold=data.fold,
-        image_size=data.image_size,
-        extra=data.extra,
-        digits_as=data.digits_as,
-    )
-    split = splits.split(
-        dataset,
-        num_labels=data.num_labels,
-        num_unlabeled=data.num_unlabeled,
-        num_validation=data.num_validation,
-        labeled_in_unlabeled=data.labeled_in_unlabeled,
-        fold=data.fold,
-        protocol=data.split,
-        seed=config.seed,
-    )
-    pool = feeds.place(dataset, data.placement, mesh)
-    eval_sets = {}
-    for name, images_NHWC, labels_N in (
-        (
-            "val",
-            dataset.images_NHWC[split.validation],
-            dataset.labels_N[split.validation],
-        ),
-        ("test", dataset.test_images_MHWC, dataset.test_labels_M),
-    ):
-        if len(images_NHWC):
-            eval_sets[name] = feeds.padded_batches(
-                images_NHWC, labels_N, batch=EVAL_BATCH, num_devices=mesh.size
-            )
-    if pool is not None:  # where the pool has room, these have as well
-        eval_sets = jax.device_put(eval_sets, NamedSharding(mesh, P("data")))
-    return Data(dataset, split, pool, eval_sets)
 
 
 def check_phase(config: ConfigDict, name: str, mesh: Mesh) -> None:
@@ -112,12 +63,25 @@ def check_phase(config: ConfigDict, name: str, mesh: Mesh) -> None:
     phase = config[name]
     _check_numbers(phase, config.data.num_validation)
     _check_fields(phase.algorithm, algorithms.hparams(phase.algorithm.name))
-    _check_fields(phase.augment, augment.hparams(phase.augment.name))
     _check_fields(config.model, models.hparams(config.model.name))
     if config.model.dtype not in ("float32", "bfloat16"):
         raise UserError(
             f"model.dtype={config.model.dtype!r} is unknown; choose float32 or "
             "bfloat16."
+        )
+    whole = algorithms.draws_from(phase.algorithm.name) in ("pool", "graph")
+    on_graph = algorithms.draws_from(phase.algorithm.name) == "graph"
+    if on_graph != models.on_graph(config.model.name):
+        wanted = "a network on a graph, such as gcn" if on_graph else "an encoder"
+        raise UserError(
+            f"model.name={config.model.name!r}: {phase.algorithm.name} trains {wanted}."
+        )
+    if phase.batch_size < 1 and not whole:
+        raise UserError(f"batch_size={phase.batch_size} must be at least 1.")
+    if phase.batch_size and whole:
+        raise UserError(
+            f"batch_size={phase.batch_size}: a step of {phase.algorithm.name} sees all "
+            "rows at once; use 0."
         )
     if phase.batch_size % mesh.size:
         raise UserError(
@@ -125,25 +89,28 @@ def check_phase(config: ConfigDict, name: str, mesh: Mesh) -> None:
             f"use a multiple of {mesh.size}."
         )
     feeds.check_placement(config.data.placement)
-    _build_optimizer(phase)
-    augment.build(**phase.augment)
-    wanted = algorithms.views(phase.algorithm.name)
-    if phase.augment.name != wanted:
+    if algorithms.takes(phase.algorithm.name, "tx"):
+        _build_optimizer(phase)
+    wanted, given = algorithms.views(phase.algorithm.name), dict(phase.augment)
+    if given.get("name", "") != wanted:
         raise UserError(
             f"{phase.algorithm.name} trains on the views {wanted!r}, but "
-            f"{name}.augment is {phase.augment.name!r}: use "
+            f"{name}.augment is {given.get('name', '')!r}: use "
             f"base.augmentation({wanted!r})."
         )
+    if wanted:
+        _check_fields(phase.augment, augment.hparams(wanted))
+        augment.build(**phase.augment)
     if phase.patience and not algorithms.has(phase.algorithm.name, "predict"):
         raise UserError(
             f"patience={phase.patience} watches an accuracy, which "
             f"{phase.algorithm.name} has not: use patience=0."
         )
-    unlabeled = algorithms.draws_from(phase.algorithm.name) == "unlabeled"
-    if unlabeled and phase.unlabeled_ratio:
+    draws_from = algorithms.draws_from(phase.algorithm.name)
+    if draws_from != "labeled" and phase.unlabeled_ratio:
         raise UserError(
-            f"{phase.algorithm.name} draws its batch_size images from the unlabeled "
-            f"set: unlabeled_ratio={phase.unlabeled_ratio} must be 0."
+            f"{phase.algorithm.name} draws its images from the {draws_from}: "
+            f"unlabeled_ratio={phase.unlabeled_ratio} must be 0."
         )
 
 
@@ -165,8 +132,11 @@ def build_phase(
     """
     check_phase(config, name, mesh)
     phase = config[name]
-    rate, tx = _build_optimizer(phase)
-    views = augment.build(**phase.augment)
+    rate = tx = views = None
+    if algorithms.takes(phase.algorithm.name, "tx"):
+        rate, tx = _build_optimizer(phase)
+    if phase.augment:
+        views = augment.build(**phase.augment)
     num_classes = len(data.dataset.class_names)
     hparams = phase.algorithm.to_dict()
     algorithm = algorithms.build(
@@ -192,6 +162,7 @@ def build_phase(
         unlabeled_ratio=phase.unlabeled_ratio,
         steps_per_call=phase.steps_per_call,
         labels=labels,
+        graph=data.graph,
     )
     key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
     title = f"{config.name}, {name}"
@@ -201,6 +172,10 @@ def build_phase(
 def _build_optimizer(phase):
     """(schedule, transformation) of a phase."""
     section = phase.optimizer
+    if section.warmup_steps < 0:
+        raise UserError(
+            f"optimizer.warmup_steps={section.warmup_steps} must be at least 0."
+        )
     rate = optimizers.schedule(
         section.schedule,
         learning_rate=optimizers.scaled(
@@ -240,10 +215,7 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
     arrays, item = phase.feed.arrays, first_item(phase)
 
     def one_step(arrays, state, sums, item):
-        batch = phase.feed.batch(arrays, item)
-        key = jax.random.fold_in(key_steps, state.step)
-        state, metrics = phase.algorithm.train_step(state, batch, key)
-        return state, jax.tree.map(jnp.add, sums, metrics)
+        return train_step(phase, key_steps, arrays, state, sums, item)
 
     def call(state, sums, arrays, items):
         # XLA:CPU runs a convolution inside a loop 20 to 50 times slower than outside.
@@ -270,6 +242,14 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
         .compile()
     )
     return Program(state, sums, compiled, time.monotonic() - began)
+
+
+def train_step(phase: Phase, key, arrays, state, sums, item):
+    """One step of the phase, whose keys derive from `key`: (state, sums)."""
+    batch = phase.feed.batch(arrays, item)
+    key = jax.random.fold_in(key, state.step)
+    state, metrics = phase.algorithm.train_step(state, batch, key)
+    return state, jax.tree.map(jnp.add, sums, metrics)
 
 
 def initialise(phase: Phase, initial: PyTree | None = None) -> TrainState:
@@ -363,7 +343,6 @@ def _check_fields(section: ConfigDict, defaults: dict) -> None:
 def _check_numbers(phase: ConfigDict, num_validation: int) -> None:
     for name in (
         "steps",
-        "batch_size",
         "steps_per_call",
         "log_every",
         "eval_every",
@@ -380,12 +359,13 @@ def _check_numbers(phase: ConfigDict, num_validation: int) -> None:
         ("unlabeled_ratio", phase.unlabeled_ratio),
         ("patience", phase.patience),
         ("knn", phase.knn),
-        ("optimizer.warmup_steps", phase.optimizer.warmup_steps),
+        ("loss_window", phase.loss_window),
     ):
         if value < 0:
             raise UserError(f"{name}={value} must be at least 0.")
-    if phase.patience and not num_validation:
-        raise UserError(
-            f"patience={phase.patience} needs validation images: set "
-            "data.num_validation, or patience=0."
-        )
+    for name in ("patience", "loss_window"):
+        if phase[name] and not num_validation:
+            raise UserError(
+                f"{name}={phase[name]} needs validation images: set "
+                f"data.num_validation, or {name}=0."
+            )

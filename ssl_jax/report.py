@@ -43,6 +43,8 @@ def summary(result: dict) -> str:
                 f", test accuracy {test['accuracy']:.2%} "
                 f"(median of last 20: {test['accuracy_median20']:.2%})"
             )
+        if "accuracy_std" in test:
+            line += f", ± {test['accuracy_std']:.2%} over {phase['seeds']} seeds"
         if kept := phase.get("pseudo_labels"):
             line += f", {kept['kept']:,} of {kept['of']:,} pseudo-labels kept"
             if kept["kept_accuracy"] is not None:  # some truth is known

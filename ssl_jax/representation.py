@@ -21,7 +21,8 @@ from ssl_jax import figures, neighbors, probes
 from ssl_jax.checkpoints import Checkpoints
 from ssl_jax.core import TrainState, UserError, mean
 from ssl_jax.data import feeds
-from ssl_jax.phases import EVAL_BATCH, Data, Phase, initialise, like
+from ssl_jax.phases import Phase, initialise, like
+from ssl_jax.run_data import EVAL_BATCH, Data
 
 Features = tuple[np.ndarray, np.ndarray]  # features_ND float32, labels_N int32
 

@@ -12,26 +12,22 @@ A run that was stopped goes on by this file. The truth of an image that is not l
 is counted in the result, and reaches nothing that trains.
 """
 
-import json
 import os
 import zipfile
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from ssl_jax import algorithms, pseudo_labels
-from ssl_jax.checkpoints import Checkpoints
+from ssl_jax import algorithms, pseudo_labels, trained
 from ssl_jax.core import Metrics, UserError
 from ssl_jax.data import feeds
 from ssl_jax.data.feeds import Labels
 from ssl_jax.data.splits import Split
-from ssl_jax.phases import EVAL_BATCH, Data, Phase, like
+from ssl_jax.phases import Phase
+from ssl_jax.run_data import Data
 
 FILE = "pseudo_labels.npz"
 
@@ -71,11 +67,11 @@ def check(config: ConfigDict, name: str, earlier: tuple[str, ...]) -> None:
             "has before it and that trains a classifier "
             f"({', '.join(teachers) or 'there is none'}); or '' for no pseudo-labels."
         )
-    if algorithms.draws_from(phase.algorithm.name) == "unlabeled":
+    if algorithms.draws_from(phase.algorithm.name) != "labeled":
         raise UserError(
             f"{name}.labels_from={phase.labels_from!r} labels images for "
-            f"{phase.algorithm.name}, which draws them from the unlabeled set and "
-            "learns from no labels: use labels_from=''."
+            f"{phase.algorithm.name}, which does not draw its images from the labeled "
+            "ones: use labels_from=''."
         )
 
 
@@ -114,7 +110,8 @@ def teach(
     if path.exists():
         probs_NK = _load(path, index_N)
     else:
-        probs_NK = predict(teacher, data, index_N, workdir / teacher.name)
+        probs_of = trained.on_images(teacher, workdir / teacher.name)
+        probs_NK = probs_of(data.dataset.images_NHWC, index_N)
     threshold, per_class = student.config.confidence, student.config.per_class
     label_N, confidence_N = probs_NK.argmax(-1).astype(np.int32), probs_NK.max(-1)
     chosen = choose(probs_NK, confidence=threshold, per_class=per_class)
@@ -149,41 +146,6 @@ def teach(
     threshold_K = np.full(probs_NK.shape[1], threshold)
     quality = pseudo_labels.quality(probs_NK, kept_N, truth_N, threshold_K)
     return labels, {"pseudo_labels": said}, jax.device_get(quality)
-
-
-def predict(
-    teacher: Phase, data: Data, index_N: np.ndarray, folder: Path
-) -> np.ndarray:
-    """probs_NK, float32, of the images `index_N` by the newest checkpoint in `folder`,
-    the teacher's own; inside `jax.set_mesh`.
-
-    Raises:
-      UserError: there is none of the teacher's last step, or it cannot be read.
-    """
-    steps = json.loads((folder / "done.json").read_text())["steps"]
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        if steps not in checkpoints.steps:
-            raise UserError(
-                f"{teacher.name} was trained for {steps} steps, but has no checkpoint "
-                f"of the last: delete {folder / 'done.json'} and run the same command."
-            )
-        state = checkpoints.restore(steps, like(teacher))["state"]
-
-    @jax.jit
-    def probs(state, images_BHWC):
-        logits_BK = teacher.algorithm.predict(state, {"image": images_BHWC})
-        return jax.nn.softmax(logits_BK.astype(jnp.float32))
-
-    rows = NamedSharding(teacher.mesh, P("data"))
-    size = min(EVAL_BATCH, len(index_N))
-    size += -size % teacher.mesh.size
-    parts = []
-    for start in range(0, len(index_N), size):
-        part = index_N[start : start + size]
-        # The last part is padded by its own images.
-        images = jax.device_put(data.dataset.images_NHWC[np.resize(part, size)], rows)
-        parts.append(np.asarray(probs(state, images))[: len(part)])
-    return np.concatenate(parts)
 
 
 def choose(probs_NK: np.ndarray, *, confidence: float, per_class: int) -> np.ndarray:

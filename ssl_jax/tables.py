@@ -88,7 +88,12 @@ def read(paths: Iterable[str | Path]) -> list[dict]:
                 f"{path} has no result; give result.json files or folders of such."
             )
         files |= found
-    return list(files.values())
+    return [run for result in files.values() for run in _each_seed(result)]
+
+
+def _each_seed(result):
+    """The runs that were trained at once (many_seeds.py) apart."""
+    return [{**result, **one} for one in result.get("seeds", [{}])]
 
 
 def read_published(path: str | Path) -> Published:
@@ -280,7 +285,7 @@ def _tested(rows, baseline):
 def _decisive(result):
     """Dotted field -> its value as JSON, of those that may not differ between seeds."""
     config = result["config"]
-    free = {"seed", *workdirs.FREE}
+    free = {"seed", "num_seeds", *workdirs.FREE}
     free |= {f"{name}.{field}" for name in config for field in workdirs.FREE_PHASE}
     # A run that starts from another's folder starts from that with its own seed.
     own = f"-seed{result['seed']}"

@@ -59,15 +59,32 @@ def test_median_is_of_the_last_twenty_and_nothing_is_chosen_without_validation()
     assert figures["accuracy_at_best_val"] is None
 
 
-def test_evaluations_without_gain():
-    def without_gain(*vals):
-        return evals.evaluations_without_gain(
-            [{"val/accuracy": v} for v in vals] + [{}], "val/accuracy"
-        )
+def test_patience_counts_evaluations_without_a_better_accuracy():
+    def stale(*accuracies, patience=2):
+        accuracies = np.array([*accuracies, 0.9])  # what lies behind is ignored
+        zeros, count = np.zeros(len(accuracies)), len(accuracies) - 1
+        return evals.stale(accuracies, zeros, count, patience=patience, loss_window=0)
 
-    assert without_gain() == 0
-    assert without_gain(0.1, 0.2) == 0
-    assert without_gain(0.1, 0.3, 0.2, 0.3) == 2  # equal is no gain
+    assert not stale(0.1)
+    assert not stale(0.3, 0.2) and stale(0.3, 0.2, patience=1)
+    assert stale(0.1, 0.3, 0.2, 0.3)  # equal is no gain
+    assert not stale(0.1, 0.3, 0.2, 0.3, 0.4)
+    assert not stale(0.3, 0.2, 0.2, patience=0)
+
+
+def test_loss_window_is_the_rule_of_gcns_code():
+    """Epoch > window, and the loss above the mean of the window before it."""
+    rng = np.random.default_rng(0)
+    losses, window = rng.normal(size=60), 5
+    stale = jax.jit(
+        lambda losses, count: evals.stale(
+            jnp.zeros(60), losses, count, patience=0, loss_window=window
+        )
+    )
+    for epoch in range(60):
+        seen = losses[: epoch + 1]
+        published = epoch > window and seen[-1] > seen[-(window + 1) : -1].mean()
+        assert bool(stale(jnp.asarray(losses), epoch + 1)) == published, epoch
 
 
 def test_effective_rank_is_rankmes_and_merges():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tiny
-from ssl_jax import phases
+from ssl_jax import phases, run_data
 from ssl_jax.core import UserError
 from ssl_jax.data import feeds, sources
 
@@ -73,7 +73,7 @@ def test_host_feed_stops_its_thread_when_left_early():
 
 def test_a_batch_has_labels_truth_and_positions_of_its_images():
     config = tiny.config()
-    dataset, split, *_ = phases.load_data(config, phases.make_mesh())
+    dataset, split, *_ = run_data.load(config, phases.make_mesh())
     (batch,) = _batches(config, 3, 4)
     pool = split.unlabeled[batch["unlabeled_index"]]
     np.testing.assert_array_equal(batch["unlabeled_image"], dataset.images_NHWC[pool])

@@ -9,7 +9,7 @@ import pytest
 
 import tiny
 from configs import base
-from ssl_jax import evaluation, loop, phases
+from ssl_jax import evaluation, loop, run_data
 from ssl_jax.checkpoints import Checkpoints
 from ssl_jax.core import UserError
 from ssl_jax.data import feeds
@@ -100,7 +100,7 @@ def test_example_views_are_those_that_the_algorithm_asks_for():
         views = evaluation.example_views(phase, count=3)
         assert list(views) == names
         assert {view.dtype for view in views.values()} == {np.dtype("uint8")}
-        dataset, split, *_ = phases.load_data(tiny.config(), phase.mesh)
+        dataset, split, *_ = run_data.load(tiny.config(), phase.mesh)
         rows = feeds.unlabeled_at(0, seed=0, size=len(split.unlabeled), batch=16)[:3]
         pool = dataset.images_NHWC[split.unlabeled[rows]]
         np.testing.assert_array_equal(views["plain"], pool)  # normalised and back

@@ -10,7 +10,7 @@ from launching import assert_one_message, forked, real
 from stl10_files import write_stl10
 
 from configs import base, byol_digits
-from ssl_jax import loop, modes, phases, representation
+from ssl_jax import loop, modes, phases, representation, run_data
 from ssl_jax.core import UserError
 
 ONE = jax.devices()[:1]
@@ -66,7 +66,7 @@ def test_the_journal_has_knn_rank_and_held_out_loss(run):
 def test_features_are_extracted_once_each_without_padding(run):
     config, _, _ = run
     mesh = phases.make_mesh(jax.devices()[:4])
-    data = phases.load_data(config, mesh)
+    data = run_data.load(config, mesh)
     phase = phases.build_phase(config, "pretrain", data, mesh)
     with jax.set_mesh(mesh):
         state = phases.initialise(phase)
@@ -168,7 +168,7 @@ def test_killed_or_stopped_in_a_probe_the_run_ends_the_same(run, tmp_path):
     again = loop.run(config, tmp_path / "w", devices=ONE)
     assert again["probe"] == result["probe"] and again["resumed"] == 1
     mesh = phases.make_mesh(ONE)
-    data = phases.load_data(config, mesh)
+    data = run_data.load(config, mesh)
     phase = phases.build_phase(config, "pretrain", data, mesh)
     protocol = representation.check(config, "probe", config.phases)
     folder = tmp_path / "w/pretrain"

@@ -11,7 +11,7 @@ import pytest
 import tiny
 from configs import base, pseudo_label_mnist
 from experiments import kill_resume
-from ssl_jax import loop, phases, self_training
+from ssl_jax import loop, phases, run_data, self_training
 from ssl_jax.checkpoints import Checkpoints, Journal, checksum
 from ssl_jax.core import UserError
 from ssl_jax.data import feeds
@@ -103,7 +103,7 @@ def test_summary_counts_each_image_once_and_where_truth_is_known():
 def test_two_rounds_record_what_the_phase_before_said(calm):
     config, workdir, result = calm
     mesh = phases.make_mesh(ONE)
-    data = phases.load_data(config, mesh)
+    data = run_data.load(config, mesh)
     candidates = np.setdiff1d(data.split.unlabeled, data.split.labeled)
     truth_N = data.dataset.labels_N
     for student, teacher in (("student1", "teacher"), ("student2", "student1")):
@@ -161,7 +161,7 @@ def test_the_feed_grants_the_truth_and_else_only_what_the_teacher_says():
     mesh = phases.make_mesh(jax.devices()[:2])
     for placement in ("device", "host"):
         config.data.placement = placement
-        data = phases.load_data(config, mesh)
+        data = run_data.load(config, mesh)
         split, truth_N = data.split, data.dataset.labels_N
         others = np.setdiff1d(split.unlabeled, split.labeled)[:30]
         probs_NK = np.random.default_rng(0).dirichlet(np.ones(10), 30)
@@ -204,7 +204,7 @@ def test_false_truths_of_unlabeled_images_change_no_student(
     calm, tmp_path, monkeypatch
 ):
     config, workdir, result = calm
-    load = loop.load_data
+    load = run_data.load
 
     def load_false(config, mesh):
         data = load(config, mesh)
@@ -216,7 +216,7 @@ def test_false_truths_of_unlabeled_images_change_no_student(
             dataset=dataset, pool=feeds.place(dataset, config.data.placement, mesh)
         )
 
-    monkeypatch.setattr(loop, "load_data", load_false)
+    monkeypatch.setattr(run_data, "load", load_false)
     _without(workdir, tmp_path / "other", *PHASES[1:])
     other = loop.run(config, tmp_path / "other", devices=ONE)
     for phase in PHASES[1:]:
@@ -288,7 +288,7 @@ def test_a_round_that_keeps_nothing_names_the_threshold_and_the_highest(
     tmp_path, monkeypatch
 ):
     config, mesh = _config(), phases.make_mesh(ONE)
-    data = phases.load_data(config, mesh)
+    data = run_data.load(config, mesh)
     teacher, student = (
         phases.build_phase(config, name, data, mesh) for name in PHASES[:2]
     )

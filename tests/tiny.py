@@ -4,21 +4,26 @@ import jax
 from ml_collections import ConfigDict
 
 from configs import base
-from ssl_jax import phases
+from ssl_jax import algorithms, phases, run_data
 
 
 def config(algorithm: str = "fixmatch.FixMatch", **hparams) -> ConfigDict:
     train = base.phase(base.algorithm(algorithm, **hparams))
-    train.augment.flip = False
+    if train.augment:
+        train.augment.flip = False
     if "shift" in train.augment:
         train.augment.shift = 1
-    return base.debug(base.run("tiny", train=train), 8, 8, 1, 10)
+    run = base.run("tiny", train=train)
+    if algorithms.draws_from(algorithm) == "graph":
+        run.model = base.model("gcn")
+        train.optimizer.update(name="adam", learning_rate=0.01, weight_decay=0.0)
+    return base.debug(run, 8, 8, 1, 10)
 
 
 def build(tiny: ConfigDict, num_devices: int = 1) -> phases.Phase:
     """The phase "train" on the first `num_devices` devices."""
     mesh = phases.make_mesh(jax.devices()[:num_devices])
-    return phases.build_phase(tiny, "train", phases.load_data(tiny, mesh), mesh)
+    return phases.build_phase(tiny, "train", run_data.load(tiny, mesh), mesh)
 
 
 def train(phase: phases.Phase, steps: int):

@@ -19,17 +19,28 @@ def hparams(name: str) -> dict[str, object]:
 def views(name: str) -> str:
     """The kind of views that the algorithm trains on: "weak_strong", "two_crops".
 
-    It is the module of augment/ that the type of its field `views` comes from.
+    It is the module of augment/ that the type of its field `views` comes from; "" for
+    an algorithm without that field.
 
     Raises:
       UserError: no such algorithm.
     """
     fields = {f.name: f.type for f in dataclasses.fields(_find(name))}
-    return fields["views"].__module__.rpartition(".")[2]
+    return fields["views"].__module__.rpartition(".")[2] if "views" in fields else ""
+
+
+def takes(name: str, field: str) -> bool:
+    """Whether the algorithm has a field `field`, such as "tx".
+
+    Raises:
+      UserError: no such algorithm.
+    """
+    return field in {f.name for f in dataclasses.fields(_find(name))}
 
 
 def draws_from(name: str) -> str:
-    """The images that a batch of the algorithm is drawn from: "labeled" or "unlabeled".
+    """Where a batch of the algorithm comes from: the "labeled" or the "unlabeled"
+    images, or all at once, the "pool" or the "graph" (core.Algorithm).
 
     Raises:
       UserError: no such algorithm.

@@ -31,6 +31,7 @@ class Dataset(NamedTuple):
     test_labels_M: np.ndarray  # int32
     class_names: tuple[str, ...]
     folds: tuple[np.ndarray, ...]  # predefined labeled sets as pool indices, or ()
+    names_N: tuple[str, ...] = ()  # paths of the pool's images; (): rows have no names
 
 
 _ARRAYS = ("images_NHWC", "labels_N", "test_images_MHWC", "test_labels_M")
@@ -43,17 +44,15 @@ def cached(key: str, build: Callable[[Path], dict]) -> Dataset:
       key: a folder name that says what the content depends on.
       build: called with an empty folder; writes images_NHWC.npy, labels_N.npy,
         test_images_MHWC.npy and test_labels_M.npy there, and returns the rest, as JSON
-        can hold it: {"name", "class_names"} and, where there are any, "folds".
+        can hold it: {"name", "class_names"} and, where there are any, "folds" and
+        "names".
 
     Raises:
       UserError: the cache cannot be written.
     """
-    root = Path(
-        os.environ.get("SSL_JAX_CACHE") or Path.home() / ".cache" / "ssl_jax"
-    ).expanduser()
-    final = root / key
+    final = root() / key
     if not final.exists():
-        temporary = _temporary(root, key)
+        temporary = _temporary(root(), key)
         try:
             rest = build(temporary)
             (temporary / "rest.json").write_text(json.dumps(rest))
@@ -65,9 +64,16 @@ def cached(key: str, build: Callable[[Path], dict]) -> Dataset:
     return Dataset(
         name=rest["name"],
         class_names=tuple(rest["class_names"]),
+        names_N=tuple(rest.get("names", ())),
         folds=tuple(np.asarray(fold, np.int32) for fold in rest.get("folds", ())),
         **arrays,
     )
+
+
+def root() -> Path:
+    """The folder for everything that can be made again: SSL_JAX_CACHE, or the user's."""
+    chosen = os.environ.get("SSL_JAX_CACHE")
+    return Path(chosen or Path.home() / ".cache" / "ssl_jax").expanduser()
 
 
 def fingerprint(paths: Iterable[Path]) -> str:

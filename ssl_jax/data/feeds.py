@@ -72,9 +72,10 @@ def granted(dataset: Dataset, split: Split) -> Labels:
 class Feed(NamedTuple):
     """How a phase's batches come about; `item` is what travels each call."""
 
-    arrays: Any  # device arrays that stay: the pool, or nothing
+    arrays: Any  # device arrays that stay: the pool, the graph, or nothing
     items: Callable[[int, int], Iterator[Any]]  # (first step, end) -> device items
     batch: Callable[[Any, Any], Batch]  # (arrays, one step's item) -> batch; compiled
+    num_rows: int = 0  # of the one batch that every step sees, where it is one
 
 
 def build(
@@ -89,12 +90,14 @@ def build(
     unlabeled_ratio: int,
     steps_per_call: int,
     labels: Labels | None = None,
+    graph: Batch | None = None,
 ) -> Feed:
     """Batches of `batch_size` images and `unlabeled_ratio` times as many unlabeled.
 
     Args:
       draws_from: "labeled", or "unlabeled": the `batch_size` images come from the
-        unlabeled set, and the label is -1 where `split` does not grant it.
+        unlabeled set, and the label is -1 where `split` does not grant it; or "pool" or
+        "graph": every step sees all labeled and unlabeled images, or `graph`.
       pool: from `place`. On the device, indices are sent and the step gathers; without
         one, rows are gathered here and images sent, two calls ahead.
       labels: the labeled set instead of the split's; the batch then has label_probs
@@ -103,6 +106,10 @@ def build(
     Raises:
       UserError: more unlabeled images in a batch than there are.
     """
+    if draws_from == "graph":
+        return _whole(graph, steps_per_call)
+    if draws_from == "pool":
+        return _whole(_all_rows(dataset, split, mesh), steps_per_call)
     batch_U = batch_size * unlabeled_ratio
     largest_U = batch_size if draws_from == "unlabeled" else batch_U
     if largest_U > len(split.unlabeled):
@@ -187,6 +194,29 @@ def build(
                 yield item
 
     return Feed((), items, lambda _, item: to_batch(*item))
+
+
+def _whole(batch: Batch, steps_per_call: int) -> Feed:
+    """The same batch at every step."""
+
+    def items(first, end):
+        for _ in range(first, end, steps_per_call):
+            yield np.zeros((steps_per_call, 0), np.int32)
+
+    num_rows = int(batch["mask"].sum())
+    return Feed(batch, items, lambda batch, _: batch, num_rows)
+
+
+def _all_rows(dataset: Dataset, split: Split, mesh: Mesh) -> Batch:
+    """The labeled and the unlabeled images, padded to a multiple of the devices: image,
+    label, -1 where it is not granted, and mask, False where a row is padding."""
+    index_N = np.union1d(split.labeled, split.unlabeled)
+    granted_N = np.isin(index_N, split.labeled)
+    label_N = np.where(granted_N, dataset.labels_N[index_N], -1).astype(np.int32)
+    (batch,) = padded_batches(
+        dataset.images_NHWC[index_N], label_N, batch=len(index_N), num_devices=mesh.size
+    )
+    return jax.device_put(batch, NamedSharding(mesh, P("data")))
 
 
 def padded_batches(

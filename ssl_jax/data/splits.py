@@ -45,12 +45,15 @@ def split(
         labeled, whatever their classes, and the first num_unlabeled unlabeled, as
         tutorials slice their arrays; or "two_phase": the index lists of the two-phase
         tutorial on CIFAR-10, 5,000 labeled and another 20,000 unlabeled, whatever the
-        seed and `labeled_in_unlabeled`. For the last two, validation images come from
-        what they leave.
+        seed and `labeled_in_unlabeled`. For these two, validation images come from
+        what they leave. Or "planetoid": a citation network's own labeled and
+        validation nodes.
 
     Raises:
       UserError: the numbers do not fit the classes, the fold or the pool.
     """
+    if protocol == "planetoid":
+        return _planetoid(dataset, num_labels, num_validation)
     num_classes = len(dataset.class_names)
     if num_unlabeled < 0:
         raise UserError(f"num_unlabeled={num_unlabeled} is negative: use 0 or more.")
@@ -67,7 +70,8 @@ def split(
         fixed, unlabeled, drawable = _first(dataset, num_labels, num_unlabeled, fold)
     elif protocol != "balanced":
         raise UserError(
-            f"protocol={protocol!r}: use 'balanced', 'first' or 'two_phase'."
+            f"protocol={protocol!r}: use 'balanced', 'first', 'two_phase' or "
+            "'planetoid'."
         )
     elif fold >= 0:
         fixed = _fold(dataset, num_labels, fold)
@@ -176,3 +180,21 @@ def _two_phase(
     np.random.default_rng(0).shuffle(shuffled)
     labeled, unlabeled, rest = np.split(shuffled, [5_000, 25_000])
     return labeled, np.sort(unlabeled), rest
+
+
+def _planetoid(dataset: Dataset, num_labels: int, num_validation: int) -> Split:
+    """The citation network's own split (arXiv:1603.08861)."""
+    if len(dataset.folds) != 2:
+        raise UserError(
+            "protocol='planetoid' is the split of a citation network, and "
+            f"{dataset.name} is none: use protocol='balanced'."
+        )
+    labeled, validation = dataset.folds
+    if (num_labels, num_validation) != (len(labeled), len(validation)):
+        raise UserError(
+            f"num_labels={num_labels}, num_validation={num_validation}: the split of "
+            f"{dataset.name} has {len(labeled)} labels and {len(validation)} nodes to "
+            "validate; use those numbers, or protocol='balanced'."
+        )
+    rest = np.arange(len(dataset.labels_N), dtype=np.int32)
+    return Split(labeled, np.setdiff1d(rest, validation), validation)

@@ -1,4 +1,7 @@
-"""Networks: an encoder from one of the files here, and a linear head."""
+"""Networks: an encoder from one of the files here, and a linear head.
+
+A network on a graph (gcn and its kin) has no head of its own: its last layer is one.
+"""
 
 from typing import Any
 
@@ -7,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ssl_jax import named
+from ssl_jax.core import UserError
 
 
 class Classifier(nn.Module):
@@ -33,7 +37,7 @@ class Classifier(nn.Module):
 
 
 def hparams(name: str) -> dict[str, object]:
-    """Hyper-parameters of the encoder `name` with their defaults; dtype by its name.
+    """Hyper-parameters of the model `name` with their defaults; dtype by its name.
 
     Raises:
       UserError: no such model; the message lists what exists.
@@ -42,16 +46,32 @@ def hparams(name: str) -> dict[str, object]:
     return {**fields, "dtype": jnp.dtype(fields["dtype"]).name}
 
 
-def build(name: str, *, num_classes: int, dtype: str, **hparams: Any) -> Classifier:
-    """The encoder `name` ("wide_resnet" is models/wide_resnet.py) under a linear head.
+def on_graph(name: str) -> bool:
+    """Whether `name` is a network on a graph.
 
     Raises:
       UserError: no such model.
-      TypeError: a hyper-parameter that the encoder does not have.
     """
-    encoder = _find(name)
-    return Classifier(encoder(dtype=jnp.dtype(dtype), **hparams), num_classes)
+    return _find(name).__name__ == "Network"
+
+
+def build(name: str, *, num_classes: int, dtype: str, **hparams: Any) -> nn.Module:
+    """The encoder `name` ("wide_resnet" is models/wide_resnet.py) under a linear head,
+    or the network on a graph ("gcn").
+
+    Raises:
+      UserError: no such model.
+      TypeError: a hyper-parameter that the model does not have.
+    """
+    model = _find(name)
+    if on_graph(name):
+        return model(num_classes=num_classes, dtype=jnp.dtype(dtype), **hparams)
+    return Classifier(model(dtype=jnp.dtype(dtype), **hparams), num_classes)
 
 
 def _find(name):
-    return named.find(__name__, f"{name}.Encoder", having="__call__")
+    """The module's Network, where it has one, else its Encoder."""
+    try:
+        return named.find(__name__, f"{name}.Network", having="__call__")
+    except UserError:
+        return named.find(__name__, f"{name}.Encoder", having="__call__")

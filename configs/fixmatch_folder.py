@@ -1,0 +1,18 @@
+"""FixMatch on your own images: --config.data.dir=a folder with a folder for each class.
+
+Every labeled image is used; images without a label go into its folder `unlabeled`. A
+small network at 32 pixels, so that a first try takes minutes on a CPU;
+--config.data.image_size and --config.train.steps make it better where there is time.
+"""
+
+from configs import base
+
+
+def get_config(arg: str = ""):
+    words = base.words(arg)
+    config = base.run("fixmatch_folder")
+    config.data.update(name="folder", num_labels=0, image_size=32)
+    config.model = base.model("convnet", filters=(32, 64, 128), stem_stride=2)
+    config.train.algorithm.update(ema_decay=0.99, weak_gradient=False)
+    config.train.update(steps=1000, batch_size=16, unlabeled_ratio=4)
+    return base.debug(config, 32, 32, 3, 10) if "debug" in words else config

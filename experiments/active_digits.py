@@ -1,0 +1,142 @@
+"""Five questions a round by entropy, against five at random: the README's table.
+
+python -m experiments.active_digits [--strategies=entropy,random] [--seeds=0,1,...,9]
+
+Each simulation is what launch.py would do with configs/active_digits.py, in
+runs/active_digits/<strategy>-seed<seed>; what is finished there is not run again. What
+the table is made of goes to experiments/results/active_digits/, with the learning
+curves, the table to the terminal and, where the results are the committed ones, to
+README.md. Strategies that share a seed share its images, labels and first round.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags, logging
+from ml_collections import ConfigDict
+
+from configs import active_digits
+from experiments import runs
+from ssl_jax import active, active_figures, figures, report, strategies
+from ssl_jax.checkpoints import write_json
+from ssl_jax.core import UserError
+
+COMMITTED = Path("experiments/results/active_digits")
+BASELINE = "random"
+KINDS = ("images still unlabeled", "test images")
+
+CHOSEN = flags.DEFINE_list("strategies", ["entropy", "random"], "strategies to run")
+
+
+def main(_):
+    logging.set_verbosity(logging.WARNING)
+    try:
+        run(CHOSEN.value, Path(runs.RESULTS.value or COMMITTED))
+    except UserError as error:
+        print(f"active_digits: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def run(chosen: list[str], folder: Path) -> None:
+    """Simulates what is left of these strategies, and shows all that `folder` has."""
+    for strategy in chosen:
+        strategies.check(strategy, size=1)
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in runs.seeds():
+        for strategy in chosen:
+            name = f"{strategy}-seed{seed}"
+            workdir = Path("runs/active_digits") / name
+            print(f"workdir {workdir}", flush=True)
+            result = active.simulate(configure(strategy, seed), workdir)
+            if result is None:
+                return  # stopped by a signal; the same command goes on
+            write_json(folder / f"{name}.json", brief(result))
+    results = runs.read(folder)
+    curves = accuracies(results)
+    figure = active_figures.strategy_curves(
+        curves,
+        [entry["labels"] for entry in results[0]["rounds"]],
+        "digits by label spreading: mean ± std over seeds",
+    )
+    figures.save(figure, folder / "active_digits", "strategies")
+    print(table(results))
+    if folder == COMMITTED:
+        report.into_readme("active_digits", table(results))
+
+
+def configure(strategy: str, seed: int) -> ConfigDict:
+    config = active_digits.get_config()
+    config.seed, config.tensorboard = seed, False
+    config.query.strategy = strategy
+    return config
+
+
+def brief(result: dict) -> dict:
+    """The result without what is there for each image and class."""
+    kept = ("labels", "unlabeled", "accuracy", "test")
+    rounds = [{key: entry[key] for key in kept} for entry in result["rounds"]]
+    return result | {"rounds": rounds}
+
+
+def accuracies(results: list[dict]) -> dict[str, dict[str, np.ndarray]]:
+    """Kind of accuracy -> strategy -> accuracy_SR, of seeds, ascending, and rounds."""
+    found = {kind: {} for kind in KINDS}
+    for result in sorted(results, key=lambda result: result["seed"]):
+        strategy, rounds = result["config"]["query"]["strategy"], result["rounds"]
+        for kind, values in zip(
+            KINDS,
+            (
+                [entry["accuracy"] for entry in rounds],
+                [entry["test"]["accuracy"] for entry in rounds],
+            ),
+            strict=True,
+        ):
+            found[kind].setdefault(strategy, []).append(values)
+    return {
+        kind: {name: np.array(values) for name, values in sorted(of_kind.items())}
+        for kind, of_kind in found.items()
+    }
+
+
+def table(results: list[dict]) -> str:
+    """Accuracy in the last round, and by how many points it beats random questions of
+    the same seeds."""
+    curves = accuracies(results)
+    seeds_of = {}
+    for result in results:
+        strategy = result["config"]["query"]["strategy"]
+        seeds_of.setdefault(strategy, set()).add(result["seed"])
+    ranked = sorted(
+        curves[KINDS[0]], key=lambda name: -curves[KINDS[0]][name][:, -1].mean()
+    )
+    lines = []
+    for strategy in ranked:
+        line = [strategy.replace("_", " ")]
+        for kind in KINDS:
+            last_S = curves[kind][strategy][:, -1]
+            gap = ""
+            # Paired: the seeds differ more among themselves than the strategies.
+            if strategy != BASELINE and seeds_of[strategy] == seeds_of.get(BASELINE):
+                gap = report.mean_std(last_S - curves[kind][BASELINE][:, -1])
+            line += [report.mean_std(last_S), gap]
+        lines.append(line)
+    first, last = results[0]["rounds"][0], results[0]["rounds"][-1]
+    start = [report.mean_std(next(iter(curves[k].values()))[:, 0]) for k in KINDS]
+    caption = (
+        f"Digits, label spreading, {first['labels']} labels at first and "
+        f"{last['labels']} in round {len(results[0]['rounds'])}: accuracy in % then, "
+        "mean ± std (seeds), and points above random questions of the same seeds. "
+        f"Before the first question: {start[0]} on images still unlabeled, {start[1]} "
+        "on test images. Images still unlabeled get easier as hard ones are asked "
+        "about; the test images stay the same:"
+    )
+    header = ["questions by"]
+    for kind in KINDS:
+        header += [kind, f"above {BASELINE}"]
+    return f"{caption}\n\n{report.markdown_table(header, lines)}"
+
+
+if __name__ == "__main__":
+    flags.set_default(runs.SEEDS, [str(seed) for seed in range(10)])
+    app.run(main)

@@ -1,0 +1,255 @@
+"""Label spreading: labels flow along a graph, and granted ones may be overruled.
+
+Zhou, Bousquet, Lal, Weston and Scholkopf, "Learning with Local and Global Consistency"
+(NIPS 2003): F <- alpha S F + (1 - alpha) Y with S = D^-1/2 W D^-1/2, W_ii = 0 and Y the
+granted labels (section 2), which converges to (1 - alpha) (I - alpha S)^-1 Y (eq. 4).
+Start, stopping rule and defaults are scikit-learn's.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssl_jax import kernels, neighbors, propagation, similarity
+from ssl_jax.core import (
+    Batch,
+    Metrics,
+    PyTree,
+    TrainState,
+    UserError,
+    mean,
+    num_devices,
+    on_every_device,
+)
+from ssl_jax.propagation import Solution
+from ssl_jax.similarity import Similarity
+
+
+@jax.jit
+def spread(
+    graph: kernels.Graph, F_NK: jax.Array, labels_NK: jax.Array, alpha: float
+) -> jax.Array:
+    """alpha S F + (1 - alpha) Y, where `labels_NK` is Y: one-hot, 0 where unlabeled."""
+    return alpha * graph.product(F_NK) + (1 - alpha) * labels_NK
+
+
+def solve(
+    features_ND: np.ndarray,
+    labels_N: np.ndarray,
+    *,
+    kernel: str = "rbf",
+    gamma: float = 20.0,
+    n_neighbors: int = 7,
+    alpha: float = 0.2,
+    max_iter: int = 30,
+    tol: float = 1e-3,
+    solver: str = "iteration",
+    graph: str = "auto",
+) -> Solution:
+    """Distributions over the classes in `labels_N`, how sure, and after how much work.
+
+    Args:
+      labels_N: integers, -1 where a row has no label. With labels of one class only,
+        every row that is reached gets it.
+      kernel: "rbf", exp(-gamma |x - y|^2), or "knn": 1 to the n_neighbors nearest rows,
+        the row itself among them.
+      alpha: the share of its neighbours in a row's distribution, 0 < alpha < 1.
+      max_iter: products with the graph, at most.
+      tol: stop when the sum of |changes| over all entries is below it. In float32, also
+        when it is below what rounding makes of them.
+      solver: "iteration", or "cg": conjugate gradients, which near alpha = 1 need far
+        fewer products (rbf only, as a knn graph is not symmetric).
+      graph: for rbf "dense" (a float64 matrix; "auto" up to 4,096 rows) or "blocks"
+        (float32, computed anew in every product: O(N (D + K)) memory); for knn "exact"
+        or "approximate" neighbours ("auto": by the search's cost). Blocks and knn are
+        split over all devices, or over those of `jax.set_mesh`.
+
+    Raises:
+      UserError: an argument is out of range; features or labels do not fit or are not
+        finite; no row has a label; all similarities of a row underflow.
+    """
+    check_alpha(alpha)
+    propagation.check_solver(solver, kernel, max_iter, tol)
+    between = Similarity(kernel, gamma, n_neighbors, graph)
+    with similarity.problem(features_ND, labels_N, between, loops=False) as problem:
+        labels_NK, limits = problem.labels_NK, dict(max_iter=max_iter, tol=tol)
+        if solver == "cg":
+            none_NK = jnp.zeros_like(labels_NK)
+            solved = propagation.conjugate_gradients(
+                lambda F_NK: F_NK - spread(problem.graph, F_NK, none_NK, alpha),
+                (1 - alpha) * labels_NK,
+                **limits,
+            )
+        else:
+            solved = propagation.iterate(
+                lambda F_NK: spread(problem.graph, F_NK, labels_NK, alpha),
+                labels_NK,
+                **limits,
+            )
+        return propagation.solution(problem, solved, tol)
+
+
+def label_distributions(
+    features_ND: np.ndarray, labels_N: np.ndarray, **options
+) -> np.ndarray:
+    """distributions_NK of `solve`, whose options these are; columns are the classes
+    present, sorted: scikit-learn's `label_distributions_`."""
+    return solve(features_ND, labels_N, **options).distributions_NK
+
+
+def transduce(features_ND: np.ndarray, labels_N: np.ndarray, **options) -> np.ndarray:
+    """Labels of all rows by `solve`: scikit-learn's `transduction_`."""
+    return solve(features_ND, labels_N, **options).labels_N
+
+
+def predict(
+    new_MD: np.ndarray, features_ND: np.ndarray, labels_N: np.ndarray, **options
+) -> np.ndarray:
+    """Labels of new rows by `solve` on the others and `propagation.inductive`."""
+    solution = solve(features_ND, labels_N, **options)
+    return propagation.labels_of_new(new_MD, features_ND, solution)
+
+
+def check_alpha(alpha: float) -> None:
+    """Raises UserError where alpha is out of range."""
+    if not 0 < alpha < 1:
+        raise UserError(
+            f"alpha={alpha}: use 0 < alpha < 1, the share that neighbours have."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSpreading:
+    """One train step is one product with the graph over the whole pool; the loss is the
+    mean over images of sum_k |change|. In float32: rbf in blocks, knn exact.
+
+    Raises:
+      UserError: a field is out of range.
+    """
+
+    draws_from: ClassVar[str] = "pool"
+    loops: ClassVar[bool] = False
+    num_classes: int
+    kernel: str = "rbf"  # or "knn"
+    gamma: float = 20.0  # of rbf
+    n_neighbors: int = 7  # of knn, the image itself among them
+    alpha: float = 0.2  # share of the neighbours
+    scale: float = 1.0  # of a white pixel; 16: digits as scikit-learn has them
+
+    def __post_init__(self):
+        check_alpha(self.alpha)
+        similarity.check_kernel(self.kernel, self.gamma, self.n_neighbors)
+
+    def init(
+        self, key: jax.Array, batch: Batch, initial: PyTree | None = None
+    ) -> TrainState:
+        """Keeps the pool, and of its graph what takes a pass over all pairs.
+
+        Raises:
+          UserError: the pool has fewer images than a row has neighbours.
+        """
+        images, labels_N, mask_N = (
+            on_every_device(batch[name]) for name in ("image", "label", "mask")
+        )
+        pixels_ND = images.reshape(len(images), -1)
+        labels_N = jnp.where(mask_N, labels_N, similarity.UNLABELED)
+        labels_NK = jax.nn.one_hot(labels_N, self.num_classes)  # of -1, all 0
+        graph = self.new_graph(pixels_ND, mask_N)
+        passed = dict(log_degree_N=graph.log_degree_N, loop_N=graph.loop_N)
+        if self.kernel == "knn":
+            passed["index_Nk"] = graph.index_Nk
+        extra = {
+            "pixels_ND": pixels_ND,  # uint8: a quarter of the features
+            "mask_N": mask_N,
+            "labels_NK": labels_NK,
+            "distributions_NK": labels_NK,
+            "graph": passed,
+        }
+        return TrainState(
+            step=jnp.int32(0), params={}, model_state={}, opt_state=(), extra=extra
+        )
+
+    def new_graph(self, pixels_ND: jax.Array, mask_N: jax.Array) -> kernels.Graph:
+        """Of the pool: what is costly is then kept in the state."""
+        if self.kernel == "rbf":
+            z_ND = self.scaled(pixels_ND, pixels_ND, mask_N)
+            return kernels.blocks(z_ND, mask_N, loops=self.loops)
+        features_ND = self.brightness(pixels_ND)
+        # Padding, fewer rows than devices, may be listed and is then passed over.
+        more = min(self.n_neighbors + num_devices() - 1, len(pixels_ND))
+        more = max(more, self.n_neighbors)
+        _, index_Nm = neighbors.nearest(
+            features_ND, features_ND, more, metric="euclidean"
+        )
+        first_Nm = jnp.argsort(~mask_N[index_Nm], axis=1, stable=True)
+        index_Nm = jnp.take_along_axis(index_Nm, first_Nm, axis=1)
+        return kernels.listed(index_Nm[:, : self.n_neighbors], mask_N, loops=self.loops)
+
+    def graph(self, extra: PyTree) -> kernels.Graph:
+        """The graph of a state, as `init` made it."""
+        if self.kernel == "knn":
+            return kernels.Neighbors(**extra["graph"])
+        pixels_ND, mask_N = extra["pixels_ND"], extra["mask_N"]
+        z_ND = self.scaled(pixels_ND, pixels_ND, mask_N)
+        return kernels.Blocks(z_ND, **extra["graph"])
+
+    def brightness(self, pixels_ND: jax.Array) -> jax.Array:
+        return pixels_ND.astype(jnp.float32) * (self.scale / 255)
+
+    def scaled(
+        self, new_MD: jax.Array, pixels_ND: jax.Array, mask_N: jax.Array
+    ) -> jax.Array:
+        """z of the new pixels around the pool's center (see kernels.py)."""
+        share_N1 = mask_N[:, None] / mask_N.sum()
+        center_D = (self.brightness(pixels_ND) * share_N1).sum(axis=0)
+        centered_MD = self.brightness(new_MD) - center_D[None, :]
+        return centered_MD * np.float32(np.sqrt(2 * self.gamma))
+
+    def train_step(
+        self, state: TrainState, batch: Batch, key
+    ) -> tuple[TrainState, Metrics]:
+        extra = jax.lax.stop_gradient(state.extra)
+        F_NK, labels_NK = extra["distributions_NK"], extra["labels_NK"]
+        return moved(state, spread(self.graph(extra), F_NK, labels_NK, self.alpha))
+
+    def predict(self, state: TrainState, batch: Batch) -> jax.Array:
+        """Logarithms of the inductive rule's distributions, [B, K]."""
+        extra, new_BD = state.extra, self.features(state, batch)
+        values_NK = propagation.normalized(extra["distributions_NK"])
+        pixels_ND, mask_N = extra["pixels_ND"], extra["mask_N"]
+        if self.kernel == "knn":
+            features_ND = self.brightness(pixels_ND)
+            mean_BK = propagation.of_nearest(
+                new_BD, features_ND, values_NK, self.n_neighbors
+            )
+        else:
+            pixels_BD = batch["image"].reshape(len(new_BD), -1)
+            mean_BK = kernels.average(
+                self.scaled(pixels_BD, pixels_ND, mask_N),
+                self.scaled(pixels_ND, pixels_ND, mask_N),
+                values_NK,
+                mask_N,
+            )
+        # Where no label reaches all are equal.
+        return jnp.log(jnp.maximum(propagation.normalized(mean_BK), 1e-30))
+
+    def features(self, state: TrainState, batch: Batch) -> jax.Array:
+        """The pixels, as the graph compares them, [B, D]."""
+        return self.brightness(batch["image"].reshape(len(batch["image"]), -1))
+
+
+def moved(state: TrainState, F_NK: jax.Array) -> tuple[TrainState, Metrics]:
+    """The state with its next distributions, and what is said of the step."""
+    extra = state.extra
+    change_N = jnp.abs(F_NK - extra["distributions_NK"]).sum(axis=1)
+    labeled_N = extra["labels_NK"].any(axis=1)
+    right_N = F_NK.argmax(1) == extra["labels_NK"].argmax(1)
+    metrics = {
+        "loss": jax.lax.stop_gradient(mean(change_N, extra["mask_N"])),
+        "accuracy": mean(right_N, labeled_N),
+    }
+    extra = {**extra, "distributions_NK": F_NK}
+    return state.replace(step=state.step + 1, extra=extra), metrics

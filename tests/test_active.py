@@ -1,0 +1,232 @@
+"""Active learning: which images are asked about, that no answer is lost, and that a
+simulation is what a user would do by hand."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from configs import active_digits
+from ssl_jax import active, active_figures, loop, strategies, trained
+from ssl_jax.core import UserError
+from ssl_jax.data import digits
+from ssl_jax.self_training import candidates
+
+# Every strategy puts these in another order; rows 0 and 3 are equally confident.
+PROBS_NK = np.float32(
+    [[0.5, 0.5, 0], [0.4, 0.3, 0.3], [0.8, 0.1, 0.1], [0.5, 0.3, 0.2]]
+)
+
+
+def test_scores_by_hand():
+    # ln 2; -.4 ln .4 - .6 ln .3; -.8 ln .8 - .2 ln .1; -.5 ln .5 - .3 ln .3 - .2 ln .2
+    entropy_N = [0.693147, 1.088900, 0.639032, 1.029653]
+    np.testing.assert_allclose(strategies.entropy(PROBS_NK), entropy_N, atol=1e-6)
+    np.testing.assert_allclose(
+        strategies.margin(PROBS_NK), [0, 0.1, 0.7, 0.2], atol=1e-6
+    )
+    confident_N = strategies.least_confidence(PROBS_NK)
+    np.testing.assert_allclose(confident_N, [0.5, 0.6, 0.2, 0.5], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "strategy, order",
+    [("entropy", [1, 3, 0, 2]), ("margin", [0, 1, 3, 2])]
+    + [("least_confidence", [1, 0, 3, 2])],  # of the equal ones the lower index
+)
+def test_choose_never_repeats_and_never_asks_what_it_knows(strategy, order):
+    pool = np.array([10, 20, 30, 40])
+
+    def chosen(size, places, labeled=()):
+        return strategies.choose(
+            strategy, size, pool[places], labeled, probs_NK=PROBS_NK[places]
+        ).tolist()
+
+    assert chosen(4, [0, 1, 2, 3]) == pool[order].tolist()
+    assert chosen(4, [3, 1, 0, 2, 1, 0]) == pool[order].tolist()
+    known, *others = pool[order]
+    assert chosen(3, [0, 1, 2, 3], [known, 99]) == others
+    with pytest.raises(UserError, match="query.size=4, but 3 images"):
+        chosen(4, [0, 1, 2, 3], [known])
+
+
+def _farthest(features_ND, centers_LD, size):
+    """Algorithm 1 of arXiv:1708.00489, with all distances in float64."""
+    centers, picked = [*np.float64(centers_LD)], []
+    features_ND = np.float64(features_ND)
+    for _ in range(size):
+        nearest = [min(((row - c) ** 2).sum() for c in centers) for row in features_ND]
+        for index in picked:
+            nearest[index] = -1
+        picked.append(max(range(len(nearest)), key=lambda i: (nearest[i], -i)))
+        centers.append(features_ND[picked[-1]])
+    return picked
+
+
+def test_k_center_is_the_greedy_cover(monkeypatch):
+    monkeypatch.setattr(strategies, "_BLOCK", 16)
+    rng = np.random.default_rng(0)
+    features_ND = rng.integers(0, 4, (50, 3))  # whole numbers: many ties, no rounding
+    centers_LD = features_ND[[7, 8]]
+    picked = strategies.k_center(features_ND, centers_LD, 50)
+    assert picked.tolist() == _farthest(features_ND, centers_LD, 50)
+    assert sorted(picked) == list(range(50))  # though rows coincide
+    with pytest.raises(UserError, match="starts from the labeled"):
+        strategies.k_center(features_ND, centers_LD[:0], 1)
+
+
+def test_random_repeats_itself_but_not_its_rounds():
+    def drawn(seed, num_labeled):
+        labeled = np.arange(100, 100 + num_labeled)
+        return strategies.choose("random", 5, np.arange(100), labeled, seed=seed)
+
+    first = drawn(0, 10)
+    np.testing.assert_array_equal(first, drawn(0, 10))
+    assert len(set(first)) == 5
+    assert set(first) != set(drawn(0, 15)) and set(first) != set(drawn(1, 10))
+
+
+def test_mistakes_are_told():
+    with pytest.raises(UserError, match="'entropie' is unknown; choose entropy, "):
+        strategies.check("entropie", 5)
+    with pytest.raises(UserError, match="query.size=0"):
+        strategies.check("entropy", 0)
+    probs_NK = np.where(np.arange(4)[:, None] == 1, np.nan, PROBS_NK)
+    pool = np.array([10, 20, 30, 40])
+    with pytest.raises(UserError, match="probs of image 20 are not finite"):
+        strategies.choose("entropy", 1, pool, [], probs_NK=probs_NK)
+
+
+def _config():
+    config = active_digits.get_config("debug")
+    config.data.update(num_unlabeled=60)
+    config.query.update(rounds=2, size=3)
+    return config
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("active") / "simulated"
+    return workdir, active.simulate(_config(), workdir)
+
+
+def _rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _fill(path, rows):
+    with path.open("w", newline="") as file:
+        written = csv.DictWriter(file, active.COLUMNS)
+        written.writeheader()
+        written.writerows(rows)
+
+
+def test_a_user_who_answers_like_the_oracle_gets_its_rounds(
+    simulated, tmp_path, capsys
+):
+    workdir, result = simulated
+    by_hand = _config()
+    by_hand.query.rounds = 0
+    first = tmp_path / "first"
+    shutil.copytree(workdir / "round1", first)
+    (first / "queries.csv").unlink()
+    active.ask(by_hand, first)
+    assert f"--config.data.labels={first / 'queries.csv'}" in capsys.readouterr().out
+    questions = _rows(first / "queries.csv")
+
+    run = trained.load(by_hand, first)
+    dataset, index_N = run.data.dataset, candidates(run.data.split)
+    probs_NK = np.float64(trained.classifier(run)(dataset.images_NHWC, index_N))
+    entropy_N = -(probs_NK * np.log(np.maximum(probs_NK, 1e-300))).sum(axis=1)
+    asked = sorted(range(len(index_N)), key=lambda i: (-entropy_N[i].round(5), i))[:3]
+    assert {row["image"] for row in questions} == {str(index_N[i]) for i in asked}
+    for row in questions:
+        at = np.searchsorted(index_N, int(row["image"]))
+        assert row["predicted"] == str(probs_NK[at].argmax()) and row["label"] == ""
+        assert float(row["probability"]) == pytest.approx(probs_NK[at].max(), abs=1e-4)
+        assert float(row["entropy"]) == pytest.approx(entropy_N[at], abs=1e-3)
+
+    right_N = probs_NK.argmax(axis=1) == dataset.labels_N[index_N]
+    entry = result["rounds"][0]
+    assert entry["labels"] == 20 and entry["unlabeled"] == len(index_N) == 60
+    assert entry["accuracy"] == entry["report"]["accuracy"] == right_N.mean()
+    assert np.trace(entry["confusion"]) == right_N.sum()
+
+    # Questions that nobody answered may be replaced; an answer may not.
+    by_hand.query.strategy = "k_center"
+    active.ask(by_hand, first)
+    pixels_ND = dataset.images_NHWC.reshape(len(dataset.labels_N), -1)
+    spread = _farthest(pixels_ND[index_N], pixels_ND[run.data.split.labeled], 3)
+    assert [int(row["image"]) for row in _rows(first / "queries.csv")] == [
+        *index_N[spread]
+    ]
+    for row in questions:
+        row["label"] = str(dataset.labels_N[int(row["image"])])
+    _fill(first / "queries.csv", questions)
+    with pytest.raises(UserError, match="holds 3 answers .* line 2"):
+        active.ask(by_hand, first)
+    assert _rows(first / "queries.csv") == questions
+
+    second = tmp_path / "second"
+    by_hand.data.labels = str(first / "queries.csv")
+    by_hand.query.strategy = "entropy"
+    trained_by_hand = loop.run(by_hand, second)
+    assert trained_by_hand["test"] == result["rounds"][1]["test"] == result["test"]
+    assert result["rounds"][1]["labels"] == 23
+    assert result["rounds"][1]["queried"] == []
+
+    active.ask(by_hand, second)
+    rows = _rows(second / "queries.csv")
+    assert [(row["image"], row["label"]) for row in rows[:3]] == [
+        (row["image"], row["label"]) for row in questions
+    ]
+    asked_now = {row["image"] for row in rows[3:]}
+    assert len(asked_now) == 3 and not asked_now & {row["image"] for row in questions}
+    assert all(row["label"] == "" for row in rows[3:])
+    assert (second / "figures" / "queries.png").stat().st_size > 0
+
+
+def test_a_killed_simulation_goes_on_with_its_next_round(simulated, tmp_path):
+    calm, result = simulated
+    workdir = tmp_path / "simulated"
+    shutil.copytree(calm, workdir)
+    (workdir / "result.json").unlink()
+    shutil.rmtree(workdir / "round2")
+    before = (workdir / "round1" / "train" / "done.json").stat().st_mtime_ns
+    resumed = active.simulate(_config(), workdir)
+    assert (workdir / "round1" / "train" / "done.json").stat().st_mtime_ns == before
+    assert resumed["rounds"] == result["rounds"] and resumed["resumed"] == 1
+    assert json.loads((workdir / "result.json").read_text()) == resumed
+    assert active.simulate(_config(), workdir) == resumed
+    other = _config()
+    other.query.size = 4
+    with pytest.raises(UserError, match="query.size = 3 there, 4 here"):
+        active.simulate(other, workdir)
+
+
+def test_an_oracle_must_know_and_leave_something(tmp_path, monkeypatch):
+    config = _config()
+    config.query.size = 60
+    with pytest.raises(UserError, match="60 labels, and 60 images have none"):
+        active.simulate(config, tmp_path / "run")
+    dataset = digits.load()
+    labels_N = np.where(np.arange(len(dataset.labels_N)) < 1000, dataset.labels_N, -1)
+    unknown = dataset._replace(labels_N=labels_N.astype(np.int32))
+    monkeypatch.setattr(digits, "load", lambda *_: unknown)
+    with pytest.raises(UserError, match="the oracle .* is the truth"):
+        active.simulate(_config(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_many_questions_fill_sheets_and_old_sheets_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(active_figures, "_SHEET", 2)
+    row = {"image": "a/long/path/of/an/image.png", "predicted": "3", "probability": "1"}
+    images_MHWC = np.zeros((3, 8, 8, 1), np.uint8)
+    path = tmp_path / "queries.png"
+    written = active_figures.save_sheets(path, images_MHWC, [row] * 3, "title")
+    assert written == [path, tmp_path / "queries_2.png"]
+    active_figures.save_sheets(path, images_MHWC[:2], [row] * 2, "title")
+    assert [file.name for file in tmp_path.iterdir()] == ["queries.png"]

@@ -1,0 +1,92 @@
+"""Three forms of one matrix, against NumPy in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssl_jax import kernels
+
+
+def rows(N, D=5):
+    return np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
+
+
+def expected(z_ND, loops):
+    """(S_NN, degrees_N) in float64."""
+    z_ND = z_ND.astype(np.float64)
+    weights_NN = np.exp(-0.5 * ((z_ND[:, None] - z_ND[None]) ** 2).sum(-1))
+    if not loops:
+        np.fill_diagonal(weights_NN, 0)
+    degree_N = weights_NN.sum(1)
+    return weights_NN / np.sqrt(degree_N[:, None] * degree_N[None]), degree_N
+
+
+def product(graph, dense_NK):
+    return jax.jit(lambda graph, dense_NK: graph.product(dense_NK))(graph, dense_NK)
+
+
+@pytest.mark.parametrize("loops", [False, True])
+@pytest.mark.parametrize("devices", [1, 4])
+def test_blocks_equal_the_matrix(loops, devices):
+    """Blocks that do not divide the rows, and padding, on which nothing depends."""
+    z_ND, dense_NK = rows(43), rows(43, 3)
+    mask_N = jnp.arange(43) < 40
+    S_NN, degree_N = expected(z_ND[:40], loops)
+    mesh = jax.make_mesh(
+        (devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+    )
+    with jax.set_mesh(mesh):
+        graph = kernels.blocks(z_ND, mask_N, loops=loops, block=16)
+        result_NK = product(graph, dense_NK)
+    np.testing.assert_allclose(result_NK[:40], S_NN @ dense_NK[:40], atol=3e-6)
+    np.testing.assert_array_equal(result_NK[40:], 0)
+    np.testing.assert_allclose(jnp.exp(graph.log_degree_N[:40]), degree_N, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loops", [False, True])
+def test_dense_is_float64(loops):
+    z_ND, dense_NK = rows(30), rows(30, 3)
+    S_NN, _ = expected(z_ND, loops)
+    with jax.enable_x64(True):
+        graph = kernels.dense(jnp.asarray(z_ND, jnp.float64), loops=loops)
+        result_NK = product(graph, jnp.asarray(dense_NK, jnp.float64))
+        np.testing.assert_allclose(result_NK, S_NN @ dense_NK, atol=1e-13)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_neighbors_are_normalised_by_who_lists_them(devices):
+    """By hand: 1 is listed by 0 and 2, 2 by 1, 0 and 3 by no other."""
+    index_Nk = np.int32([[0, 1], [1, 2], [2, 1], [3, 3]])  # of 3 nothing was found
+    dense_NK = np.float32([[1], [10], [100], [1000]])
+    mesh = jax.make_mesh(
+        (devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+    )
+    with jax.set_mesh(mesh):
+        spread = product(kernels.listed(index_Nk, loops=False), dense_NK)
+        walk = product(kernels.listed(index_Nk, loops=True), dense_NK)
+    root = np.sqrt(2)
+    np.testing.assert_allclose(spread[:, 0], [10 / root, 100 / root, 10 / root, 0])
+    np.testing.assert_allclose(walk[:, 0], [5.5, 55, 55, 1000], rtol=1e-6)
+
+
+def test_new_rows_are_averaged_even_far_from_all():
+    """At a distance whose weights underflow as such; masked rows do not count."""
+    z_ND, values_NK, new_MD = rows(60), rows(60, 2), 60 + rows(45)
+    mask_N = np.arange(60) % 5 != 4
+    square_MN = ((new_MD[:, None].astype(np.float64) - z_ND[None]) ** 2).sum(-1)
+    log_MN = np.where(mask_N, -0.5 * square_MN, -np.inf)
+    weights_MN = np.exp(log_MN - log_MN.max(1, keepdims=True))
+    average = weights_MN / weights_MN.sum(1, keepdims=True) @ values_NK
+    result = jax.jit(kernels.average)(new_MD, z_ND, values_NK, mask_N)
+    np.testing.assert_allclose(result, average, rtol=1e-4, atol=1e-4)
+
+
+def test_memory_of_sixty_thousand_images():
+    """XLA's own account, beside the images' 188 MB: a matrix would take 14.4 GB."""
+    z_ND = jax.ShapeDtypeStruct((60_000, 784), jnp.float32)
+    dense_NK = jax.ShapeDtypeStruct((60_000, 10), jnp.float32)
+    vector_N = jax.ShapeDtypeStruct((60_000,), jnp.float32)
+    graph = kernels.Blocks(z_ND, vector_N, vector_N)
+    compiled = jax.jit(lambda graph, F_NK: graph.product(F_NK)).lower(graph, dense_NK)
+    assert compiled.compile().memory_analysis().temp_size_in_bytes < 0.5e9

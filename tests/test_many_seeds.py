@@ -1,0 +1,85 @@
+"""Many seeds in one program are what one run after the other is, up to rounding."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import tiny
+from configs import base, gcn_cora
+from ssl_jax import many_seeds, modes
+from ssl_jax.checkpoints import Journal
+from ssl_jax.core import UserError
+
+ONE = jax.devices()[:1]
+SEEDS = 3
+
+
+def _mlp():
+    """Labels, weights, batches and views differ from seed to seed."""
+    config = tiny.config("fixmatch.FixMatch", threshold=0.2)
+    config.model = base.model("mlp", features=(16,))
+    config.train.update(steps=8, log_every=2, eval_every=2, checkpoint_every=8)
+    return config
+
+
+def _gcn():
+    """Stops early, each seed at its own step."""
+    config = gcn_cora.get_config("debug")
+    config.data.update(num_labels=20, num_validation=200)
+    config.train.optimizer.learning_rate = 0.2
+    config.train.update(steps=40, eval_every=1, log_every=1, loss_window=2)
+    return config
+
+
+@pytest.mark.parametrize("config", [_mlp(), _gcn()], ids=["mlp", "gcn"])
+def test_they_equal_separate_runs(config, tmp_path):
+    """To 1e-4: vmapped products round otherwise."""
+    config.num_seeds = SEEDS
+    result = modes.run(config, tmp_path / "all", ONE)
+    rows = Journal(tmp_path / "all" / "metrics.jsonl").rows()
+    config.num_seeds, steps = 1, set()
+    for seed in range(SEEDS):
+        config.seed = seed
+        alone = modes.run(config, tmp_path / str(seed), ONE)
+        together = result["seeds"][seed]
+        assert together["seed"] == seed
+        expected = Journal(tmp_path / str(seed) / "metrics.jsonl").rows()
+        given = [row for row in rows if row["seed"] == seed]
+        assert [row["step"] for row in given] == [row["step"] for row in expected]
+        for one, other in zip(given, expected, strict=True):
+            for name in ("train/loss", "test/accuracy", "test/loss"):
+                np.testing.assert_allclose(one[name], other[name], rtol=1e-4)
+        entry = alone["phases"]["train"]
+        assert together["phases"]["train"]["stopped"] == entry["stopped"]
+        np.testing.assert_allclose(
+            together["test"]["accuracy"], alone["test"]["accuracy"], rtol=1e-6
+        )
+        steps.add(entry["steps"])
+    if config.train.loss_window:
+        assert len(steps) > 1 and min(steps) < config.train.steps
+    accuracies = [one["test"]["accuracy"] for one in result["seeds"]]
+    assert result["test"]["accuracy"] == pytest.approx(np.mean(accuracies))
+    assert result["test"]["accuracy_std"] == pytest.approx(np.std(accuracies, ddof=1))
+    written = json.loads((tmp_path / "all" / "result.json").read_text())
+    assert written == result
+    assert (tmp_path / "all" / "figures" / "train_seeds.png").exists()
+    config.update(seed=0, num_seeds=SEEDS)
+    assert many_seeds.run(config, tmp_path / "all", ONE) == written  # not again
+
+
+def test_what_cannot_be_trained_at_once_is_refused(tmp_path):
+    def refused(match, **changes):
+        config = tiny.config("supervised.Supervised")
+        config.num_seeds = 2
+        with config.unlocked():
+            config.update(changes)
+        with pytest.raises(UserError, match=match):
+            many_seeds.run(config, tmp_path / "w", ONE)
+        assert not (tmp_path / "w").exists()
+
+    refused("convolutional network is slower on a CPU")
+    refused("needs the images on the device", data=dict(placement="host"))
+    refused("multiple of eval_every=3", train=dict(eval_every=3))
+    refused("start_from='scratch'", query=dict(rounds=2))

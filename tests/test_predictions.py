@@ -1,0 +1,124 @@
+"""predictions.csv: every readable image of a folder, streamed and written whole."""
+
+import csv
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from ssl_jax import predictions
+from ssl_jax.core import UserError
+from ssl_jax.data import image_files
+
+CLASSES = ("dark, mostly", "light")
+
+
+def by_brightness(images_BHWC):
+    light_B = images_BHWC.mean(axis=(1, 2, 3)) / 255
+    return np.stack([1 - light_B, light_B], axis=-1).astype(np.float32)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Ten grey images in two folders, a damaged one and a text file."""
+    root = tmp_path / "new"
+    (root / "more").mkdir(parents=True)
+    for i in range(10):
+        image = Image.new("L", (20, 10), 28 * i)
+        image.save(root / ("more" if i % 2 else ".") / f"{i + 1}.png")
+    (root / "more/5.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (root / "notes.txt").write_text("ten images")
+    return root
+
+
+def run_of(shape, monkeypatch):
+    """A trained run in which `by_brightness` answers; returns the sizes it is asked."""
+    asked = []
+
+    def classifier(run):
+        def probs(images_BHWC):
+            asked.append(images_BHWC.shape)
+            return by_brightness(images_BHWC)
+
+        return probs
+
+    dataset = SimpleNamespace(
+        images_NHWC=np.zeros((1, *shape), np.uint8), class_names=CLASSES
+    )
+    run = SimpleNamespace(data=SimpleNamespace(dataset=dataset))
+    monkeypatch.setattr(predictions.trained, "load", lambda config, workdir: run)
+    monkeypatch.setattr(predictions.trained, "classifier", classifier)
+    return asked
+
+
+def config(folder, strict=False):
+    return ConfigDict({"predict": {"dir": str(folder)}, "data": {"strict": strict}})
+
+
+ORDER = [*"13579", "more/2", "more/4", "more/6", "more/8", "more/10"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_image_has_a_row(images, tmp_path, monkeypatch, capsys, caplog, channels):
+    asked = run_of((4, 6, channels), monkeypatch)
+    monkeypatch.setattr(image_files, "_BLOCK", 4)
+    predictions.write(config(images), tmp_path)
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["path", "label", "p_dark, mostly", "p_light"]
+    assert [row[0] for row in rows] == [f"{name}.png" for name in ORDER]
+    for name, label, dark, light in rows:
+        expected = 28 * (int(name.split("/")[-1].split(".")[0]) - 1) / 255
+        assert label == CLASSES[expected > 0.5]
+        assert light == f"{np.float32(expected):.6f}"
+        assert dark == f"{np.float32(1 - np.float32(expected)):.6f}"
+    # Eleven files, of which the seventh is no image.
+    assert asked == [(size, 4, 6, channels) for size in (4, 3, 3)]
+    said = capsys.readouterr().out
+    assert "10 images labeled, 1 skipped" in said
+    assert f"6x4 {'grey' if channels == 1 else 'RGB'}" in said
+    assert "dark, mostly: 5\n" in said and "light: 5\n" in said
+    assert said.endswith(f"{tmp_path / 'predictions.csv'}\n")
+    assert "1 images that cannot be read:\n  more/5.png: " in caplog.text
+    assert [path.name for path in tmp_path.glob("predictions*")] == ["predictions.csv"]
+
+
+def test_a_run_that_is_stopped_leaves_the_old_file(images, tmp_path):
+    path = tmp_path / "predictions.csv"
+    path.write_text("older")
+
+    def blocks():
+        yield ["1.png"], by_brightness(np.zeros((1, 4, 4, 1))), []
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predictions.save(path, blocks(), CLASSES)
+    assert path.read_text() == "older"
+    assert [found.name for found in tmp_path.glob("predictions*")] == [path.name]
+
+
+def test_what_is_refused(images, tmp_path, monkeypatch):
+    run_of((4, 4, 1), monkeypatch)
+    with pytest.raises(UserError, match=r"(?s)strict=True.* 1 images.*more/5.png: "):
+        predictions.write(config(images, strict=True), tmp_path)
+    for folder in ("", images / "notes.txt", "no/such"):
+        with pytest.raises(UserError, match="predict.dir='.*' is no folder: give"):
+            predictions.write(config(folder), tmp_path)
+    text = tmp_path / "text"
+    text.mkdir()
+    (images / "notes.txt").rename(text / "notes.txt")
+    with pytest.raises(UserError, match=r"no image below .*, only \.txt \(1\): give"):
+        predictions.write(config(text), tmp_path)
+    (images / "more/5.png").rename(text / "5.png")
+    with pytest.raises(UserError, match=r"of 1 images none can be read \(5.png: "):
+        predictions.write(config(text), tmp_path)
+    assert not list(tmp_path.glob("predictions*"))
+
+
+def test_names_that_are_not_utf8_keep_their_bytes(tmp_path):
+    path = tmp_path / "predictions.csv"
+    blocks = [(["\udce9.png"], by_brightness(np.zeros((1, 4, 4, 1))), [])]
+    predictions.save(path, iter(blocks), CLASSES)
+    assert b"\n\xe9.png," in path.read_bytes()
