@@ -25,9 +25,9 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
             deterministic=False,  # on a GPU: ops that repeat bit for bit, and slower
             tensorboard=True,  # event files too; importing TensorFlow takes seconds
             data=dict(
-                # "digits" (embedded), "stl10", "folder" (your own images), any image
-                # classification set of TensorFlow Datasets; or for a method on graphs
-                # "cora", "citeseer" or "pubmed"
+                # "digits" and "digits_tutorial" (embedded), "stl10", "folder" (your own
+                # images), any image classification set of TensorFlow Datasets; or for a
+                # method on graphs "cora", "citeseer" or "pubmed"
                 name="digits",
                 dir="",  # where it is prepared; "": TFDS_DATA_DIR or tfds's default
                 unlabeled="unlabeled",  # a folder's images without label: in it, or not

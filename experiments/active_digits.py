@@ -1,12 +1,14 @@
-"""Five questions a round by entropy, against five at random: the README's table.
+"""Five questions a round by entropy, against five at random: README's tables.
 
 python -m experiments.active_digits [--strategies=entropy,random] [--seeds=0,1,...,9]
 
-Each simulation is what launch.py would do with configs/active_digits.py, in
-runs/active_digits/<strategy>-seed<seed>; what is finished there is not run again. What
-the table is made of goes to experiments/results/active_digits/, with the learning
-curves, the table to the terminal and, where the results are the committed ones, to
-README.md. Strategies that share a seed share its images, labels and first round.
+Each simulation is what launch.py would do with configs/active_digits.py, or with its
+word "drawn", in runs/active_digits/<setting>-<strategy>-seed<seed>; what is finished
+there is not run again. What the tables are made of goes to
+experiments/results/active_digits/, with the learning curves, the tables to the terminal
+and, where the results are the committed ones, to README.md. Strategies that share a
+seed share its images, labels and first round; the example's images are the same for
+every seed, and there only random questions differ.
 """
 
 import sys
@@ -24,6 +26,7 @@ from ssl_jax.core import UserError
 
 COMMITTED = Path("experiments/results/active_digits")
 BASELINE = "random"
+SETTINGS = {"example": "the example's 330 images", "drawn": "330 drawn by the seed"}
 KINDS = ("images still unlabeled", "test images")
 
 CHOSEN = flags.DEFINE_list("strategies", ["entropy", "random"], "strategies to run")
@@ -43,30 +46,46 @@ def run(chosen: list[str], folder: Path) -> None:
     for strategy in chosen:
         strategies.check(strategy, size=1)
     folder.mkdir(parents=True, exist_ok=True)
-    for seed in runs.seeds():
-        for strategy in chosen:
-            name = f"{strategy}-seed{seed}"
-            workdir = Path("runs/active_digits") / name
-            print(f"workdir {workdir}", flush=True)
-            result = active.simulate(configure(strategy, seed), workdir)
-            if result is None:
-                return  # stopped by a signal; the same command goes on
-            write_json(folder / f"{name}.json", brief(result))
-    results = runs.read(folder)
-    curves = accuracies(results)
-    figure = active_figures.strategy_curves(
-        curves,
-        [entry["labels"] for entry in results[0]["rounds"]],
-        "digits by label spreading: mean ± std over seeds",
-    )
-    figures.save(figure, folder / "active_digits", "strategies")
-    print(table(results))
+    for setting in SETTINGS:
+        for seed in runs.seeds():
+            for strategy in chosen:
+                name = f"{setting}-{strategy}-seed{seed}"
+                workdir = Path("runs/active_digits") / name
+                print(f"workdir {workdir}", flush=True)
+                config = configure(setting, strategy, seed)
+                result = active.simulate(config, workdir)
+                if result is None:
+                    return  # stopped by a signal; the same command goes on
+                write_json(folder / f"{name}.json", brief(result))
+    shown = tables(folder)
+    print(shown)
     if folder == COMMITTED:
-        report.into_readme("active_digits", table(results))
+        report.into_readme("active_digits", shown)
 
 
-def configure(strategy: str, seed: int) -> ConfigDict:
-    config = active_digits.get_config()
+def tables(folder: Path) -> str:
+    """A table for each setting that `folder` has results of; draws its curves, too."""
+    results = runs.read(folder)
+    parts = []
+    for setting, said in SETTINGS.items():
+        of_setting = [r for r in results if setting_of(r) == setting]
+        if of_setting:
+            curves = active_figures.strategy_curves(
+                accuracies(of_setting),
+                [entry["labels"] for entry in of_setting[0]["rounds"]],
+                f"digits by label spreading, {said}: mean ± std over seeds",
+            )
+            figures.save(curves, folder / setting, "strategies")
+            parts.append(f"{said[0].upper()}{said[1:]}. {table(of_setting)}")
+    return "\n\n".join(parts)
+
+
+def setting_of(result: dict) -> str:
+    return "drawn" if result["name"] == "active_digits_drawn" else "example"
+
+
+def configure(setting: str, strategy: str, seed: int) -> ConfigDict:
+    config = active_digits.get_config("drawn" if setting == "drawn" else "")
     config.seed, config.tensorboard = seed, False
     config.query.strategy = strategy
     return config
@@ -124,7 +143,7 @@ def table(results: list[dict]) -> str:
     first, last = results[0]["rounds"][0], results[0]["rounds"][-1]
     start = [report.mean_std(next(iter(curves[k].values()))[:, 0]) for k in KINDS]
     caption = (
-        f"Digits, label spreading, {first['labels']} labels at first and "
+        f"Label spreading, {first['labels']} labels at first and "
         f"{last['labels']} in round {len(results[0]['rounds'])}: accuracy in % then, "
         "mean ± std (seeds), and points above random questions of the same seeds. "
         f"Before the first question: {start[0]} on images still unlabeled, {start[1]} "

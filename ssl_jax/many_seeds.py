@@ -33,7 +33,6 @@ from ssl_jax.checkpoints import Journal, write_json
 from ssl_jax.core import PyTree, UserError
 from ssl_jax.phases import Phase
 
-
 _FEW = 5  # of 2 to 20, 4 and 5 were fastest for GCN on Cora
 
 

@@ -26,8 +26,7 @@ def product(graph, dense_NK):
     return jax.jit(lambda graph, dense_NK: graph.product(dense_NK))(graph, dense_NK)
 
 
-@pytest.mark.parametrize("loops", [False, True])
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize(("loops", "devices"), [(False, 1), (False, 4), (True, 1)])
 def test_blocks_equal_the_matrix(loops, devices):
     """Blocks that do not divide the rows, and padding, on which nothing depends."""
     z_ND, dense_NK = rows(43), rows(43, 3)

@@ -16,6 +16,7 @@ from experiments import (
     benchmark,
     byol_cifar10_small,
     byol_digits,
+    cifar10_small,
     digits_methods,
     few_labels,
     pseudo_label_mnist,
@@ -127,6 +128,20 @@ def test_pseudo_labels_on_mnist_table_and_its_bars():
             assert sum(seconds) <= 20 * 60
     supervised, ours = pseudo_label_mnist.accuracies(results["strong"])
     assert np.mean(ours) >= 0.989 and np.mean(ours) > np.mean(supervised)
+
+
+def test_fixmatch_and_flexmatch_beat_supervised_on_cifar10():
+    """After the same steps, and the issue's hour of training each."""
+    results = cifar10_small.read(ROOT / cifar10_small.COMMITTED)
+    table = cifar10_small.table(results)
+    assert f"<!-- cifar10_small -->\n{table}\n<!-- end -->" in README
+    assert set(results) == set(cifar10_small.METHODS)
+    for method, result in results.items():
+        _assert_of_today(cifar10_small.configure(method), result["config"])
+    accuracy = {m: result["test"]["accuracy"] for m, result in results.items()}
+    for method in ("fixmatch", "flexmatch"):
+        assert results[method]["phases"]["train"]["seconds"] >= 3600
+        assert accuracy[method] > accuracy["supervised"] + 0.02
 
 
 def test_byol_digits_table_and_its_bars():

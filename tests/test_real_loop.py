@@ -19,6 +19,9 @@ QUICK = (
     "--config.train.eval_every=60",
     "--config.train.batch_size=8",
     "--config.train.optimizer.learning_rate=0.1",
+    "--config.train.algorithm.ema_decay=0.9",
+    "--config.train.augment.flip=False",
+    "--config.train.augment.shift=1",
     "--config.model.filters=(8,16)",
     "--config.model.stem_stride=1",
 )
@@ -29,9 +32,8 @@ NAMES = ("cat", "dog")
 def commands():
     section = (ROOT / "README.md").read_text().partition("## Your own images")[2]
     block = re.search(r"```bash\n(.*?)```", section, re.S)[1]
-    return [
-        line.removeprefix("python launch.py ").split() for line in block.split("\n")
-    ]
+    lines = block.splitlines()
+    return [line.removeprefix("python launch.py ").split() for line in lines]
 
 
 @pytest.fixture(scope="module")

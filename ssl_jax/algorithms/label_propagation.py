@@ -129,6 +129,7 @@ class LabelPropagation:
     graph = LabelSpreading.graph
     scaled = LabelSpreading.scaled
     brightness = LabelSpreading.brightness
+    bank = LabelSpreading.bank
     predict = LabelSpreading.predict
     features = LabelSpreading.features
 

@@ -21,7 +21,6 @@ from ssl_jax.core import (
     TrainState,
     UserError,
     mean,
-    num_devices,
     on_every_device,
 )
 from ssl_jax.propagation import Solution
@@ -177,16 +176,11 @@ class LabelSpreading:
         if self.kernel == "rbf":
             z_ND = self.scaled(pixels_ND, pixels_ND, mask_N)
             return kernels.blocks(z_ND, mask_N, loops=self.loops)
-        features_ND = self.brightness(pixels_ND)
-        # Padding, fewer rows than devices, may be listed and is then passed over.
-        more = min(self.n_neighbors + num_devices() - 1, len(pixels_ND))
-        more = max(more, self.n_neighbors)
-        _, index_Nm = neighbors.nearest(
-            features_ND, features_ND, more, metric="euclidean"
+        bank_ND = self.bank(pixels_ND, mask_N)
+        _, index_Nk = neighbors.nearest(
+            bank_ND, bank_ND, self.n_neighbors, metric="euclidean"
         )
-        first_Nm = jnp.argsort(~mask_N[index_Nm], axis=1, stable=True)
-        index_Nm = jnp.take_along_axis(index_Nm, first_Nm, axis=1)
-        return kernels.listed(index_Nm[:, : self.n_neighbors], mask_N, loops=self.loops)
+        return kernels.listed(index_Nk, mask_N, loops=self.loops)
 
     def graph(self, extra: PyTree) -> kernels.Graph:
         """The graph of a state, as `init` made it."""
@@ -198,6 +192,11 @@ class LabelSpreading:
 
     def brightness(self, pixels_ND: jax.Array) -> jax.Array:
         return pixels_ND.astype(jnp.float32) * (self.scale / 255)
+
+    def bank(self, pixels_ND: jax.Array, mask_N: jax.Array) -> jax.Array:
+        """Where neighbours are looked for: padding is farther than any image can be."""
+        far = -2 * self.scale
+        return jnp.where(mask_N[:, None], self.brightness(pixels_ND), far)
 
     def scaled(
         self, new_MD: jax.Array, pixels_ND: jax.Array, mask_N: jax.Array
@@ -221,9 +220,9 @@ class LabelSpreading:
         values_NK = propagation.normalized(extra["distributions_NK"])
         pixels_ND, mask_N = extra["pixels_ND"], extra["mask_N"]
         if self.kernel == "knn":
-            features_ND = self.brightness(pixels_ND)
+            bank_ND = self.bank(pixels_ND, mask_N)
             mean_BK = propagation.of_nearest(
-                new_BD, features_ND, values_NK, self.n_neighbors
+                new_BD, bank_ND, values_NK, self.n_neighbors
             )
         else:
             pixels_BD = batch["image"].reshape(len(new_BD), -1)

@@ -71,7 +71,7 @@ def cached(key: str, build: Callable[[Path], dict]) -> Dataset:
 
 
 def root() -> Path:
-    """The folder for everything that can be made again: SSL_JAX_CACHE, or the user's."""
+    """The folder of what can be made again: SSL_JAX_CACHE, or the user's."""
     chosen = os.environ.get("SSL_JAX_CACHE")
     return Path(chosen or Path.home() / ".cache" / "ssl_jax").expanduser()
 

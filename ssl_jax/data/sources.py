@@ -21,8 +21,9 @@ def load(
     """The data set `name`: a training pool and a test set, uint8 images.
 
     Args:
-      name: "digits", "stl10", "folder" (folder.py), or any image classification data
-        set of TensorFlow Datasets, with or without config and version ("imagenette/160px:1.0.0").
+      name: "digits", "digits_tutorial" (`digits.load_tutorial`), "stl10", "folder"
+        (folder.py), or any image classification data set of TensorFlow Datasets, with
+        or without config and version ("imagenette/160px:1.0.0").
       data_dir: the folder of tfds' data (or of STL-10's binary files); "": the
         environment's TFDS_DATA_DIR, else tfds' default.
       fold: >= 0 asks for predefined labeled sets, which only STL-10's binary files have
@@ -39,6 +40,8 @@ def load(
         if image_size:
             digits_as = (image_size, image_size, *digits_as[2:])
         return digits.load(digits_as)
+    if name == "digits_tutorial":
+        return digits.load_tutorial()
     if name == "folder":
         return folder.load(
             data_dir,
