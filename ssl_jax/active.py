@@ -75,7 +75,7 @@ def ask(config: ConfigDict, workdir: Path) -> None:
     run = trained.load(config, workdir)
     dataset, index_N = run.data.dataset, candidates(run.data.split)
     strategies.check(strategy, size, len(index_N))
-    probs_NK = trained.classifier(run)(dataset.images_NHWC, index_N)
+    probs_NK = trained.of_pool(run, index_N)
     chosen_M = query(run, probs_NK, strategy, size, config.seed)
     questions = _questions(run, chosen_M, probs_NK)
     _write(path, known, questions)
@@ -209,7 +209,7 @@ def _judge(config, folder, test, *, last):
     run = trained.load(config, folder)
     dataset, index_N = run.data.dataset, candidates(run.data.split)
     names = dataset.class_names
-    probs_NK = trained.classifier(run)(dataset.images_NHWC, index_N)
+    probs_NK = trained.of_pool(run, index_N)
     truth_N, predicted_N = dataset.labels_N[index_N], probs_NK.argmax(axis=1)
     queried = []
     if not last:

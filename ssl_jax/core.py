@@ -49,7 +49,9 @@ class Algorithm(Protocol):
     have
       eval_step(state, batch, key) -> Metrics
     for what else it measures on held-out images; batch has image, label and mask [B],
-    False where a row is padding.
+    False where a row is padding; and
+      transduce(state) -> log_NK
+    for what it says of the images that it trains on, if `draws_from` is "pool".
     """
 
     # "labeled", or "unlabeled": image is then drawn from the unlabeled set, and label

@@ -73,6 +73,13 @@ class Blocks(struct.PyTreeNode):
         sum_NK = sum_nBK.reshape(-1, dense_NK.shape[1])[: len(dense_NK)]
         return sum_NK + self.loop_N[:, None] * dense_NK
 
+    def log_product(self, log_NK: jax.Array) -> jax.Array:
+        """log(S exp(log)), [N, K], in which no value underflows, however far a row is
+        from where there are any."""
+        offset_N = _offsets(self.scaled_ND) - 0.5 * self.log_degree_N
+        log_sum_NK = _log_sums(self.scaled_ND, offset_N, log_NK, self.block)
+        return jnp.logaddexp(log_sum_NK, jnp.log(self.loop_N)[:, None] + log_NK)
+
 
 class Neighbors(struct.PyTreeNode):
     """Weight 1 to each of k neighbours. What row i lists need not list i, so S is not
@@ -110,6 +117,12 @@ class Neighbors(struct.PyTreeNode):
             sum_NK = sums(index_kN, own_N, scaled_NK)
         return scale_N1 * sum_NK + self.loop_N[:, None] * dense_NK
 
+    def log_product(self, log_NK: jax.Array) -> jax.Array:
+        """log(S exp(log)), [N, K]. No weight is small: only what has come a hundred
+        steps far underflows."""
+        highest = log_NK.max()
+        return jnp.log(self.product(jnp.exp(log_NK - highest))) + highest
+
 
 Graph = Dense | Blocks | Neighbors
 
@@ -136,7 +149,9 @@ def blocks(
     """The same in blocks; rows where `mask_N` is False are padding."""
     if mask_N is None:
         mask_N = jnp.ones(len(scaled_ND), bool)
-    log_sum_N = _log_sums(scaled_ND, mask_N, block)
+    offset_N = jnp.where(mask_N, _offsets(scaled_ND), -jnp.inf)
+    log_ones_N1 = jnp.zeros((len(scaled_ND), 1), scaled_ND.dtype)
+    log_sum_N = _log_sums(scaled_ND, offset_N, log_ones_N1, block)[:, 0]
     log_degree_N = jnp.where(mask_N, _degrees(log_sum_N, loops), jnp.inf)
     return Blocks(scaled_ND, log_degree_N, _loops(log_degree_N, loops), block)
 
@@ -243,34 +258,45 @@ def _on_devices(function, devices):
     return jax.shard_map(function, in_specs=P(), out_specs=P(), check_vma=False)
 
 
-def _log_sums(scaled_ND, mask_N, block):
-    """log of the sum of each row's weights to the others, [N]."""
-    offset_N = jnp.where(mask_N, _offsets(scaled_ND), -jnp.inf)
+def _log_sums(scaled_ND, offset_N, log_NK, block):
+    """log of sum_j W_ij exp(log_jk) over the other rows j, [N, K].
+
+    Each row's sum is kept relative to its largest term so far, as in a softmax whose
+    terms come one after the other.
+    """
     devices = num_devices()
+    # exp(log) = exp(scale) values, and the values of a row are at most 1.
+    scale_N = log_NK.max(axis=1)
+    finite_N1 = jnp.where(jnp.isfinite(scale_N), scale_N, 0)[:, None]
+    values_NK = jnp.exp(log_NK - finite_N1)
 
-    def add(carry, at, log_BB, axis):
-        peak_nB, sum_nB = carry
-        peak_B = jnp.maximum(peak_nB[at], log_BB.max(axis))
-        sum_B = jnp.exp(log_BB - jnp.expand_dims(peak_B, axis)).sum(axis)
-        sum_B += sum_nB[at] * jnp.exp(peak_nB[at] - peak_B)
-        return peak_nB.at[at].set(peak_B), sum_nB.at[at].set(sum_B)
+    def sums(z_nBD, offset_nB, scale_nB, values_nBK):
+        def add(carry, at, other, log_BB):
+            peak_nB, sum_nBK = carry
+            log_BB += scale_nB[other][None, :]
+            peak_B = jnp.maximum(peak_nB[at], log_BB.max(axis=1))
+            sum_BK = _matmul(jnp.exp(log_BB - peak_B[:, None]), values_nBK[other])
+            sum_BK += sum_nBK[at] * jnp.exp(peak_nB[at] - peak_B)[:, None]
+            return peak_nB.at[at].set(peak_B), sum_nBK.at[at].set(sum_BK)
 
-    def sums(z_nBD, offset_nB):
         def of_pair(i, j, carry):
             log_BB = _log_weights(z_nBD, offset_nB, i, j)
-            carry = add(carry, i, log_BB, 1)
-            return add(carry, j, jnp.where(i < j, log_BB, -jnp.inf), 0)
+            carry = add(carry, i, j, log_BB)
+            return add(carry, j, i, jnp.where(i < j, log_BB, -jnp.inf).T)
 
-        start = (jnp.full_like(offset_nB, _LOWEST), jnp.zeros_like(offset_nB))
-        peak_nB, sum_nB = _over_pairs(of_pair, start, devices)
+        start = (jnp.full_like(offset_nB, _LOWEST), jnp.zeros_like(values_nBK))
+        peak_nB, sum_nBK = _over_pairs(of_pair, start, devices)
         if devices > 1:
             highest_nB = jax.lax.pmax(peak_nB, "data")
-            part_nB = sum_nB * jnp.exp(peak_nB - highest_nB)
-            peak_nB, sum_nB = highest_nB, jax.lax.psum(part_nB, "data")
-        return peak_nB + jnp.log(sum_nB)
+            part_nBK = sum_nBK * jnp.exp(peak_nB - highest_nB)[..., None]
+            peak_nB, sum_nBK = highest_nB, jax.lax.psum(part_nBK, "data")
+        return peak_nB[..., None] + jnp.log(sum_nBK)
 
     blocked = partial(_blocked, block=block)
-    log_sum_nB = _on_devices(sums, devices)(
-        blocked(scaled_ND), blocked(offset_N, fill=-jnp.inf)
+    log_sum_nBK = _on_devices(sums, devices)(
+        blocked(scaled_ND),
+        blocked(offset_N, fill=-jnp.inf),
+        blocked(scale_N, fill=-jnp.inf),
+        blocked(values_NK),
     )
-    return log_sum_nB.reshape(-1)[: len(scaled_ND)]
+    return log_sum_nBK.reshape(-1, log_NK.shape[1])[: len(scaled_ND)]

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from ssl_jax import algorithms, run_data, workdirs
 from ssl_jax.checkpoints import Checkpoints
-from ssl_jax.core import UserError
+from ssl_jax.core import TrainState, UserError
 from ssl_jax.phases import Phase, build_phase, like, make_mesh
 from ssl_jax.run_data import EVAL_BATCH, Data
 
@@ -81,6 +81,21 @@ def classifier(trained: Trained) -> Callable[..., np.ndarray]:
     return on_images(trained.phase, trained.folder, _probabilities)
 
 
+def of_pool(trained: Trained, index_M: np.ndarray) -> np.ndarray:
+    """probs_MK float32 of the labeled and unlabeled images `index_M`: by transduction,
+    where the algorithm has said something of each of them, else as `classifier`.
+
+    Raises:
+      UserError: as `classifier`.
+    """
+    phase, data = trained.phase, trained.data
+    if not hasattr(phase.algorithm, "transduce"):
+        return classifier(trained)(data.dataset.images_NHWC, index_M)
+    log_NK = phase.algorithm.transduce(restore(phase, trained.folder))
+    rows = np.union1d(data.split.labeled, data.split.unlabeled)
+    return np.exp(np.asarray(log_NK))[np.searchsorted(rows, index_M)]
+
+
 def featurizer(trained: Trained) -> Callable[..., np.ndarray]:
     """(images_NHWC, index_M=all) -> features_MD float32, likewise.
 
@@ -104,16 +119,9 @@ def on_images(
     `index_M`, on the host, by the checkpoint in `folder` of the phase's last step.
 
     Raises:
-      UserError: there is no such checkpoint, or it cannot be read.
+      UserError: as `restore`.
     """
-    steps = json.loads((folder / "done.json").read_text())["steps"]
-    with Checkpoints(folder / "checkpoints") as checkpoints, jax.set_mesh(phase.mesh):
-        if steps not in checkpoints.steps:
-            raise UserError(
-                f"{phase.name} was trained for {steps} steps, but has no checkpoint "
-                f"of the last: delete {folder / 'done.json'} and run the same command."
-            )
-        state = checkpoints.restore(steps, like(phase))["state"]
+    state = restore(phase, folder)
     rows = NamedSharding(phase.mesh, P("data"))
 
     @jax.jit
@@ -134,3 +142,19 @@ def on_images(
         return np.concatenate(parts)
 
     return of_all
+
+
+def restore(phase: Phase, folder: Path) -> TrainState:
+    """The state of the phase's last step.
+
+    Raises:
+      UserError: there is no such checkpoint in `folder`, or it cannot be read.
+    """
+    steps = json.loads((folder / "done.json").read_text())["steps"]
+    with Checkpoints(folder / "checkpoints") as checkpoints, jax.set_mesh(phase.mesh):
+        if steps not in checkpoints.steps:
+            raise UserError(
+                f"{phase.name} was trained for {steps} steps, but has no checkpoint "
+                f"of the last: delete {folder / 'done.json'} and run the same command."
+            )
+        return checkpoints.restore(steps, like(phase))["state"]

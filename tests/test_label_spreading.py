@@ -161,7 +161,7 @@ def test_steps_converge_to_label_distributions(name, kernel, devices):
         "spreading": label_spreading.LabelSpreading,
         "propagation": label_propagation.LabelPropagation,
     }[name]
-    algorithm = cls(num_classes=10, scale=16.0, **options)
+    algorithm = cls(num_classes=10, scale=16.0, tol=1e-9, **options)
     features = np.asarray(algorithm.features(None, {"image": images}))
     N = 62 + -62 % devices
     pool = {
@@ -183,7 +183,9 @@ def test_steps_converge_to_label_distributions(name, kernel, devices):
     solution = MODULES[name].solve(
         features[:62], labels, max_iter=30, tol=1e-9, **options
     )
-    result = propagation.normalized(state.extra["distributions_NK"])
+    result = propagation.normalized(jnp.exp(state.extra["log_NK"]))
+    transduced = jnp.exp(algorithm.transduce(state))[:62]
+    np.testing.assert_allclose(transduced, result[:62], atol=1e-6)
     np.testing.assert_allclose(result[:62], solution.distributions_NK, atol=1e-4)
     np.testing.assert_array_equal(result[62:], 0)
     of_new = propagation.inductive(features[62:94], features[:62], solution)

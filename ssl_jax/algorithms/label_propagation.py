@@ -15,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax import kernels, propagation, similarity
-from ssl_jax.algorithms import label_spreading
-from ssl_jax.algorithms.label_spreading import LabelSpreading
+from ssl_jax.algorithms.label_spreading import LabelSpreading, moved
 from ssl_jax.core import Batch, Metrics, TrainState
 from ssl_jax.propagation import Solution
 from ssl_jax.similarity import Similarity
@@ -119,6 +118,7 @@ class LabelPropagation:
     kernel: str = "rbf"  # or "knn"
     gamma: float = 20.0  # of rbf
     n_neighbors: int = 7  # of knn, the image itself among them
+    tol: float = 1e-3  # of the sum of |changes|: a step after one below changes nothing
     scale: float = 1.0  # of a white pixel; 16: digits as scikit-learn has them
 
     def __post_init__(self):
@@ -130,6 +130,7 @@ class LabelPropagation:
     scaled = LabelSpreading.scaled
     brightness = LabelSpreading.brightness
     bank = LabelSpreading.bank
+    transduce = LabelSpreading.transduce
     predict = LabelSpreading.predict
     features = LabelSpreading.features
 
@@ -137,6 +138,10 @@ class LabelPropagation:
         self, state: TrainState, batch: Batch, key
     ) -> tuple[TrainState, Metrics]:
         extra = jax.lax.stop_gradient(state.extra)
-        F_NK, labels_NK = extra["distributions_NK"], extra["labels_NK"]
-        F_NK = propagate(self.graph(extra), F_NK, labels_NK)
-        return label_spreading.moved(state, F_NK)
+        graph, labels_NK = self.graph(extra), extra["labels_NK"]
+        mass_NK = graph.log_product(jnp.log(root(graph)) + extra["log_NK"])
+        sum_N1 = jax.nn.logsumexp(mass_NK, axis=1, keepdims=True)
+        log_NK = mass_NK - jnp.where(jnp.isfinite(sum_N1), sum_N1, 0)
+        labeled_N1 = labels_NK.any(axis=1, keepdims=True)
+        log_NK = jnp.where(labeled_N1, jnp.log(labels_NK), log_NK)
+        return moved(state, log_NK, self.tol)

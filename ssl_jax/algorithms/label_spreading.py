@@ -123,7 +123,8 @@ def check_alpha(alpha: float) -> None:
 @dataclass(frozen=True, kw_only=True)
 class LabelSpreading:
     """One train step is one product with the graph over the whole pool; the loss is the
-    mean over images of sum_k |change|. In float32: rbf in blocks, knn exact.
+    mean over images of sum_k |change|. rbf in blocks, knn exact; distributions are
+    float32 and logarithms, as at the example's gamma many are below 1e-38.
 
     Raises:
       UserError: a field is out of range.
@@ -136,6 +137,7 @@ class LabelSpreading:
     gamma: float = 20.0  # of rbf
     n_neighbors: int = 7  # of knn, the image itself among them
     alpha: float = 0.2  # share of the neighbours
+    tol: float = 1e-3  # of the sum of |changes|: a step after one below changes nothing
     scale: float = 1.0  # of a white pixel; 16: digits as scikit-learn has them
 
     def __post_init__(self):
@@ -164,7 +166,8 @@ class LabelSpreading:
             "pixels_ND": pixels_ND,  # uint8: a quarter of the features
             "mask_N": mask_N,
             "labels_NK": labels_NK,
-            "distributions_NK": labels_NK,
+            "log_NK": jnp.log(labels_NK),  # of F
+            "change": jnp.float32(jnp.inf),  # by the last step, summed
             "graph": passed,
         }
         return TrainState(
@@ -211,13 +214,27 @@ class LabelSpreading:
         self, state: TrainState, batch: Batch, key
     ) -> tuple[TrainState, Metrics]:
         extra = jax.lax.stop_gradient(state.extra)
-        F_NK, labels_NK = extra["distributions_NK"], extra["labels_NK"]
-        return moved(state, spread(self.graph(extra), F_NK, labels_NK, self.alpha))
+        heard_NK = self.graph(extra).log_product(extra["log_NK"])
+        granted_NK = jnp.log(extra["labels_NK"])
+        log_NK = jnp.logaddexp(
+            jnp.log(self.alpha) + heard_NK, jnp.log1p(-self.alpha) + granted_NK
+        )
+        return moved(state, log_NK, self.tol)
+
+    def transduce(self, state: TrainState) -> jax.Array:
+        """Logarithms of the distributions of the pool's images, [N, K]: scikit-learn's
+        `label_distributions_`. Of what no label reaches all are equal."""
+        log_NK = state.extra["log_NK"]
+        reached_N1 = jnp.isfinite(log_NK).any(axis=1, keepdims=True)
+        return jax.nn.log_softmax(jnp.where(reached_N1, log_NK, 0))
 
     def predict(self, state: TrainState, batch: Batch) -> jax.Array:
         """Logarithms of the inductive rule's distributions, [B, K]."""
         extra, new_BD = state.extra, self.features(state, batch)
-        values_NK = propagation.normalized(extra["distributions_NK"])
+        log_NK = extra["log_NK"]
+        highest_N1 = log_NK.max(axis=1, keepdims=True)
+        highest_N1 = jnp.where(jnp.isfinite(highest_N1), highest_N1, 0)
+        values_NK = propagation.normalized(jnp.exp(log_NK - highest_N1))
         pixels_ND, mask_N = extra["pixels_ND"], extra["mask_N"]
         if self.kernel == "knn":
             bank_ND = self.bank(pixels_ND, mask_N)
@@ -240,15 +257,20 @@ class LabelSpreading:
         return self.brightness(batch["image"].reshape(len(batch["image"]), -1))
 
 
-def moved(state: TrainState, F_NK: jax.Array) -> tuple[TrainState, Metrics]:
-    """The state with its next distributions, and what is said of the step."""
+def moved(
+    state: TrainState, log_NK: jax.Array, tol: float
+) -> tuple[TrainState, Metrics]:
+    """The state with its next distributions, unless it has converged, and what is said
+    of the step."""
     extra = state.extra
-    change_N = jnp.abs(F_NK - extra["distributions_NK"]).sum(axis=1)
+    log_NK = jnp.where(extra["change"] < tol, extra["log_NK"], log_NK)
+    change_N = jnp.abs(jnp.exp(log_NK) - jnp.exp(extra["log_NK"])).sum(axis=1)
     labeled_N = extra["labels_NK"].any(axis=1)
-    right_N = F_NK.argmax(1) == extra["labels_NK"].argmax(1)
+    right_N = log_NK.argmax(1) == extra["labels_NK"].argmax(1)
     metrics = {
         "loss": jax.lax.stop_gradient(mean(change_N, extra["mask_N"])),
         "accuracy": mean(right_N, labeled_N),
     }
-    extra = {**extra, "distributions_NK": F_NK}
+    change = jnp.where(extra["mask_N"], change_N, 0).sum()
+    extra = {**extra, "log_NK": log_NK, "change": change}
     return state.replace(step=state.step + 1, extra=extra), metrics
