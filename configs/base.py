@@ -227,6 +227,7 @@ def debug(config: ConfigDict, *digits_as: int) -> ConfigDict:
     """
     classes = digits_as[-1]
     config.update(name=f"{config.name}_debug", tensorboard=False)
+    config.query.rounds = min(config.query.rounds, 2)
     config.data.update(
         name="digits",
         digits_as=digits_as,

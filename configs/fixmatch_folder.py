@@ -15,4 +15,7 @@ def get_config(arg: str = ""):
     config.model = base.model("convnet", filters=(32, 64, 128), stem_stride=2)
     config.train.algorithm.update(ema_decay=0.99, weak_gradient=False)
     config.train.update(steps=1000, batch_size=16, unlabeled_ratio=4)
-    return base.debug(config, 32, 32, 3, 10) if "debug" in words else config
+    if "debug" in words:
+        config.data.image_size = 8
+        return base.debug(config, 8, 8, 3, 10)
+    return config

@@ -8,7 +8,9 @@ from pathlib import Path
 from ssl_jax import algorithms
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
-ALGORITHM, CONFIG = re.findall(r"```python\n(.*?)```", README, re.S)
+ALGORITHM, CONFIG = re.findall(
+    r"```python\n(.*?)```", README.partition("## Add a method")[2], re.S
+)
 
 
 def install() -> None:

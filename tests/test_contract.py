@@ -49,6 +49,8 @@ def trained(request):
     config = tiny.config(name)
     if "threshold" in config.train.algorithm:
         config.train.algorithm.threshold = 0.12  # so that pseudo-labels count at once
+    if algorithms.draws_from(name) == "pool":
+        config.data.num_unlabeled = 199  # a pair of rows is padding on 4 devices
     if config.train.batch_size:
         config.train.batch_size = 16  # over 8, BatchNorm lets rounding grow too quickly
     if algorithms.views(name) == "two_crops":
@@ -98,9 +100,10 @@ def test_train_step_is_a_pure_function_of_its_arguments(trained):
     first, again = (jax.device_get(program.call(*args)) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, again)
     jax.tree.map(np.testing.assert_array_equal, given, (states[3], sums[3]))
-    elsewhere = states[3].replace(step=np.int32(7))  # another key
-    other = jax.device_get(program.call(elsewhere, *args[1:]))
-    assert not _equal(first[0].params, other[0].params)
+    if given[0].params:  # closed forms draw nothing
+        elsewhere = states[3].replace(step=np.int32(7))  # another key
+        other = jax.device_get(program.call(elsewhere, *args[1:]))
+        assert not _equal(first[0].params, other[0].params)
 
 
 def test_train_step_keeps_structure_shapes_and_dtypes(trained):

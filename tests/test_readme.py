@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import readme_example
 from ml_collections import ConfigDict
+from sklearn.datasets import load_digits
 
 from configs import base, byol_cifar10
 from experiments import (
@@ -35,6 +36,14 @@ def test_the_example_method_trains(tmp_path):
     result = loop.run(config, tmp_path / "run")
     assert result["phases"]["train"]["algorithm"] == "entropy.Entropy"
     assert result["device"]["count"] == 4
+
+
+def test_label_spreading_in_a_notebook():
+    section = README.partition("## Label spreading and propagation")[2]
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", section, re.S)[1], names)
+    truth_N = load_digits().target
+    assert (names["said_N"][50:] == truth_N[50:]).mean() > 0.8
 
 
 def test_the_example_is_thirty_lines():
