@@ -1,10 +1,10 @@
 """Active learning by label spreading on digits, simulated: scikit-learn's example
 plot_label_propagation_digits_active_learning.
 
-Its 330 images, the first 40 labeled, and in 5 rounds the 5 of highest entropy are asked
-for. (Its code sorts ascending, and so asks for the most certain ones; its text asks for
-the most uncertain, as here.) The seed is `--config.query.strategy=random`'s alone. With
-"drawn" it draws 330 other digits, and 40 of them, balanced over the classes.
+Its 330 images, the first 40 labeled; 5 trainings, and after each the 5 images of
+highest entropy are asked about. (Its code sorts ascending, and so asks about the most
+certain ones; its text asks for the most uncertain, as here.) The seed matters to
+`--config.query.strategy=random` alone. With "drawn" it draws 330 other digits, and 40 of them, balanced over the classes.
 """
 
 from configs import base

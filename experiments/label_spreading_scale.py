@@ -1,7 +1,7 @@
 """Label spreading past scikit-learn's limit: README's tables and figure.
 
 python -m experiments.label_spreading_scale --data_dir=DIR
-    [--parts=mnist_rbf,mnist_knn,million,scale] [--rounds=3] [--gamma=0.5] [--smoke]
+    [--parts=mnist_rbf --parts=million ...] [--rounds=3] [--gamma=0.5] [--smoke]
 
 * mnist_rbf: exact rbf in blocks on MNIST's 60,000 training images, 100 labels.
 * mnist_knn: the same by 7 neighbours, exact and approximate, in turn with
@@ -20,6 +20,7 @@ import json
 import os
 import resource
 import statistics
+import sys
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -30,10 +31,18 @@ import jax
 import numpy as np
 import sklearn
 from absl import app, flags
-from matplotlib.figure import Figure
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.semi_supervised import LabelSpreading
 
+from experiments.label_spreading_tables import (
+    FEATURES,
+    LINES,
+    NEIGHBORS,
+    PARTS,
+    SIZES,
+    cost,
+    table,
+)
 from ssl_jax import figures, phases, report, similarity, workdirs
 from ssl_jax.algorithms import label_spreading
 from ssl_jax.checkpoints import write_json
@@ -41,22 +50,10 @@ from ssl_jax.data import sources
 
 COMMITTED = Path("experiments/results")
 TRIED = Path("runs/label_spreading_scale_smoke")
-PARTS = ("mnist_rbf", "mnist_knn", "million", "scale")
-SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
-# Of the same rows: the sizes at which a line of the figure is measured. Past its last,
-# scikit-learn's rbf holds several matrices of 8 N^2 bytes: 7 GB each at 30,000.
-LINES = {
-    "ssl_jax knn": SIZES,
-    "scikit-learn knn": (10_000, 30_000, 100_000),
-    "ssl_jax rbf": (10_000, 20_000, 30_000),
-    "scikit-learn rbf": (10_000, 20_000),
-}
 # 10 Gaussians of unit covariance around centers drawn by N(0, SPREAD^2): the best
-# possible classifier, which knows the centers, is right on 98.2% of the rows.
-FEATURES, SPREAD, SCALE_GAMMA = 64, 0.5, 0.1
+# possible classifier, which knows the centers, is right on BAYES of the rows.
+SPREAD, SCALE_GAMMA = 0.6, 0.1
 OPTIONS = dict(alpha=0.2, max_iter=30, tol=1e-3)
-NEIGHBORS = 7
-GIB = 2**30
 
 DATA_DIR = flags.DEFINE_string("data_dir", "", "as config.data.dir, for MNIST")
 CHOSEN = flags.DEFINE_multi_enum("parts", None, PARTS, "what to measure; default: all")
@@ -72,12 +69,13 @@ def main(_):
     device = machine["device"]["kind"].lower().replace(" ", "_")
     path = folder / f"label_spreading_scale_{device}.json"
     folder.mkdir(parents=True, exist_ok=True)
-    results = json.loads(path.read_text()) if path.exists() else {}
+    results = json.loads(path.read_text()) if path.exists() else {"machine": machine}
+    if results["machine"] != machine:
+        sys.exit(f"{path} is of another machine or other versions: move it away first.")
     mnist = dict(data_dir=DATA_DIR.value, rows=60_000 // shrink, num_labels=100)
 
     def keep(part, found):
         results[part] = results.get(part, {}) | found
-        results["machine"] = machine
         write_json(path, results)
         print(json.dumps({part: found}, indent=1), flush=True)
 
@@ -90,7 +88,8 @@ def main(_):
             keep(part, against_sklearn(mnist, ROUNDS.value))
         else:
             for line, rows in of_part(part):
-                keep("scale", {f"{line}, {rows:,} rows": at_scale(line, rows, shrink)})
+                found = at_scale(line, rows, shrink)
+                keep("scale", {f"{line}, {found['rows']:,} rows": found})
     shown = table(results)
     print(shown)
     if device == "cpu" and "scale" in results:
@@ -252,110 +251,6 @@ def few(truth_N: np.ndarray, num_labels: int) -> np.ndarray:
 
 def peak_bytes() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def table(results: dict) -> str:
-    """README's tables of one machine."""
-    machine = results["machine"]
-    said = f"{machine['device']['kind']}, {machine['cpus']} CPU cores"
-    parts = [of_mnist(results, said)] if set(PARTS[:2]) & set(results) else []
-    if "scale" in results:
-        parts.append(of_scale(results["scale"], said))
-    return "\n\n".join(parts)
-
-
-def of_mnist(results: dict, said: str) -> str:
-    knn = results.get("mnist_knn", {"rounds": {}})
-    fits = {"rbf in blocks": [results[PARTS[0]]] if PARTS[0] in results else []}
-    for name, rounds in knn["rounds"].items():
-        graph = rounds[0].get("graph", name)
-        fits[f"{NEIGHBORS} neighbours, {graph}"] = rounds
-    lines = [
-        [
-            name,
-            f"{statistics.median(e['seconds'] for e in rounds):,.1f}",
-            f"{max(e['peak_bytes'] for e in rounds) / GIB:.2f}",
-            f"{rounds[0]['products']}",
-            f"{100 * rounds[0]['accuracy']:.2f}",
-        ]
-        for name, rounds in fits.items()
-        if rounds
-    ]
-    entry = next(rounds for rounds in fits.values() if rounds)[0]
-    matrix = 8e-9 * entry["rows"] ** 2
-    lines.append(["rbf, scikit-learn", "", f"{matrix:.1f} GB a matrix", "", ""])
-    header = ["graph", "seconds", "peak GiB", "products", "accuracy, %"]
-    parts = [
-        f"MNIST, {entry['rows']:,} images, {entry['labels']} labels, on {said}; "
-        "accuracy on the other images, peak memory of the whole process:",
-        report.markdown_table(header, lines),
-    ]
-    for name, ratio in knn.get("ratio", {}).items():
-        parts.append(
-            f"{fits_name(knn, name)} neighbours: {ratio:.1f} times as fast as "
-            f"scikit-learn's in turn with it, {100 * knn['same_labels'][name]:.2f}% of "
-            "the labels equal."
-        )
-    return "\n\n".join(parts)
-
-
-def fits_name(knn: dict, name: str) -> str:
-    return knn["rounds"][name][0]["graph"].capitalize()
-
-
-def of_scale(scale: dict, said: str) -> str:
-    """A line for each number of rows, a column for each of LINES."""
-    by_rows = {}
-    for entry in scale.values():
-        by_rows.setdefault(entry["rows"], {})[entry["line"]] = entry
-    lines = []
-    for rows, found in sorted(by_rows.items()):
-        recall = found.get("ssl_jax knn", {}).get("recall")
-        line = [f"{rows:,}", *(cell(found.get(name), name, rows) for name in LINES)]
-        lines.append([*line, "" if recall is None else f"{100 * recall:.1f}"])
-    labels = ", ".join(sorted({f"{e['labels']:,}" for e in scale.values()}))
-    caption = (
-        f"{FEATURES} features, 10 Gaussian classes that the best possible classifier "
-        f"tells apart in 98.2% of the rows, {labels} labels, on {said}: seconds, peak "
-        "memory of the whole process and accuracy; recall of the neighbours in % where "
-        "they are approximate:"
-    )
-    header = ["rows", *LINES, "recall"]
-    return f"{caption}\n\n{report.markdown_table(header, lines)}"
-
-
-def cell(entry: dict | None, line: str, rows: int) -> str:
-    if entry is not None:
-        memory = f"{entry['peak_bytes'] / GIB:.2f} GiB"
-        return f"{entry['seconds']:,.1f} s, {memory}, {100 * entry['accuracy']:.1f}%"
-    if line == "scikit-learn rbf" and rows > LINES[line][-1]:
-        return f"needs {8e-9 * rows**2:,.0f} GB a matrix"
-    return ""
-
-
-def cost(scale: dict) -> Figure:
-    """Seconds and peak memory against rows."""
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    figure.suptitle("label spreading: what a fit takes")
-    panels = {"seconds": 1, "peak_bytes": GIB}
-    for axes, (field, unit) in zip(figure.subplots(1, 2), panels.items(), strict=True):
-        for line, color, marker in zip(
-            LINES, figures.PALETTE, figures.MARKERS, strict=False
-        ):
-            entries = [e for e in scale.values() if e["line"] == line]
-            points = sorted((e["rows"], e[field] / unit) for e in entries)
-            style = "--" if line.startswith("scikit") else "-"
-            if points:
-                axes.plot(*zip(*points, strict=True), style, color=color, marker=marker)
-                axes.lines[-1].set_label(line.replace("knn", f"{NEIGHBORS} neighbours"))
-        axes.set(xscale="log", yscale="log", xlabel="rows")
-        axes.grid(alpha=0.3, which="both")
-    axes.set(ylabel="peak memory of the process, GiB")
-    figure.axes[0].set(ylabel="seconds")
-    rows = np.geomspace(SIZES[0], 100_000, 9)
-    axes.plot(rows, 8 * rows**2 / GIB, ":", color="gray", label="one N x N matrix")
-    axes.legend()
-    return figure
 
 
 if __name__ == "__main__":

@@ -64,13 +64,9 @@ def ask(config: ConfigDict, workdir: Path) -> None:
     """
     strategy, size = config.query.strategy, config.query.size
     strategies.check(strategy, size)
-    if config.query.rounds:
-        raise UserError(
-            f"{workdir} is a simulation, whose oracle has answered: ask about one of "
-            f"its rounds, --workdir={workdir / _round(1)}."
-        )
-    path, taken = workdir / FILE, config.data.labels
-    known = _answered(taken)
+    path = workdir / FILE
+    own = workdirs.own_labels(workdir, config, compare=False)
+    known = _answered(own.data.labels)
     _check_nothing_lost(path, known)
     run = trained.load(config, workdir)
     dataset, index_N = run.data.dataset, candidates(run.data.split)
@@ -89,18 +85,18 @@ def ask(config: ConfigDict, workdir: Path) -> None:
         f"{len(questions)} questions in {path}, the images in "
         f"{', '.join(map(str, sheets))}.\n"
         "Fill in the column label (a row left empty stays a question), then train with "
-        "the answers:\n"
-        f"python launch.py --config=... --config.data.labels={shlex.quote(str(path))} "
-        "--workdir=ANOTHER"
+        f"the answers:\n{_command(workdir, path)}"
     )
 
 
-def simulate(config: ConfigDict, workdir: Path) -> dict | None:
-    """Trains `config.query.rounds` times; between two trainings an oracle, the truth of
-    the data set, answers `config.query.size` questions.
+def simulate(
+    config: ConfigDict, workdir: Path, devices: list | None = None
+) -> dict | None:
+    """Trains `config.query.rounds` times; after each an oracle, the truth of the data
+    set, answers `config.query.size` questions.
 
     Round r is an ordinary run in round<r>, whose queries.csv the next one learns from.
-    A finished round is not trained again.
+    A finished round is not trained again. Nothing learns from the last answers.
 
     Returns:
       The contents of result.json: the last round's, and "rounds"; None if a signal
@@ -111,20 +107,21 @@ def simulate(config: ConfigDict, workdir: Path) -> dict | None:
     """
     if finished := _finished(config, workdir):
         return finished
-    mesh = make_mesh()
+    mesh = make_mesh(devices)
+    loop.check(_of_round(config, config.data.labels), mesh)
+    trained.classifying(config)
     dataset, split = run_data.load(config, mesh)[:2]
     _check_simulation(config, dataset, split)
-    with workdirs.opened(workdir, config, mesh) as resumed:
+    with workdirs.opened(workdir, config, mesh, dataset) as resumed:
         rounds, labels = [], config.data.labels
         for r in range(1, config.query.rounds + 1):
             folder = workdir / _round(r)
             of_round = _of_round(config, labels)
-            result = loop.run(of_round, folder)
+            result = loop.run(of_round, folder, devices)
             if result is None:
                 return None
             if not (folder / "round.json").exists():
-                last = r == config.query.rounds
-                entry = _judge(of_round, folder, result["test"], last=last)
+                entry = _judge(of_round, folder, result["test"])
                 write_json(folder / "round.json", entry)
             rounds.append(json.loads((folder / "round.json").read_text()))
             labels = str(folder / FILE)
@@ -137,7 +134,7 @@ def simulate(config: ConfigDict, workdir: Path) -> dict | None:
         index_of = {_name(dataset, i): i for i in range(len(dataset.labels_N))}
         asked = [
             dataset.images_NHWC[[index_of[q["image"]] for q in entry["queried"]]]
-            for entry in rounds[:-1]
+            for entry in rounds
         ]
         active_figures.save_simulation(
             workdir / "figures" / config.name,
@@ -164,6 +161,15 @@ def summary(result: dict) -> str:
     return "\n".join(lines)
 
 
+def _command(workdir, path):
+    """What trained the run in `workdir`, with the answers in `path`."""
+    saved = json.loads((workdir / "config.json").read_text())["command"]
+    own = ("--workdir", "--config.data.labels")
+    flags = [arg for arg in saved[1:] if not arg.startswith(own)]
+    flags += [f"--config.data.labels={path}", "--workdir=ANOTHER"]
+    return shlex.join(["python", saved[0], *flags])
+
+
 def _round(r):
     return f"round{r}"
 
@@ -185,12 +191,12 @@ def _finished(config, workdir):
 
 def _check_simulation(config, dataset, split):
     index_N = candidates(split)
-    asked = config.query.size * (config.query.rounds - 1)
+    asked = config.query.size * config.query.rounds
     strategies.check(config.query.strategy, config.query.size)
     if asked >= len(index_N):
         raise UserError(
             f"query.rounds={config.query.rounds} trainings with query.size="
-            f"{config.query.size} questions between them ask for {asked:,} labels, and "
+            f"{config.query.size} questions after each ask for {asked:,} labels, and "
             f"{len(index_N):,} images have none: some must be left to judge by."
         )
     unknown = index_N[dataset.labels_N[index_N] < 0]
@@ -203,22 +209,20 @@ def _check_simulation(config, dataset, split):
         )
 
 
-def _judge(config, folder, test, *, last):
-    """The entry of the round in `folder`. Unless it is the last, its queries.csv: the
-    answers that it was trained with, then its questions, answered."""
+def _judge(config, folder, test):
+    """The entry of the round in `folder`, and its queries.csv: the answers that it was
+    trained with, then its questions, answered."""
     run = trained.load(config, folder)
     dataset, index_N = run.data.dataset, candidates(run.data.split)
     names = dataset.class_names
     probs_NK = trained.of_pool(run, index_N)
     truth_N, predicted_N = dataset.labels_N[index_N], probs_NK.argmax(axis=1)
-    queried = []
-    if not last:
-        strategy, size = config.query.strategy, config.query.size
-        chosen_M = query(run, probs_NK, strategy, size, config.seed)
-        queried = _questions(run, chosen_M, probs_NK)
-        for row, index in zip(queried, chosen_M, strict=True):
-            row["label"] = names[dataset.labels_N[index]]
-        _write(folder / FILE, _answered(config.data.labels), queried)
+    strategy, size = config.query.strategy, config.query.size
+    chosen_M = query(run, probs_NK, strategy, size, config.seed)
+    queried = _questions(run, chosen_M, probs_NK)
+    for row, index in zip(queried, chosen_M, strict=True):
+        row["label"] = names[dataset.labels_N[index]]
+    _write(folder / FILE, _answered(config.data.labels), queried)
     classes = range(len(names))
     return {
         "labels": len(run.data.split.labeled),

@@ -33,7 +33,7 @@ def question_sheet(
     for axes, image_HWC, row in zip(grid, images_MHWC, rows, strict=False):
         axes.imshow(image_HWC.squeeze(), cmap="gray", vmin=0, vmax=255)
         said = f"{_ending(row['predicted'])}? {float(row['probability']):.2f}"
-        axes.set_title(f"{_ending(row['image'])}\n{said}", fontsize=8)
+        axes.set_title(f"{_ending(row['image'])}\n{said}", fontsize=8, parse_math=False)
     return figure
 
 
@@ -78,6 +78,7 @@ def rounds_grid(
             axes.set_title(
                 f"predict: {_ending(row['predicted'])}\ntrue: {_ending(row['label'])}",
                 fontsize=10,
+                parse_math=False,  # a name may hold dollars
                 color=VERMILLION if wrong else "black",
                 fontweight="bold" if wrong else "normal",
             )

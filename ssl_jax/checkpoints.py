@@ -227,7 +227,8 @@ class Journal:
 def write_atomically(path: Path, text: str) -> None:
     """Writes beside `path` and renames: a killed process leaves the old or the new."""
     beside = path.with_name(path.name + ".tmp")
-    with beside.open("w") as file:
+    # File names may hold bytes that are no text.
+    with beside.open("w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())  # or a power cut could leave the name without the text

@@ -134,8 +134,9 @@ def stale(accuracies_E, losses_E, evaluations, *, patience: int, loss_window: in
 
     By `patience`: so many have not exceeded the best accuracy before them. By
     `loss_window`: the last loss is above the mean of so many before it (the rule of
-    GCN's code, arXiv:1609.02907). 0 of either: not by that. For arrays of NumPy, on the
-    host, and of JAX, inside a compiled loop; what lies behind `evaluations` is ignored.
+    GCN's code, arXiv:1609.02907, whose loss has the weight decay's term as well). 0 of
+    either: not by that. For arrays of NumPy, on the host, and of JAX, inside a compiled
+    loop; what lies behind `evaluations` is ignored.
     """
     place_E = np.arange(len(accuracies_E))
     stop = evaluations < 0  # False, of either kind

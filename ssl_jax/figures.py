@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 # Okabe and Ito: told apart by colour-blind readers, and on a grey print.
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -199,12 +198,16 @@ def views_grid(views: dict[str, np.ndarray], title: str) -> Figure:
     size = (1.1 * count + 0.8, 1.15 * len(views) + 0.5)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title)
-    grid = figure.subplots(len(views), count, squeeze=False)
-    for axes_row, (name, images) in zip(grid, views.items(), strict=True):
-        axes_row[0].set_ylabel(name)
-        for axes, image_HWC in zip(axes_row, images, strict=False):
-            axes.imshow(image_HWC.squeeze(), cmap="gray", vmin=0, vmax=255)
-            axes.set(xticks=[], yticks=[])
+    grid = figure.subplots(len(views), squeeze=False)[:, 0]
+    # One axes a row: one an image take as long to lay out as all else in the figure.
+    for axes, (name, images) in zip(grid, views.items(), strict=True):
+        for i, image_HWC in enumerate(images[:count]):
+            place = (1.1 * i, 1.1 * i + 1, 0, 1)
+            shown = image_HWC.squeeze()
+            axes.imshow(shown, cmap="gray", vmin=0, vmax=255, extent=place)
+        axes.set(xlim=(0, 1.1 * count - 0.1), ylim=(0, 1), xticks=[], yticks=[])
+        axes.set_ylabel(name)
+        axes.spines[:].set_visible(False)
     return figure
 
 
@@ -360,6 +363,10 @@ def save_feature_map(
     class_names: Sequence[str],
 ) -> None:
     """By PCA, and by t-SNE (scikit-learn's), or UMAP where umap-learn is installed."""
+    # Here because they take a second, which other figures need not pay.
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
     perplexity = min(30, (len(features_MD) - 1) / 3)
     maps = {
         "PCA": PCA(2).fit_transform(features_MD),
@@ -384,7 +391,9 @@ def save_neighbors(
 
 def save(figure: Figure, prefix: Path, kind: str) -> None:
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(prefix.with_name(f"{prefix.name}_{kind}.png"), dpi=150)
+    # Not savefig: it draws a figure with a layout once more, to no effect.
+    figure.set_dpi(150)
+    FigureCanvasAgg(figure).print_png(prefix.with_name(f"{prefix.name}_{kind}.png"))
 
 
 def _series(rows, key):

@@ -64,9 +64,14 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
     mesh = make_mesh(devices)
     check(config, mesh)
     workdirs.check(workdir, config)
-    if finished := workdirs.finished(workdir, config):
+    own = workdirs.own_labels(workdir, config)
+    finished = workdirs.finished(workdir, config)
+    if finished and config.data.name != "folder":
         return finished
-    data = run_data.load(config, mesh)
+    data = run_data.load(own, mesh)
+    workdirs.check_data(workdir, data.dataset)  # a folder's images change
+    if finished:
+        return finished
     check_held_out(config, data)
     for name in config.phases:
         if "algorithm" not in config[name]:
@@ -81,7 +86,7 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
     }
     done = {}
     with (
-        workdirs.opened(workdir, config, mesh) as resumed,
+        workdirs.opened(workdir, config, mesh, data.dataset) as resumed,
         contextlib.closing(TensorBoard(workdir, config.tensorboard)) as tensorboard,
         jax.set_mesh(mesh),
         stop_on_signal() as stopping,
@@ -315,7 +320,9 @@ def train_phase(
     return {
         "algorithm": config.algorithm.name,
         "steps": step,
-        "stopped": "steps" if step == config.steps else "patience",
+        "stopped": "steps"
+        if step == config.steps
+        else ("patience" if config.patience else "loss_window"),
         "seconds": rows[-1]["seconds"],
         "compile_seconds": compile_seconds,
         # None when nothing was left to train.

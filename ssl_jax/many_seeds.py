@@ -65,8 +65,10 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict:
         return finished
     (name,) = config.phases
     seeds = range(config.seed, config.seed + config.num_seeds)
-    phase, inputs, axes = _build(config, mesh, seeds)
-    with workdirs.opened(workdir, config, mesh) as resumed, jax.set_mesh(mesh):
+    own = workdirs.own_labels(workdir, config)
+    dataset, phase, inputs, axes = _build(own, mesh, seeds)
+    workdirs.check_data(workdir, dataset)
+    with workdirs.opened(workdir, config, mesh, dataset) as resumed, jax.set_mesh(mesh):
         began = time.monotonic()
         train = _at_once(lambda *args: _train(phase, Inputs(*args)), tuple(axes))
         _check_convolutions(train, inputs)
@@ -151,7 +153,8 @@ def _check_convolutions(train, inputs):
 
 
 def _build(config, mesh, seeds):
-    """(the phase, whose seed is of no account; the inputs of all seeds; their axes)."""
+    """(the data set; the phase, whose seed is of no account; the inputs of all seeds;
+    their axes)."""
     source = run_data.read(config, mesh)
     if source.pool is None and source.nodes is None:
         raise UserError(
@@ -174,6 +177,7 @@ def _build(config, mesh, seeds):
 
     inputs, axes = (jax.tree.map(f, *each) for f in (together, axis))
     return (
+        data.dataset,
         phase,
         inputs._replace(key=jnp.stack([one.key for one in each])),
         (axes._replace(key=0)),
@@ -290,7 +294,9 @@ def _entry(phase, rows, seconds, compile_seconds):
     return {
         "algorithm": phase.config.algorithm.name,
         "steps": steps,
-        "stopped": "steps" if steps == phase.config.steps else "patience",
+        "stopped": "steps"
+        if steps == phase.config.steps
+        else ("patience" if phase.config.patience else "loss_window"),
         "seconds": seconds,
         "compile_seconds": compile_seconds,
         "val": {} if accuracy is None else {"accuracy": accuracy},
@@ -303,7 +309,7 @@ def _result(config, mesh, name, entries, resumed):
     first, *_ = entries.values()
     over = {"seeds": len(entries)}
     for of in ("val", "test"):
-        over[of] = {}
+        over[of] = dict(first[of])
         for figure in (key for key in first[of] if isinstance(first[of][key], float)):
             values = [entry[of][figure] for entry in entries.values()]
             over[of][figure] = float(np.mean(values))

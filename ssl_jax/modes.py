@@ -44,7 +44,7 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
     if config.num_seeds > 1:
         return many_seeds.run(config, workdir, devices)
     if config.query.rounds:
-        return active.simulate(config, workdir)
+        return active.simulate(config, workdir, devices)
     return loop.run(config, workdir, devices)
 
 
@@ -72,6 +72,11 @@ def probe(config: ConfigDict, workdir: Path) -> None:
     if not name or not folder.is_dir():
         raise UserError(f"{workdir} has no phase {name!r} yet: train it first.")
     phase, data = trained.rebuild(config, name, workdir)
+    if "test" not in data.eval_sets or data.graph is not None:
+        raise UserError(
+            f"a probe judges features of images on test images, and {config.data.name} "
+            "has none."
+        )
     representation.check_folds(protocol, len(data.split.labeled))
     prefix = workdir / "figures" / "mode_probe"
     entry = representation.probe(protocol, phase, data, folder, prefix)

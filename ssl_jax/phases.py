@@ -76,6 +76,14 @@ def check_phase(config: ConfigDict, name: str, mesh: Mesh) -> None:
         raise UserError(
             f"model.name={config.model.name!r}: {phase.algorithm.name} trains {wanted}."
         )
+    if on_graph and phase.knn:
+        raise UserError(f"knn={phase.knn} is for images: use 0 on a graph.")
+    takes_model = algorithms.takes(phase.algorithm.name, "model")
+    if phase.start_from != "scratch" and not takes_model:
+        raise UserError(
+            f"start_from={phase.start_from!r}: {phase.algorithm.name} has no network "
+            "to take over; use 'scratch'."
+        )
     if phase.batch_size < 1 and not whole:
         raise UserError(f"batch_size={phase.batch_size} must be at least 1.")
     if phase.batch_size and whole:

@@ -121,6 +121,12 @@ def _change(change_NK, F_NK):
 def solution(problem: Problem, solved: Solved, tol: float) -> Solution:
     """The result of a solver as distributions; how it converged is logged."""
     F_NK, products, change, converged = solved
+    if not np.isfinite(change):
+        raise UserError(
+            f"the solver diverged after {products} products with the graph "
+            f"({problem.similarity}): use graph='dense', solver='iteration', or a "
+            "smaller gamma."
+        )
     # By conjugate gradients entries near 0 may come out below it.
     distributions_NK = np.asarray(normalized(jnp.maximum(F_NK, 0)))
     report = logging.info if converged else logging.warning
@@ -158,7 +164,7 @@ def inductive(
       UserError: the new rows are not finite, or have other features.
     """
     new_MD, features_ND = (
-        similarity.checked_features(new_MD),
+        similarity.checked_features(new_MD, least=1),
         similarity.checked_features(features_ND),
     )
     if new_MD.shape[1] != features_ND.shape[1]:
@@ -167,12 +173,13 @@ def inductive(
             "same features."
         )
     kernel, gamma, n_neighbors, form = solution.similarity
+    center_D = similarity.center(features_ND)
     with similarity.setting(form):
         values_NK = jnp.asarray(solution.distributions_NK)
         if kernel == "knn":
-            mean_MK = of_nearest(new_MD, features_ND, values_NK, n_neighbors)
+            rows = (similarity.centered(x, center_D) for x in (new_MD, features_ND))
+            mean_MK = of_nearest(*rows, values_NK, n_neighbors)
         else:
-            center_D = similarity.center(features_ND)
             z_MD, z_ND = (
                 similarity.scaled(rows, center_D, gamma, form)
                 for rows in (new_MD, features_ND)

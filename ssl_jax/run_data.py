@@ -60,7 +60,13 @@ def load(config: ConfigDict, mesh: Mesh, source: Source | None = None) -> Data:
         seed=config.seed,
     )
     if data.labels:
-        dataset, split = with_answers(dataset, split, Path(data.labels))
+        hidden = [split.validation, *([source.nodes.test] if source.nodes else [])]
+        dataset, split = with_answers(
+            dataset, split, Path(data.labels), np.concatenate(hidden)
+        )
+        if not data.labeled_in_unlabeled:
+            rest = np.setdiff1d(split.unlabeled, split.labeled)
+            split = split._replace(unlabeled=rest)
     graph, validation = None, []
     if source.nodes is not None:
         shared, whole = source.nodes.shared, NamedSharding(mesh, P())
@@ -135,13 +141,16 @@ def on_graph(config: ConfigDict) -> bool:
     return bool(graph)
 
 
-def with_answers(dataset: Dataset, split: Split, path: Path) -> tuple[Dataset, Split]:
-    """The data with the labels in the CSV file `path`, which join those granted.
+def with_answers(
+    dataset: Dataset, split: Split, path: Path, hidden: np.ndarray
+) -> tuple[Dataset, Split]:
+    """The data with the labels in the CSV file `path`, which join those granted; rows
+    in `hidden` are held out and get none.
 
     Raises:
       UserError: an answer in it cannot be taken.
     """
-    allowed_N = np.isin(np.arange(len(dataset.labels_N)), split.validation, invert=True)
+    allowed_N = np.isin(np.arange(len(dataset.labels_N)), hidden, invert=True)
     given = answers.read(path, dataset, allowed_N, folder.unreadable(dataset))
     labels_N = np.array(dataset.labels_N)
     labels_N[given.index_n] = given.label_n

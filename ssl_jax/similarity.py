@@ -80,7 +80,7 @@ def problem(
     form = _form(form, kernel, features_ND.shape)
     with setting(form):
         if kernel == "knn":
-            index_Nk = neighbor_lists(features_ND, n_neighbors, form)
+            index_Nk = neighbor_lists(centered(features_ND), n_neighbors, form)
             built = kernels.listed(jnp.asarray(index_Nk), loops=loops)
         else:
             build = kernels.dense if form == "dense" else kernels.blocks
@@ -123,17 +123,17 @@ def neighbor_lists(features_ND: np.ndarray, k: int, form: str) -> np.ndarray:
     return np.where(index_Nk < 0, own_N1, index_Nk).astype(np.int32)
 
 
-def checked_features(features_ND: np.ndarray) -> np.ndarray:
-    """Floating point features of two rows or more.
+def checked_features(features_ND: np.ndarray, least: int = 2) -> np.ndarray:
+    """Floating point features of `least` rows or more.
 
     Raises:
       UserError: they are not, or not finite.
     """
     features_ND = np.asarray(features_ND)
-    if features_ND.ndim != 2 or len(features_ND) < 2:
+    if features_ND.ndim != 2 or len(features_ND) < least:
         raise UserError(
             f"features of shape {features_ND.shape}: give [rows, features], and at "
-            "least two rows."
+            f"least {least} rows."
         )
     if features_ND.dtype not in (np.float32, np.float64):
         features_ND = features_ND.astype(np.float32)
@@ -202,6 +202,12 @@ def setting(form: str) -> Iterator[None]:
 def center(features_ND: np.ndarray) -> np.ndarray:
     """center_D, float64: distances do not need it, but float32 does."""
     return features_ND.mean(axis=0, dtype=np.float64)
+
+
+def centered(features_ND: np.ndarray, center_D: np.ndarray | None = None) -> np.ndarray:
+    """x - center, in the precision of x."""
+    center_D = center(features_ND) if center_D is None else center_D
+    return features_ND - center_D[None, :].astype(features_ND.dtype)
 
 
 def scaled(

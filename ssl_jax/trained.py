@@ -33,16 +33,22 @@ def load(config: ConfigDict, workdir: Path) -> Trained:
     Raises:
       UserError: it is not trained to its end, or has no phase that classifies images.
     """
-    classifying = [
-        name
-        for name in config.phases
-        if "algorithm" in config[name]
-        and algorithms.has(config[name].algorithm.name, "predict")
-        and algorithms.draws_from(config[name].algorithm.name) != "graph"
-    ]
-    if not classifying:
-        raise UserError(f"no phase of the run in {workdir} classifies images.")
-    name = classifying[-1]
+    if not {"query", "predict"} <= set(config):
+        raise UserError(
+            f"the run in {workdir} was trained by an older version of ssl_jax: train "
+            "it again with this one."
+        )
+    if config.num_seeds > 1:
+        raise UserError(
+            f"the {config.num_seeds} seeds in {workdir} were trained at once, which "
+            "keeps no networks: train one with num_seeds=1 and --config.seed."
+        )
+    if config.query.rounds:
+        last = workdir / f"round{config.query.rounds}"
+        raise UserError(
+            f"{workdir} is a simulation: take one of its rounds, --workdir={last}."
+        )
+    name = classifying(config)
     if not (workdir / name / "done.json").exists():
         raise UserError(
             f"the phase {name!r} in {workdir} is not trained to its end: run its "
@@ -50,6 +56,24 @@ def load(config: ConfigDict, workdir: Path) -> Trained:
         )
     phase, data = rebuild(config, name, workdir)
     return Trained(phase, data, workdir / name)
+
+
+def classifying(config: ConfigDict) -> str:
+    """The last phase of a config that classifies images.
+
+    Raises:
+      UserError: there is none.
+    """
+    names = [
+        name
+        for name in config.phases
+        if "algorithm" in config[name]
+        and algorithms.has(config[name].algorithm.name, "predict")
+        and algorithms.draws_from(config[name].algorithm.name) != "graph"
+    ]
+    if not names:
+        raise UserError(f"no phase of {config.name} classifies images.")
+    return names[-1]
 
 
 def rebuild(config: ConfigDict, name: str, workdir: Path) -> tuple[Phase, Data]:
@@ -62,7 +86,9 @@ def rebuild(config: ConfigDict, name: str, workdir: Path) -> tuple[Phase, Data]:
     workdirs.check(workdir, config, "model", f"{name}.algorithm")
     mesh = make_mesh()
     try:
-        data = run_data.load(config, mesh)
+        own = workdirs.own_labels(workdir, config, compare=False)
+        data = run_data.load(own, mesh)
+        workdirs.check_data(workdir, data.dataset)
         return build_phase(config, name, data, mesh), data
     except AttributeError as error:
         raise UserError(

@@ -2,23 +2,29 @@
 
 import contextlib
 import fcntl
+import hashlib
 import importlib.metadata
 import json
+import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from ssl_jax import __version__
 from ssl_jax.checkpoints import Checkpoints, write_json
 from ssl_jax.core import PyTree, UserError
+from ssl_jax.data.cache import Dataset
 
 # What may differ between two launches in one workdir: where things are, what is shown,
 # and, in any phase, how often it saves.
-FREE = ("tensorboard", "data.dir")
+FREE = ("tensorboard", "data.dir", "predict.dir")
+LABELS = "labels.csv"  # the file data.labels, as it was when the run began
 FREE_PHASE = ("checkpoint_every",)
 
 
@@ -58,6 +64,59 @@ def check(workdir: Path, config: ConfigDict, *only: str) -> None:
         )
 
 
+def own_labels(
+    workdir: Path, config: ConfigDict, *, compare: bool = True
+) -> ConfigDict:
+    """`config` with data.labels as the run in `workdir` began with: the file that the
+    user gave may have moved, or hold more answers now.
+
+    Args:
+      compare: whether to refuse a file that has changed, as a launch must.
+
+    Raises:
+      UserError: it has.
+    """
+    own, given = workdir / LABELS, config.data.labels
+    if not own.exists():
+        return config
+    if (
+        compare
+        and Path(given).exists()
+        and Path(given).read_bytes() != own.read_bytes()
+    ):
+        raise UserError(
+            f"{given} has other answers than those that workdir {workdir} began with: "
+            "give another --workdir to train with them."
+        )
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.data.labels = str(own)
+    return config
+
+
+def check_data(workdir: Path, dataset: Dataset) -> None:
+    """Raises UserError unless `dataset` has the classes and the images, by name and
+    number, that the run in `workdir` began with."""
+    saved = _saved(workdir)
+    if saved is not None and saved.get("data", _digest(dataset)) != _digest(dataset):
+        raise UserError(
+            f"workdir {workdir} began with other classes, images or labels than "
+            f"{dataset.name} has now: bring these back, or train anew in another "
+            "--workdir."
+        )
+
+
+def _digest(dataset):
+    """Of what the rows are, but for the pixels."""
+    digest = hashlib.blake2b(digest_size=16)
+    for names in (dataset.class_names, dataset.names_N):
+        digest.update(os.fsencode("\0".join(names)) + b"\1")
+    for labels in (dataset.labels_N, dataset.test_labels_M):
+        digest.update(np.ascontiguousarray(labels, np.int32).tobytes())
+    digest.update(str(dataset.images_NHWC.shape).encode())
+    return digest.hexdigest()
+
+
 def finished(workdir: Path, config: ConfigDict) -> dict | None:
     """The result of a run that is over, else None."""
     path = workdir / "result.json"
@@ -68,7 +127,9 @@ def finished(workdir: Path, config: ConfigDict) -> dict | None:
 
 
 @contextlib.contextmanager
-def opened(workdir: Path, config: ConfigDict, mesh: Mesh) -> Iterator[int]:
+def opened(
+    workdir: Path, config: ConfigDict, mesh: Mesh, dataset: Dataset
+) -> Iterator[int]:
     """Creates the workdir, or enters it again, and keeps other processes out.
 
     Yields:
@@ -93,11 +154,15 @@ def opened(workdir: Path, config: ConfigDict, mesh: Mesh) -> Iterator[int]:
             check(workdir, config)  # again: that process may have just ended
             saved = _saved(workdir)
             resumed = 0 if saved is None else saved["resumed"] + 1
+            if config.data.labels and not (workdir / LABELS).exists():
+                content = Path(config.data.labels).read_bytes()
+                (workdir / LABELS).write_bytes(content)
             write_json(
                 workdir / "config.json",
                 {
                     "config": plain(config),
                     "resumed": resumed,
+                    "data": _digest(dataset),
                     "device": device(mesh),
                     "versions": versions(),
                     "command": sys.argv,
@@ -113,12 +178,9 @@ def opened(workdir: Path, config: ConfigDict, mesh: Mesh) -> Iterator[int]:
 def _leave_untouched(workdir):
     """Takes back what `opened` wrote if nothing came of it, or the mended
     configuration would be refused there."""
-    if (workdir / "metrics.jsonl").exists():
-        return
-    for name in ("config.json", "lock"):
-        (workdir / name).unlink()
-    if not any(workdir.iterdir()):
-        workdir.rmdir()
+    own = {"config.json", "lock", LABELS}
+    if {path.name for path in workdir.iterdir()} <= own:
+        shutil.rmtree(workdir)
 
 
 def finished_phase(workdir: Path) -> Path:
@@ -256,7 +318,12 @@ def _explained(workdir):
 def _decisive(config):
     """{"train.steps": "1000", ...}, without what cannot change the result."""
     free = {*FREE, *(f"{name}.{field}" for name in config for field in FREE_PHASE)}
-    return {name: value for name, value in _flat(config) if name not in free}
+    flat = {name: value for name, value in _flat(config) if name not in free}
+    # That there are answers; which, `own_labels` compares.
+    flat["data.labels"] = flat.get("data.labels", '""') != '""'
+    if flat.get("query.rounds", "0") == "0":  # nothing is asked as it trains
+        flat = {k: v for k, v in flat.items() if not k.startswith("query.")}
+    return flat
 
 
 def _flat(tree, prefix=""):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs import active_digits
-from ssl_jax import active, active_figures, loop, strategies, trained
+from ssl_jax import active, active_figures, figures, loop, strategies, trained
 from ssl_jax.core import UserError
 from ssl_jax.data import digits
 from ssl_jax.self_training import candidates
@@ -103,7 +103,16 @@ def _config():
     config = active_digits.get_config("debug")
     config.data.update(num_unlabeled=60)
     config.query.update(rounds=2, size=3)
+    config.train.steps_per_call = 1  # two are compiled unrolled
     return config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_curves():
+    """A phase's own figures are test_loop's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save_figures", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="module")

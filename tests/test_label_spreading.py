@@ -16,7 +16,9 @@ from sklearn.exceptions import ConvergenceWarning
 from ssl_jax import propagation, similarity
 from ssl_jax.algorithms import label_propagation, label_spreading
 from ssl_jax.core import UserError
+from ssl_jax.data.digits import load_tutorial
 
+KEY = jax.random.key(0)
 MODULES = {"spreading": label_spreading, "propagation": label_propagation}
 
 
@@ -125,7 +127,8 @@ def test_conjugate_gradients_solve_the_systems():
     cg = label_spreading.solve(features, labels, alpha=0.99, solver="cg", **given)
     F_NK /= F_NK.sum(1, keepdims=True)
     np.testing.assert_allclose(cg.distributions_NK, F_NK, atol=1e-4)
-    iterated = label_spreading.solve(features, labels, alpha=0.99, **given)
+    easier = given | dict(tol=1e-4)
+    iterated = label_spreading.solve(features, labels, alpha=0.99, **easier)
     assert cg.converged and 4 * cg.products < iterated.products
     given |= dict(graph="blocks", tol=1e-5)
     with mesh(1):
@@ -148,13 +151,12 @@ def mesh(devices):
 
 
 @pytest.mark.parametrize(
-    ("name", "kernel", "devices"),
-    [("spreading", "rbf", 4), ("propagation", "knn", 4), ("spreading", "knn", 1)],
+    ("name", "kernel"), [("spreading", "rbf"), ("propagation", "knn")]
 )
-def test_steps_converge_to_label_distributions(name, kernel, devices):
-    """On a pool of 62 and, for 4 devices, 2 rows of padding; a step is a product."""
+def test_steps_converge_to_label_distributions(name, kernel):
+    """A pool of 62 and 2 rows of padding, over four devices; a step is a product."""
     data = load_digits()
-    images = np.round(data.images * 255 / 16).astype(np.uint8)
+    images = np.round(data.images * 255 / 16).astype(np.uint8)[:94, :, :, None]
     labels = np.where(np.arange(62) < 20, data.target[:62], -1)
     options = dict(kernel=kernel, gamma=0.002, n_neighbors=5)
     cls = {
@@ -162,35 +164,73 @@ def test_steps_converge_to_label_distributions(name, kernel, devices):
         "propagation": label_propagation.LabelPropagation,
     }[name]
     algorithm = cls(num_classes=10, scale=16.0, tol=1e-9, **options)
-    features = np.asarray(algorithm.features(None, {"image": images}))
-    N = 62 + -62 % devices
     pool = {
-        "image": jnp.asarray(np.resize(images[:62], (N, 8, 8, 1))),
-        "label": jnp.asarray(np.resize(labels, N), jnp.int32),
-        "mask": jnp.arange(N) < 62,
+        "image": np.resize(images[:62], (64, 8, 8, 1)),
+        "label": np.resize(labels, 64).astype(np.int32),
+        "mask": np.arange(64) < 62,
     }
-    with mesh(devices):
-        rows = jax.sharding.PartitionSpec("data")
-        pool = jax.device_put(pool, rows) if devices > 1 else pool
-        state = jax.jit(algorithm.init)(jax.random.key(0), pool)
+    with mesh(4):
+        pool = jax.device_put(pool, jax.sharding.PartitionSpec("data"))
+        state = jax.jit(algorithm.init)(KEY, pool)
         step = jax.jit(algorithm.train_step)
         losses = []
         for _ in range(30):
-            state, metrics = step(state, pool, jax.random.key(0))
-            losses.append(float(metrics["loss"].compute()))
-        batch = {"image": jnp.asarray(images[62:94, :, :, None])}
-        logits = jax.jit(algorithm.predict)(state, batch)
-    solution = MODULES[name].solve(
-        features[:62], labels, max_iter=30, tol=1e-9, **options
-    )
-    result = propagation.normalized(jnp.exp(state.extra["log_NK"]))
-    transduced = jnp.exp(algorithm.transduce(state))[:62]
-    np.testing.assert_allclose(transduced, result[:62], atol=1e-6)
-    np.testing.assert_allclose(result[:62], solution.distributions_NK, atol=1e-4)
-    np.testing.assert_array_equal(result[62:], 0)
-    of_new = propagation.inductive(features[62:94], features[:62], solution)
-    np.testing.assert_allclose(jax.nn.softmax(logits), of_new, atol=1e-4)
-    assert losses[-1] < 0.1 * losses[0] and metrics["accuracy"].compute() > 0.9
+            state, metrics = step(state, pool, KEY)
+            losses.append(metrics["loss"])
+
+        @jax.jit
+        def answers(state, losses, accuracy, batch):
+            computed = [metric.compute() for metric in (accuracy, *losses)]
+            return (
+                *(jnp.exp(algorithm.transduce(state)), state.extra["log_NK"]),
+                jax.nn.softmax(algorithm.predict(state, batch)),
+                *(algorithm.features(state, batch), jnp.stack(computed)),
+            )
+
+        batch = {"image": images[62:]}
+        transduced, log_NK, of_new, new, (accuracy, *losses) = map(
+            np.asarray, answers(state, losses, metrics["accuracy"], batch)
+        )
+    features = images.reshape(94, 64) * np.float32(16 / 255)
+    np.testing.assert_allclose(new, features[62:], rtol=1e-6)
+    options |= dict(max_iter=30, tol=1e-9)
+    expected = sklearn_fit(name, features[:62], labels, options)
+    distributions = expected.label_distributions_
+    np.testing.assert_allclose(transduced[:62], distributions, atol=1e-4)
+    F_NK = np.exp(log_NK[:62])
+    F_NK /= F_NK.sum(1, keepdims=True)
+    np.testing.assert_allclose(F_NK, distributions, atol=1e-4)
+    np.testing.assert_array_equal(np.exp(log_NK[62:]), 0)
+    proba = expected.predict_proba(features[62:])
+    np.testing.assert_allclose(of_new, proba, atol=1e-4)
+    assert losses[-1] < 0.1 * losses[0] and accuracy > 0.9
+
+
+def test_steps_on_the_tutorials_images_at_its_gamma():
+    """In float32, where 196 of 330 sums underflow: the first count of recipes.md. Steps
+    behind convergence change nothing."""
+    dataset = load_tutorial()
+    truth_N = dataset.labels_N
+    pool = {
+        "image": dataset.images_NHWC,
+        "label": np.where(np.arange(330) < 40, truth_N, -1).astype(np.int32),
+        "mask": np.ones(330, bool),
+    }
+    algorithm = label_spreading.LabelSpreading(num_classes=10, gamma=0.25, scale=17.0)
+    with mesh(1):
+        state = jax.jit(algorithm.init)(KEY, pool)
+        step = jax.jit(algorithm.train_step)
+        changes, logs = [], []
+        for _ in range(20):
+            state, _ = step(state, pool, KEY)
+            changes.append(float(state.extra["change"]))
+            logs.append(np.asarray(state.extra["log_NK"]))
+    (stopped,) = np.flatnonzero(np.diff(np.array(changes) < algorithm.tol))
+    assert changes[-1] == 0 and stopped < 15
+    for log_NK in logs[stopped + 1 :]:
+        np.testing.assert_array_equal(log_NK, logs[-1])
+    assert (logs[stopped] != logs[-1]).any()
+    assert (logs[-1].argmax(1) == truth_N)[40:].sum() == 252
 
 
 def test_approximate_neighbours_are_mostly_the_nearest():
@@ -198,19 +238,19 @@ def test_approximate_neighbours_are_mostly_the_nearest():
     centers = 2 * rng.normal(size=(10, 16))
     truth = rng.integers(0, 10, 2000)
     features = (centers[truth] + rng.normal(size=(2000, 16))).astype(np.float32)
-    exact, found = (
-        np.asarray(similarity.neighbor_lists(features, 7, form))
-        for form in ("exact", "approximate")
-    )
-    assert (
-        np.mean([np.isin(*pair).mean() for pair in zip(exact, found, strict=True)])
-        > 0.95
-    )
-    labels = np.where(np.arange(2000) < 100, truth, -1)
+    found = similarity.neighbor_lists(features, 7, "approximate")
+    square_N = (features**2).sum(1)
+    distance_NN = square_N[None] - 2 * features @ features.T  # less the row's own
+    exact = np.argpartition(distance_NN, 7)[:, :7]
+    pairs = zip(exact, found, strict=True)
+    assert np.mean([np.isin(*pair).mean() for pair in pairs]) > 0.95
+
+    features, _, labels, _ = digits(40, jitter=1e-3)
+    expected = sklearn_fit("spreading", features, labels, dict(kernel="knn"))
     transduced = label_spreading.transduce(
         features, labels, kernel="knn", graph="approximate"
     )
-    assert (transduced == truth).mean() > 0.95
+    assert (transduced == expected.transduction_).mean() > 0.98
 
 
 def test_without_faiss_it_is_said_what_to_install(monkeypatch):
@@ -220,14 +260,16 @@ def test_without_faiss_it_is_said_what_to_install(monkeypatch):
         label_spreading.solve(features, labels, kernel="knn", graph="approximate")
 
 
-@pytest.mark.parametrize(("kernel", "gamma"), [("rbf", 0.01), ("knn", 1.0)])
-def test_one_class_is_what_every_reached_row_gets(kernel, gamma):
+@pytest.mark.parametrize(
+    ("name", "kernel"), [("spreading", "rbf"), ("propagation", "knn")]
+)
+def test_one_class_is_what_every_reached_row_gets(name, kernel):
     features, _, _, new = digits(0)
     labels = np.where(np.arange(330) < 3, 7, -1)
-    given = dict(kernel=kernel, gamma=gamma, max_iter=100)
-    for module in MODULES.values():
-        transduced = module.transduce(features, labels, **given)
-        np.testing.assert_array_equal(transduced, 7)
+    given = dict(kernel=kernel, gamma=0.01, max_iter=100)
+    module = MODULES[name]
+    transduced = module.transduce(features, labels, **given)
+    np.testing.assert_array_equal(transduced, 7)
     np.testing.assert_array_equal(module.predict(new, features, labels, **given), 7)
 
 
@@ -237,23 +279,27 @@ def test_what_no_label_reaches_is_zero_and_said(monkeypatch):
     monkeypatch.setattr(
         logging, "warning", lambda *args: said.append(args[0] % args[1:])
     )
-    features = np.float32([[0], [1], [2.5], [100], [101], [102.5]])
-    labels = np.array([5, 4, -1, -1, -1, -1])
+    features, _, labels, _ = digits(40, jitter=1e-3)
+    features[165:] += 100
     for name, module in MODULES.items():
-        options = dict(kernel="knn", n_neighbors=2)
+        options = dict(kernel="knn", max_iter=50)
         expected = sklearn_fit(name, features, labels, options)
         solution = module.solve(features, labels, **options)
         np.testing.assert_allclose(
-            solution.distributions_NK, expected.label_distributions_, atol=1e-6
+            solution.distributions_NK, expected.label_distributions_, atol=1e-5
         )
-        np.testing.assert_array_equal(solution.labels_N[3:], 4)
-        assert "no label reaches 3 of 6 rows" in said.pop()
-    label_spreading.solve(features, labels, gamma=0.1, alpha=0.99, max_iter=2)
+        np.testing.assert_array_equal(solution.labels_N[165:], 0)
+        assert "no label reaches 165 of 330 rows" in said.pop()
+        said.clear()
+    features, _, labels, _ = digits(40)
+    label_spreading.solve(features, labels, gamma=0.25, alpha=0.99, max_iter=2)
     assert "not converged after 2 products" in said[0]
 
 
-@pytest.mark.parametrize("name", MODULES)
-@pytest.mark.parametrize("graph", ["dense", "blocks"])
+@pytest.mark.parametrize(
+    ("name", "graph"),
+    [("spreading", "dense"), ("propagation", "dense"), ("spreading", "blocks")],
+)
 def test_rows_whose_similarities_underflow_are_named(name, graph):
     """And the gamma suggested is one that works."""
     features, _, labels, _ = digits(40)
@@ -276,7 +322,7 @@ def test_user_errors_have_value_rule_and_remedy():
     broken = features.copy()
     broken[[9, 20], 3] = np.nan, np.inf
     refused("features of 2 rows, the first of them row 9", features=broken)
-    refused("at least two rows", features=features[0])
+    refused("at least 2 rows", features=features[0])
     refused("all 330 labels are -1", labels=np.full(330, -1))
     refused(r"float64 of shape \(330,\): give 330 integers", labels=labels / 1)
     refused(r"of shape \(329,\): give 330", labels=labels[1:])

@@ -18,10 +18,12 @@ QUICK = (
     "--config.train.log_every=20",
     "--config.train.eval_every=60",
     "--config.train.batch_size=8",
+    "--config.train.unlabeled_ratio=2",
     "--config.train.optimizer.learning_rate=0.1",
     "--config.train.algorithm.ema_decay=0.9",
     "--config.train.augment.flip=False",
     "--config.train.augment.shift=1",
+    "--config.train.augment.strong=none",  # RandAugment takes long to compile
     "--config.model.filters=(8,16)",
     "--config.model.stem_stride=1",
 )

@@ -118,7 +118,7 @@ def build(
             keys_B = jax.random.split(key, images_BHWC.shape[0])
             return basic.normalize(255 * jax.vmap(one)(keys_B, images_BHWC), mean, std)
 
-        return view
+        return jax.jit(view, inline=True)  # traced once for all that ask
 
     def plain(images_BHWC):
         return basic.plain(images_BHWC, side=side, resize=resize, mean=mean, std=std)

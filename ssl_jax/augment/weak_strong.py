@@ -98,6 +98,9 @@ def build(
             return (255 * crop).round().astype(jnp.uint8)
         return basic.shift(key_shift, image_HWC, max_shift=shift)
 
+    # Traced once for all that ask, which without jit would each take its time.
+    inlined = partial(jax.jit, inline=True)
+
     def batched(one, key, images_BHWC):
         keys_B = jax.random.split(key, images_BHWC.shape[0])
         return jax.vmap(one)(keys_B, images_BHWC)
@@ -134,8 +137,8 @@ def build(
         images_BHWC, drawn = batched(one, key, images_BHWC)
         return basic.normalize(images_BHWC, mean, std), drawn
 
-    probe = probe_view if strong in CTAUGMENT else None
-    return WeakStrong(plain, weak_view, strong_view, probe)
+    probe = inlined(probe_view) if strong in CTAUGMENT else None
+    return WeakStrong(plain, inlined(weak_view), inlined(strong_view), probe)
 
 
 def _check(field: str, name: str, known) -> None:

@@ -4,6 +4,7 @@ Everything is a pure function of (seed, step): there is no iterator to checkpoin
 a resumed run sees what the undisturbed one would have seen.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -208,13 +209,17 @@ def _whole(batch: Batch, steps_per_call: int) -> Feed:
 
 
 def _all_rows(dataset: Dataset, split: Split, mesh: Mesh) -> Batch:
-    """The labeled and the unlabeled images, padded to a multiple of the devices: image,
+    """The labeled and the unlabeled images, padded to divide over the devices: image,
     label, -1 where it is not granted, and mask, False where a row is padding."""
     index_N = np.union1d(split.labeled, split.unlabeled)
     granted_N = np.isin(index_N, split.labeled)
     label_N = np.where(granted_N, dataset.labels_N[index_N], -1).astype(np.int32)
     (batch,) = padded_batches(
-        dataset.images_NHWC[index_N], label_N, batch=len(index_N), num_devices=mesh.size
+        dataset.images_NHWC[index_N],
+        label_N,
+        batch=len(index_N),
+        # A state of so many rows goes on, on 1 to 16 devices alike.
+        num_devices=math.lcm(16, mesh.size),
     )
     return jax.device_put(batch, NamedSharding(mesh, P("data")))
 

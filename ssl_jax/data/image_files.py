@@ -256,18 +256,13 @@ def decoded(
             yield [name for name, _ in good], images_BHWC, bad
 
 
-def report(
-    unreadable: Sequence[Unreadable], *, strict: bool, total: int | None = None
-) -> None:
+def report(unreadable: Sequence[Unreadable], *, strict: bool) -> None:
     """Lists images that cannot be read in the log, the first of them by name.
-
-    Args:
-      total: how many they are, where `unreadable` has only the first.
 
     Raises:
       UserError: there is one, under `strict`.
     """
-    total = len(unreadable) if total is None else total
+    total = len(unreadable)
     if not total:
         return
     lines = [f"  {image.name}: {image.reason}" for image in unreadable[:_SHOWN]]

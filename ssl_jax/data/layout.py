@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
 from ssl_jax.core import UserError
 from ssl_jax.data import answers, image_files
@@ -139,12 +140,14 @@ def _by_csv(
     if not labels:
         raise UserError(f"there are no class folders in {root}: {remedy}")
     rows = answers.rows(Path(labels))
-    class_names = {row.label for row in rows if row.label}
-    if not class_names:
+    count_of = Counter(row.label for row in rows if row.label)
+    if not count_of:
         raise UserError(
             f"there are no class folders in {root}, and {labels} has no label: {remedy}"
         )
-    class_names = tuple(sorted(class_names, key=image_files.natural))
+    class_names = tuple(sorted(count_of, key=image_files.natural))
+    shown = ", ".join(f"{name} ({count_of[name]:,})" for name in class_names)
+    logging.warning("the classes are those that %s names: %s", labels, shown)
     given = answers.match(Path(labels), rows, names_N, class_names)
     labels_N = np.full(len(names_N), -1, np.int32)
     labels_N[given.index_n] = given.label_n
