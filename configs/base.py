@@ -20,7 +20,9 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
         dict(
             name=name,  # of the run: the default workdir is runs/<name>-seed<seed>
             seed=0,  # of everything random: labels drawn, weights, batches, views
-            num_seeds=1,  # so many from `seed` on are trained at once, by vmap
+            # so many from `seed` on are trained at once, by vmap: a row is logged at
+            # each evaluation, and no network is kept
+            num_seeds=1,
             phases=tuple(sections),  # sections of this config, in order
             deterministic=False,  # on a GPU: ops that repeat bit for bit, and slower
             tensorboard=True,  # event files too; importing TensorFlow takes seconds

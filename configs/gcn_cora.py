@@ -1,9 +1,11 @@
 """GCN on Cora (Kipf and Welling, arXiv:1609.02907): 140 labels, Planetoid's split.
 
 --config.num_seeds=100 trains the paper's 100 runs at once. Words: "tutorial", whose
-decay is on both layers and who never stops early; or another network in GCN's place, in
-the settings of its paper: "gat" (arXiv:1710.10903), "appnp" (arXiv:1810.05997), "sgc"
-(arXiv:1902.07153).
+decay is on both layers and who never stops early; or another network in GCN's place,
+with the rate and decay of its paper: "gat" (arXiv:1710.10903), "appnp"
+(arXiv:1810.05997), "sgc" (arXiv:1902.07153). GAT's and APPNP's code stops by loss and
+accuracy and goes back to the best weights; here they stop by accuracy, at the latest
+after 1,000 steps, and `accuracy_at_best_val` is at the best.
 """
 
 from configs import base

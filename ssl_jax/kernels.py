@@ -74,8 +74,8 @@ class Blocks(struct.PyTreeNode):
         return sum_NK + self.loop_N[:, None] * dense_NK
 
     def log_product(self, log_NK: jax.Array) -> jax.Array:
-        """log(S exp(log)), [N, K]: no row underflows, however far it is from where there
-        is anything; a value 1e-38 times the highest of its row may."""
+        """log(S exp(log)), [N, K]: no row underflows, however far from where there is
+        anything; a value 1e-38 times the highest of its row may."""
         offset_N = _offsets(self.scaled_ND) - 0.5 * self.log_degree_N
         log_sum_NK = _log_sums(self.scaled_ND, offset_N, log_NK, self.block)
         return jnp.logaddexp(log_sum_NK, jnp.log(self.loop_N)[:, None] + log_NK)

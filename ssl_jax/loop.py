@@ -27,6 +27,7 @@ from ssl_jax import (
     representation,
     run_data,
     self_training,
+    strategies,
     workdirs,
 )
 from ssl_jax.checkpoints import Checkpoints, Journal, write_json
@@ -159,6 +160,7 @@ def check(config: ConfigDict, mesh: Mesh) -> None:
             workdirs.finished_phase(Path(start_from))
         check_phase(config, name, mesh)
         self_training.check(config, name, config.phases[:i])
+    strategies.check(config.query.strategy, config.query.size)
     if config.deterministic and jax.default_backend() == "gpu":
         if DETERMINISTIC not in os.environ.get("XLA_FLAGS", ""):
             raise UserError(

@@ -64,7 +64,8 @@ def solve(
       graph: for rbf "dense" (a float64 matrix; "auto" up to 4,096 rows) or "blocks"
         (float32, computed anew in every product: O(N (D + K)) memory); for knn "exact"
         or "approximate" neighbours ("auto": by the search's cost). Blocks and knn are
-        split over all devices, or over those of `jax.set_mesh`.
+        split over all devices, or over those of `jax.set_mesh`. The result's
+        `similarity` has what was chosen, as has absl's log at level INFO.
 
     Raises:
       UserError: an argument is out of range; features or labels do not fit or are not
