@@ -39,7 +39,7 @@ COMMAND_LINE = [
     ([DIGITS, "--config.train.augment.mean=x"], "must be float, as in (127.5,)"),
     ([DIGITS, "--noconfig.deterministic=1"], "--noconfig.deterministic=1"),
     ([DIGITS, "--wrkdir=3"], "'wrkdir'. Did you mean: workdir"),
-    ([DIGITS, "--mode=nope"], "--mode=nope", "<train|probe>"),
+    ([DIGITS, "--mode=nope"], "--mode=nope", "<train|probe|query|predict>"),
     ([DIGITS, "config.seed=3"], "'config.seed=3' is no flag"),
 ]
 

@@ -11,7 +11,7 @@ import pytest
 import tiny
 from configs import base, pseudo_label_mnist
 from experiments import kill_resume
-from ssl_jax import loop, phases, run_data, self_training
+from ssl_jax import loop, phases, run_data, self_training, trained, workdirs
 from ssl_jax.checkpoints import Checkpoints, Journal, checksum
 from ssl_jax.core import UserError
 from ssl_jax.data import feeds
@@ -217,6 +217,7 @@ def test_false_truths_of_unlabeled_images_change_no_student(
         )
 
     monkeypatch.setattr(run_data, "load", load_false)
+    monkeypatch.setattr(workdirs, "check_data", lambda *_: None)  # or it would be told
     _without(workdir, tmp_path / "other", *PHASES[1:])
     other = loop.run(config, tmp_path / "other", devices=ONE)
     for phase in PHASES[1:]:
@@ -294,7 +295,7 @@ def test_a_round_that_keeps_nothing_names_the_threshold_and_the_highest(
     )
     probs_NK = np.full((1_277, 10), 0.05, np.float32)
     probs_NK[:, 7] = 0.55
-    monkeypatch.setattr(self_training, "predict", lambda *_: probs_NK)
+    monkeypatch.setattr(trained, "on_images", lambda *_: lambda *_: probs_NK)
     with pytest.raises(
         UserError,
         match=r"student1.confidence=0.6: of 1,277 .*its highest confidence is 0.55\.",
@@ -320,7 +321,11 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path):
             loop.run(config, tmp_path / "run")
     for algorithm, where, message in (
         ("autoencoder.Autoencoder", "teacher", "trains a classifier .there is none"),
-        ("byol.BYOL", "student1", "BYOL, which draws them from the unlabeled set"),
+        (
+            "byol.BYOL",
+            "student1",
+            "BYOL, which does not draw its images from the labeled",
+        ),
     ):
         config = _config()
         steps = config[where].steps
