@@ -10,6 +10,7 @@ import signal
 import time
 
 import pytest
+from conftest import QUICK_COMPILATION
 
 from configs import fixmatch_digits
 from experiments import kill_resume
@@ -25,13 +26,18 @@ FLAGS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """Not the session's folder: a process killed while it writes leaves half a file."""
+    return tmp_path_factory.mktemp("compiled")
+
+
 @pytest.fixture
-def one_device(monkeypatch, tmp_path):
+def one_device(monkeypatch, compiled):
     """Processes as in a user's shell, that find what the first of them compiled."""
-    for name in ("XLA_FLAGS", "JAX_NUMPY_RANK_PROMOTION"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    monkeypatch.delenv("JAX_NUMPY_RANK_PROMOTION")
+    monkeypatch.setenv("XLA_FLAGS", QUICK_COMPILATION)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(compiled))
 
 
 def test_killed_run_equals_undisturbed_run(one_device, tmp_path):

@@ -324,7 +324,7 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path):
         (
             "byol.BYOL",
             "student1",
-            "BYOL, which does not draw its images from the labeled",
+            "BYOL, which does not draw its images",
         ),
     ):
         config = _config()
