@@ -14,6 +14,9 @@ from configs import fixmatch_digits
 from ssl_jax import phases, workdirs
 from ssl_jax.checkpoints import KEEP, Checkpoints, Journal, checksum, write_json
 from ssl_jax.core import TrainState, UserError, mean
+from ssl_jax.data import digits
+
+DIGITS = digits.load()
 
 
 def tree(step, seed=0):
@@ -200,12 +203,12 @@ def mesh():
 
 def test_workdir_counts_how_often_it_was_entered(tmp_path, config, mesh):
     for times in range(3):
-        with workdirs.opened(tmp_path / "a" / "w", config, mesh) as resumed:
+        with workdirs.opened(tmp_path / "a" / "w", config, mesh, DIGITS) as resumed:
             assert resumed == times
 
 
 def test_workdir_of_another_configuration(tmp_path, config, mesh):
-    with workdirs.opened(tmp_path, config, mesh):
+    with workdirs.opened(tmp_path, config, mesh, DIGITS):
         pass
     config.train.steps = 6
     config.data.num_labels = 30
@@ -217,7 +220,7 @@ def test_workdir_of_another_configuration(tmp_path, config, mesh):
 
 
 def test_what_may_differ_between_launches(tmp_path, config, mesh):
-    with workdirs.opened(tmp_path, config, mesh):
+    with workdirs.opened(tmp_path, config, mesh, DIGITS):
         pass
     config.data.dir = "/elsewhere"
     config.tensorboard = not config.tensorboard
@@ -226,25 +229,55 @@ def test_what_may_differ_between_launches(tmp_path, config, mesh):
 
 
 def test_a_workdir_is_for_one_process(tmp_path, config, mesh):
-    with workdirs.opened(tmp_path, config, mesh):
+    with workdirs.opened(tmp_path, config, mesh, DIGITS):
         with pytest.raises(UserError, match="another process"):
-            with workdirs.opened(tmp_path, config, mesh):
+            with workdirs.opened(tmp_path, config, mesh, DIGITS):
                 pass
         assert json.loads((tmp_path / "config.json").read_text())["resumed"] == 0
-    with workdirs.opened(tmp_path, config, mesh) as resumed:
+    with workdirs.opened(tmp_path, config, mesh, DIGITS) as resumed:
         assert resumed == 1
 
 
 def test_a_mistake_before_training_leaves_nothing(tmp_path, config, mesh):
     with pytest.raises(UserError, match="too late"):
-        with workdirs.opened(tmp_path / "w", config, mesh):
+        with workdirs.opened(tmp_path / "w", config, mesh, DIGITS):
             raise UserError("too late")
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_keeps_the_answers_that_it_began_with(tmp_path, config, mesh):
+    given, workdir = tmp_path / "answers.csv", tmp_path / "w"
+    given.write_text("image,label\n3,7\n")
+    config.data.labels = str(given)
+    with workdirs.opened(workdir, config, mesh, DIGITS):
+        pass
+    own = workdirs.own_labels(workdir, config)
+    assert own.data.labels == str(workdir / "labels.csv")
+    given.write_text("image,label\n3,7\n4,1\n")
+    with pytest.raises(UserError, match="answers.csv has other answers"):
+        workdirs.own_labels(workdir, config)
+    given.unlink()  # or moved
+    own = workdirs.own_labels(workdir, config)
+    assert "4,1" not in (workdir / "labels.csv").read_text()
+    config.data.labels = ""
+    with pytest.raises(UserError, match="data.labels = True there, False here"):
+        workdirs.check(workdir, config)
+
+
+def test_a_run_knows_its_data(tmp_path, config, mesh):
+    with workdirs.opened(tmp_path, config, mesh, DIGITS):
+        pass
+    workdirs.check_data(tmp_path, DIGITS)
+    renamed = DIGITS._replace(class_names=("zebra", *DIGITS.class_names[1:]))
+    fewer = DIGITS._replace(labels_N=DIGITS.labels_N[1:])
+    for other in (renamed, fewer):
+        with pytest.raises(UserError, match="began with other classes, images"):
+            workdirs.check_data(tmp_path, other)
+
+
 def run_of(folder, config, mesh, phase="train", steps=4):
     """A workdir as a finished run of one phase leaves it."""
-    with workdirs.opened(folder, config, mesh):
+    with workdirs.opened(folder, config, mesh, DIGITS):
         saved(folder / phase / "checkpoints", 2, steps)
     write_json(folder / phase / "done.json", {"steps": steps})
     return folder
