@@ -216,6 +216,7 @@ def on_every_device(rows: jax.Array) -> jax.Array:
     def own(part):
         place = jax.lax.axis_index("data")
         whole = jnp.zeros((devices, *part.shape), part.dtype).at[place].set(part)
-        return jax.lax.psum(whole, "data").reshape(rows.shape)
+        # A sum of booleans is of integers.
+        return jax.lax.psum(whole, "data").reshape(rows.shape).astype(rows.dtype)
 
     return jax.shard_map(own, in_specs=P("data"), out_specs=P())(rows)

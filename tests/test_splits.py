@@ -100,7 +100,7 @@ def test_two_phase_is_the_tutorials_lists():
         ({"num_labels": 28}, "'class 2' has 5 images .* ask for 7 of each"),
         ({"num_labels": 16, "num_validation": 8}, "'class 2' has 5 .* ask for 6"),
         ({"num_labels": 4, "fold": 0}, "made has 0 predefined folds"),
-        ({"num_labels": 4, "protocol": "odd"}, "'balanced', 'first' or 'two_phase'"),
+        ({"num_labels": 4, "protocol": "odd"}, "'two_phase' or 'planetoid'"),
     ],
 )
 def test_impossible_splits(asked, message):
