@@ -57,16 +57,15 @@ def run(chosen: list[str], folder: Path) -> None:
                 if result is None:
                     return  # stopped by a signal; the same command goes on
                 write_json(folder / f"{name}.json", brief(result))
-    shown = tables(folder)
-    print(shown)
-    if folder == COMMITTED:
-        report.into_readme("active_digits", shown)
-
-
-def tables(folder: Path) -> str:
-    """A table for each setting that `folder` has results of; draws its curves, too."""
     results = runs.read(folder)
-    parts = []
+    draw(results, folder)
+    print(tables(results))
+    if folder == COMMITTED:
+        report.into_readme("active_digits", tables(results))
+
+
+def draw(results: list[dict], folder: Path) -> None:
+    """Learning curves of each setting, as <setting>_strategies.png."""
     for setting, said in SETTINGS.items():
         of_setting = [r for r in results if setting_of(r) == setting]
         if of_setting:
@@ -76,6 +75,14 @@ def tables(folder: Path) -> str:
                 f"digits by label spreading, {said}: mean ± std over seeds",
             )
             figures.save(curves, folder / setting, "strategies")
+
+
+def tables(results: list[dict]) -> str:
+    """A table for each setting that there are results of."""
+    parts = []
+    for setting, said in SETTINGS.items():
+        of_setting = [r for r in results if setting_of(r) == setting]
+        if of_setting:
             parts.append(f"{said[0].upper()}{said[1:]}. {table(of_setting)}")
     return "\n\n".join(parts)
 

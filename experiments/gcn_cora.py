@@ -22,6 +22,7 @@ from pathlib import Path
 
 from absl import app, flags
 
+from experiments import runs
 from ssl_jax import report
 from ssl_jax.checkpoints import write_json
 
@@ -37,14 +38,12 @@ PUBLISHED = {
     "appnp": "83.7 (DGL, examples/pytorch/appnp)",
 }
 
-DATA_DIR = flags.DEFINE_string("data_dir", "", "the folder with Cora's eight files")
 WORDS = flags.DEFINE_multi_enum("word", None, SEEDS, "what to train; default: all")
 NUM_SEEDS = flags.DEFINE_integer("num_seeds", 0, "of each; 0: as many as README has")
-RESULTS = flags.DEFINE_string("results", "", "folder; default: the committed results")
 
 
 def main(_):
-    folder = Path(RESULTS.value or COMMITTED)
+    folder = Path(runs.RESULTS.value or COMMITTED)
     folder.mkdir(parents=True, exist_ok=True)
     for word in WORDS.value or SEEDS:
         found = train(word, NUM_SEEDS.value or SEEDS[word])
@@ -64,7 +63,7 @@ def train(word: str, num_seeds: int) -> dict:
     command = [
         *(sys.executable, "launch.py", f"--config=configs/gcn_cora.py{words}"),
         *(f"--config.num_seeds={num_seeds}", f"--workdir={workdir}"),
-        f"--config.data.dir={DATA_DIR.value}",
+        f"--config.data.dir={runs.DATA_DIR.value}",
     ]
     # A cache of compiled programs would hide what compilation takes.
     env = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}

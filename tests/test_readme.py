@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 
 from configs import base, byol_cifar10
 from experiments import (
+    active_digits,
     autoencoder_mnist,
     benchmark,
     byol_cifar10_small,
@@ -20,6 +21,7 @@ from experiments import (
     cifar10_small,
     digits_methods,
     few_labels,
+    gcn_cora,
     pseudo_label_mnist,
     runs,
 )
@@ -194,6 +196,39 @@ def test_autoencoder_table_and_its_bars():
     assert abs(loss - 0.0984) <= 0.003 and abs(accuracy - 0.824) <= 0.02
     gains = autoencoder_mnist.gains(results, "denoising")
     assert len(gains) == 5 and np.mean(gains) >= 0.02
+
+
+def test_active_digits_tables_and_their_bar():
+    """On the example's images, by ten random seeds: the issue's 4 points."""
+    results = runs.read(ROOT / active_digits.COMMITTED)
+    tables = active_digits.tables(results)
+    assert f"<!-- active_digits -->\n{tables}\n<!-- end -->" in README
+    for result in results:
+        strategy = result["config"]["query"]["strategy"]
+        setting = active_digits.setting_of(result)
+        config = active_digits.configure(setting, strategy, result["seed"])
+        _assert_of_today(config, result["config"])
+    example = [r for r in results if active_digits.setting_of(r) == "example"]
+    for accuracy_SR_of in active_digits.accuracies(example).values():
+        entropy, random = (accuracy_SR_of[name] for name in ("entropy", "random"))
+        assert len(random) == 10
+        assert entropy[:, -1].mean() >= random[:, -1].mean() + 0.04
+
+
+def test_gcn_on_cora_and_its_bars():
+    results = runs.read(ROOT / "experiments/results/gcn_cora")
+    assert f"<!-- gcn_cora -->\n{gcn_cora.table(results)}\n<!-- end -->" in README
+    (result,) = (found for found in results if found["word"] == "gcn")
+    accuracies = [one["accuracy"] for one in result["seeds"]]
+    assert len(accuracies) == 100 and abs(np.mean(accuracies) - 0.815) <= 0.003
+    assert result["wall_seconds"] <= 90
+
+
+def test_exact_label_spreading_on_mnist_and_its_bar():
+    path = ROOT / "experiments/results/label_spreading_scale_cpu.json"
+    measured = json.loads(path.read_text())["mnist_rbf"]
+    assert measured["rows"] == 60_000 and measured["graph"] == "blocks"
+    assert measured["peak_bytes"] < 3 * 2**30
 
 
 def test_benchmark_is_generated_from_the_result():
