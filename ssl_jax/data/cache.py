@@ -25,7 +25,7 @@ class Dataset(NamedTuple):
     """One image classification data set: a training pool of N images and M to test."""
 
     name: str
-    images_NHWC: np.ndarray  # uint8: the pool, images with labels before those without
+    images_NHWC: np.ndarray  # uint8: the pool; as a source has them, or labeled first
     labels_N: np.ndarray  # int32, -1 where there is no label
     test_images_MHWC: np.ndarray  # uint8
     test_labels_M: np.ndarray  # int32

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,8 @@ def load(
     strict: bool = False,
     labels: str = "",
 ) -> cache.Dataset:
-    """The images below `data_dir`, as above, in natural order of their names.
+    """The images below `data_dir`, as above, in natural order of their names: those in
+    class folders, then the others.
 
     Images that cannot be decoded are listed in the log and left out. All have one
     channel if all files are grey, else three (`image_files.decode` says how they are
@@ -62,8 +64,16 @@ def load(
         f"folder-{image_size or 'as-is'}-{_fingerprint(files)}",
         lambda out: _decode(files, image_size, strict, out),
     )
-    image_files.report(_unreadable(dataset), strict=strict)
-    return dataset
+    bad = _unreadable(dataset)
+    image_files.report(bad, strict=strict)
+    pool, test = (_without(part, bad) for part in (files.pool, files.test))
+    _check_classes(files, pool, bad)
+    return dataset._replace(
+        labels_N=pool.labels,
+        test_labels_M=test.labels,
+        class_names=files.class_names,
+        names_N=tuple(pool.names),
+    )
 
 
 def unreadable(dataset: cache.Dataset) -> frozenset[str]:
@@ -79,41 +89,58 @@ def _unreadable(dataset: cache.Dataset) -> list[Unreadable]:
     return [Unreadable(*pair) for pair in json.loads(beside.read_text())]
 
 
+def _without(part: layout.Part, bad: list[Unreadable]) -> layout.Part:
+    """What is left of it."""
+    left_out = {image.name for image in bad}
+    rows = [row for row, name in enumerate(part.names) if name not in left_out]
+    return layout.Part([part.names[row] for row in rows], part.labels[rows])
+
+
+def _check_classes(
+    files: layout.Files, readable: layout.Part, bad: list[Unreadable]
+) -> None:
+    """Raises UserError where no image of a class can be read."""
+    for label, class_name in enumerate(files.class_names):
+        if (readable.labels == label).any():
+            continue
+        (rows,) = np.nonzero(files.pool.labels == label)
+        here = {files.pool.names[row] for row in rows}
+        first = next(image for image in bad if image.name in here)
+        raise UserError(
+            f"none of the {len(here):,} images of the class {class_name!r} can be read "
+            f"({first.name}: {first.reason}): replace them, or remove the class."
+        )
+
+
 def _fingerprint(files: layout.Files) -> str:
-    """What the cached arrays depend on: names, labels, sizes and dates."""
-    digest = hashlib.sha256(os.fsencode("\0".join(files.class_names)))
+    """What the decoded images depend on: names, sizes and dates; not the labels, so
+    that a new CSV file of them decodes nothing."""
+    digest = hashlib.sha256()
     for part in (files.pool, files.test):
         digest.update(b"\0\0")
-        for name, label in zip(part.names, part.labels, strict=True):
+        for name in part.names:
             try:
                 status = os.stat(os.path.join(files.root, name))
                 stamp = f"{status.st_size} {status.st_mtime_ns}"
             except OSError:  # a link to nothing, which cannot be read
                 stamp = "missing"
-            digest.update(os.fsencode(f"{name}\0{label} {stamp}\0"))
+            digest.update(os.fsencode(f"{name}\0{stamp}\0"))
     return digest.hexdigest()[:16]
 
 
 def _decode(files: layout.Files, image_size: int, strict: bool, out: Path) -> dict:
-    """Decodes the images into `out` (see `cache.cached`)."""
+    """Decodes the images into `out` (see `cache.cached`), without names and labels."""
     shape = _shape(files, image_size, strict)
-    pool, bad = _write(files.root, files.pool, shape, out, "images_NHWC", "labels_N")
-    _, bad_test = _write(
-        files.root, files.test, shape, out, "test_images_MHWC", "test_labels_M"
-    )
-    image_files.report(bad + bad_test if strict else (), strict=strict)
-    for label, class_name in enumerate(files.class_names):
-        if not (pool.labels == label).any():
-            (rows,) = np.nonzero(files.pool.labels == label)
-            here = {files.pool.names[row] for row in rows}
-            first = next(image for image in bad if image.name in here)
-            raise UserError(
-                f"none of the {len(here):,} images of the class {class_name!r} can be "
-                f"read ({first.name}: {first.reason}): replace them, or remove the "
-                "class."
-            )
-    (out / _UNREADABLE).write_text(json.dumps(bad + bad_test))
-    return {"name": "folder", "class_names": files.class_names, "names": pool.names}
+    bad = [
+        *_write(files.root, files.pool.names, shape, out, "images_NHWC", "labels_N"),
+        *_write(
+            *(files.root, files.test.names, shape, out),
+            *("test_images_MHWC", "test_labels_M"),
+        ),
+    ]
+    image_files.report(bad if strict else (), strict=strict)
+    (out / _UNREADABLE).write_text(json.dumps(bad))
+    return {"name": "folder", "class_names": ()}
 
 
 def _shape(files: layout.Files, image_size: int, strict: bool) -> tuple[int, int, int]:
@@ -147,27 +174,24 @@ def _shape(files: layout.Files, image_size: int, strict: bool) -> tuple[int, int
 
 def _write(
     root: str,
-    part: layout.Part,
+    names: Sequence[str],
     shape: tuple[int, int, int],
     out: Path,
     images_name: str,
     labels_name: str,
-) -> tuple[layout.Part, list[Unreadable]]:
-    """Writes the images and labels that can be read: (these, the others)."""
-    label_of = dict(zip(part.names, part.labels, strict=True))
-    images = cache.create(out, images_name, (len(part.names), *shape), np.uint8)
-    names, bad = [], []
-    for good, images_BHWC, failed in image_files.decoded(root, part.names, shape):
-        images[len(names) : len(names) + len(good)] = images_BHWC
-        names += good
+) -> list[Unreadable]:
+    """Writes the images that can be read, each with the label -1; returns the others."""
+    images = cache.create(out, images_name, (len(names), *shape), np.uint8)
+    readable, bad = 0, []
+    for _, images_BHWC, failed in image_files.decoded(root, names, shape):
+        images[readable : readable + len(images_BHWC)] = images_BHWC
+        readable += len(images_BHWC)
         bad += failed
     images.flush()
     if bad:
-        _cut(out / f"{images_name}.npy", len(names))
-    labels = cache.create(out, labels_name, (len(names),), np.int32)
-    labels[:] = [label_of[name] for name in names]
-    labels.flush()
-    return layout.Part(names, np.array(labels)), bad
+        _cut(out / f"{images_name}.npy", readable)
+    np.save(out / f"{labels_name}.npy", np.full(readable, -1, np.int32))
+    return bad
 
 
 def _cut(path: Path, rows: int) -> None:

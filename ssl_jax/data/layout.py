@@ -28,7 +28,7 @@ class Files(NamedTuple):
 
     root: str  # the data folder
     class_names: tuple[str, ...]
-    pool: Part  # images with labels before those without
+    pool: Part  # images in class folders before the others
     test: Part
     others: Counter  # files that are no images, by suffix
 
@@ -62,8 +62,7 @@ def find(data_dir: str, unlabeled: str, labels: str) -> Files:
         pool = Part(names + loose, labels_N)
     elif loose:
         class_names, labels_N = _by_csv(root, labels, loose)
-        order = np.argsort(labels_N < 0, kind="stable")
-        pool = Part([loose[i] for i in order], labels_N[order])
+        pool = Part(loose, labels_N)
     else:
         raise UserError(
             f"there is no image in {root}{_only(others)}: give the folder that holds a "
