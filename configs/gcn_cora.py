@@ -4,8 +4,8 @@
 decay is on both layers and who never stops early; or another network in GCN's place,
 with the rate and decay of its paper: "gat" (arXiv:1710.10903), "appnp"
 (arXiv:1810.05997), "sgc" (arXiv:1902.07153). GAT's and APPNP's code stops by loss and
-accuracy and goes back to the best weights; here they stop by accuracy, at the latest
-after 1,000 steps, and `accuracy_at_best_val` is at the best.
+accuracy and goes back to the best weights; here both train 1,000 steps, after which
+`accuracy` is the last weights', and `accuracy_at_best_val` is to be held against theirs.
 """
 
 from configs import base
@@ -35,11 +35,11 @@ def get_config(arg: str = ""):
         config.model = base.model("gat")
         config.train.algorithm.decay_all = True
         config.train.optimizer.learning_rate = 0.005
-        config.train.update(steps=1000, patience=100, loss_window=0)
+        config.train.update(steps=1000, loss_window=0)
     if "appnp" in words:
         config.model = base.model("appnp")
         config.train.algorithm.weight_decay = 5e-3
-        config.train.update(steps=1000, patience=100, loss_window=0)
+        config.train.update(steps=1000, loss_window=0)
     if "sgc" in words:
         config.model = base.model("sgc")
         # Its authors searched this decay for Cora, and trained 100 epochs.

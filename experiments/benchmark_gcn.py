@@ -44,10 +44,10 @@ def main(_):
     data = load_planetoid("cora", DATA_DIR.value)
     results = measure(data, epochs=EPOCHS.value, rounds=ROUNDS.value)
     text = json.dumps(results, indent=1)
-    print(text)
     device = jax.devices()[0].platform
     out = Path(__file__).parent / "results" / f"benchmark_gcn_{device}.json"
     out.write_text(text + "\n")
+    print(text)
 
 
 def measure(data: GraphData, *, epochs: int, rounds: int) -> dict:

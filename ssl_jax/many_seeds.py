@@ -75,10 +75,12 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict:
         compiled = jax.jit(train).lower(*inputs).compile()
         compile_seconds = time.monotonic() - began
         began = time.monotonic()
-        values, ran_SE = jax.device_get(compiled(*inputs))
+        values, evaluations_S = jax.device_get(compiled(*inputs))
         seconds = time.monotonic() - began
         rows_of = {
-            seed: _rows(phase, jax.tree.map(lambda v, i=i: v[i], values), ran_SE[i])
+            seed: _rows(
+                phase, {k: v[i] for k, v in values.items()}, int(evaluations_S[i])
+            )
             for i, seed in enumerate(seeds)
         }
         _check_finite(name, rows_of)
@@ -204,9 +206,10 @@ def _items(phase):
 
 
 def _train(phase: Phase, inputs: Inputs):
-    """One seed: the values of each of E evaluations' rows, and whether it ran."""
+    """One seed: the rows' values, each [E], and how many evaluations there were."""
     config, algorithm = phase.config, phase.algorithm
     key_init, key_steps = jax.random.split(inputs.key)
+    E = config.steps // config.eval_every
     first = jax.tree.map(lambda leaf: leaf[0, 0], inputs.items)
     batch = phase.feed.batch(inputs.arrays, first)
     state = algorithm.init(key_init, batch)
@@ -219,32 +222,38 @@ def _train(phase: Phase, inputs: Inputs):
         )
         return state_and_sums, None
 
-    def until_evaluated(carry, item):
-        state, stopped, accuracies_E, losses_E, place = carry
-        (trained, sums), _ = jax.lax.scan(step, (state, no_sums), item)
-        state = jax.tree.map(
-            lambda old, new: jnp.where(stopped, old, new), state, trained
-        )
+    def evaluated(state, sums):
         row = _values("train", sums)
         for name, batches in inputs.eval_sets.items():
             row |= _values(name, _evaluate(algorithm, state, batches, inputs.key))
-        ran = ~stopped
-        if config.patience or config.loss_window:
-            accuracies_E = accuracies_E.at[place].set(row["val/accuracy"])
-            losses_E = losses_E.at[place].set(row["val/loss"])
-            stopped |= evals.stale(
-                accuracies_E,
-                losses_E,
-                place + 1,
-                patience=config.patience,
-                loss_window=config.loss_window,
-            )
-        return (state, stopped, accuracies_E, losses_E, place + 1), (row, ran)
+        return row
 
-    zeros_E = jnp.zeros(config.steps // config.eval_every)
-    carry = state, jnp.bool_(False), zeros_E, zeros_E, jnp.int32(0)
-    _, rows = jax.lax.scan(until_evaluated, carry, inputs.items)
-    return rows
+    def goes_on(carry):
+        _, values, evaluations = carry
+        if not (config.patience or config.loss_window):
+            return evaluations < E
+        stale = evals.stale(
+            values["val/accuracy"],
+            values["val/loss"],
+            evaluations,
+            patience=config.patience,
+            loss_window=config.loss_window,
+        )
+        return (evaluations < E) & ~stale
+
+    def until_evaluated(carry):
+        state, values, place = carry
+        items = jax.tree.map(lambda leaf: leaf[place], inputs.items)
+        (state, sums), _ = jax.lax.scan(step, (state, no_sums), items)
+        row = evaluated(state, sums)
+        values = {name: of_E.at[place].set(row[name]) for name, of_E in values.items()}
+        return state, values, place + 1
+
+    names = jax.eval_shape(evaluated, state, no_sums)
+    values = {name: jnp.zeros(E) for name in names}
+    carry = state, values, jnp.int32(0)
+    _, values, evaluations = jax.lax.while_loop(goes_on, until_evaluated, carry)
+    return values, evaluations
 
 
 def _evaluate(algorithm, state, batches, key):
@@ -265,15 +274,15 @@ def _values(prefix, metrics):
     }
 
 
-def _rows(phase, values, ran_E):
+def _rows(phase, values, evaluations):
     """The journal's rows of one seed, until it stopped."""
     return [
         {
             "phase": phase.name,
-            "step": (int(i) + 1) * phase.config.eval_every,
+            "step": (i + 1) * phase.config.eval_every,
             **{name: np.asarray(of_E[i]).tolist() for name, of_E in values.items()},
         }
-        for i in np.flatnonzero(ran_E)
+        for i in range(evaluations)
     ]
 
 
