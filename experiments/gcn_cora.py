@@ -49,8 +49,7 @@ def main(_):
     for word in WORDS.value or SEEDS:
         found = train(word, NUM_SEEDS.value or SEEDS[word])
         write_json(folder / f"{word}.json", found)
-    files = [folder / f"{word}.json" for word in SEEDS]
-    shown = table([json.loads(f.read_text()) for f in files if f.exists()])
+    shown = table(runs.read(folder))
     print(shown)
     if folder == COMMITTED:
         report.into_readme("gcn_cora", shown)
@@ -98,8 +97,8 @@ def train(word: str, num_seeds: int) -> dict:
 
 def table(results: list[dict]) -> str:
     """A line for each network."""
-    lines = []
-    for result in results:
+    order, lines = list(SEEDS), []
+    for result in sorted(results, key=lambda result: order.index(result["word"])):
         seconds = (result[f"{of}_seconds"] for of in ("wall", "compile", "train"))
         lines.append(
             [
