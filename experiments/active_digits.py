@@ -1,6 +1,7 @@
-"""Five questions a round by entropy, against five at random: README's tables.
+"""Five questions a round by each strategy, against five at random: README's tables.
 
-python -m experiments.active_digits [--strategies=entropy,random] [--seeds=0,1,...,9]
+python -m experiments.active_digits --seeds=0,1,2,3,4,5,6,7,8,9
+    [--strategies=entropy,random]
 
 Each simulation is what launch.py would do with configs/active_digits.py, or with its
 word "drawn", in runs/active_digits/<setting>-<strategy>-seed<seed>; what is finished
@@ -29,7 +30,7 @@ BASELINE = "random"
 SETTINGS = {"example": "the example's 330 images", "drawn": "330 drawn by the seed"}
 KINDS = ("images still unlabeled", "test images")
 
-CHOSEN = flags.DEFINE_list("strategies", ["entropy", "random"], "strategies to run")
+CHOSEN = flags.DEFINE_list("strategies", [*strategies.STRATEGIES], "those to run")
 
 
 def main(_):

@@ -278,9 +278,7 @@ def test_the_cache_follows_names_sizes_and_dates(photos):
     assert folder.load(str(root), image_size=5).images_NHWC.shape == (5, 5, 5, 3)
 
 
-def test_without_class_folders_the_csv_names_the_classes(
-    photos, tmp_path, monkeypatch
-):
+def test_without_class_folders_the_csv_names_the_classes(photos, tmp_path, monkeypatch):
     root, written = photos
     (root / "cat").rename(root / "unlabeled/cat")
     (root / "dog").rename(root / "unlabeled/dog")

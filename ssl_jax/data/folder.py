@@ -180,7 +180,7 @@ def _write(
     images_name: str,
     labels_name: str,
 ) -> list[Unreadable]:
-    """Writes the images that can be read, each with the label -1; returns the others."""
+    """Writes the images that can be read, all with the label -1; returns the rest."""
     images = cache.create(out, images_name, (len(names), *shape), np.uint8)
     readable, bad = 0, []
     for _, images_BHWC, failed in image_files.decoded(root, names, shape):
