@@ -3,9 +3,9 @@
 --config.num_seeds=100 trains the paper's 100 runs at once. Words: "tutorial", whose
 decay is on both layers and who never stops early; or another network in GCN's place,
 with the rate and decay of its paper: "gat" (arXiv:1710.10903), "appnp"
-(arXiv:1810.05997), "sgc" (arXiv:1902.07153). GAT's and APPNP's code stops by loss and
-accuracy and goes back to the best weights; here both train 1,000 steps, `accuracy` is
-the last weights', and `accuracy_at_best_val` is the one to hold against theirs.
+(arXiv:1810.05997), "sgc" (arXiv:1902.07153). GAT's and APPNP's authors stop by loss and
+accuracy and go back to the best weights; here both train 1,000 steps, `accuracy` is the
+last weights', and `accuracy_at_best_val` is the one to hold against theirs.
 """
 
 from configs import base

@@ -150,3 +150,17 @@ def stale(accuracies_E, losses_E, evaluations, *, patience: int, loss_window: in
         rises = (losses_E * (place_E == last)).sum() > mean
         stop |= rises & (evaluations > loss_window + 1)
     return stop
+
+
+def stopped_by(rows: list[dict], steps: int, *, patience: int, loss_window: int) -> str:
+    """Why the phase with these rows ended: "steps", or the rule of `stale`."""
+    if rows[-1]["step"] == steps:
+        return "steps"
+    accuracies_E, losses_E = (
+        np.array([row[name] for row in rows if name in row])
+        for name in ("val/accuracy", "val/loss")
+    )
+    by_patience = stale(
+        accuracies_E, losses_E, len(losses_E), patience=patience, loss_window=0
+    )
+    return "patience" if by_patience else "loss_window"

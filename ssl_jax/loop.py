@@ -322,9 +322,12 @@ def train_phase(
     return {
         "algorithm": config.algorithm.name,
         "steps": step,
-        "stopped": "steps"
-        if step == config.steps
-        else ("patience" if config.patience else "loss_window"),
+        "stopped": evals.stopped_by(
+            rows,
+            config.steps,
+            patience=config.patience,
+            loss_window=config.loss_window,
+        ),
         "seconds": rows[-1]["seconds"],
         "compile_seconds": compile_seconds,
         # None when nothing was left to train.

@@ -303,9 +303,12 @@ def _entry(phase, rows, seconds, compile_seconds):
     return {
         "algorithm": phase.config.algorithm.name,
         "steps": steps,
-        "stopped": "steps"
-        if steps == phase.config.steps
-        else ("patience" if phase.config.patience else "loss_window"),
+        "stopped": evals.stopped_by(
+            rows,
+            phase.config.steps,
+            patience=phase.config.patience,
+            loss_window=phase.config.loss_window,
+        ),
         "seconds": seconds,
         "compile_seconds": compile_seconds,
         "val": {} if accuracy is None else {"accuracy": accuracy},
@@ -314,9 +317,12 @@ def _entry(phase, rows, seconds, compile_seconds):
 
 
 def _result(config, mesh, name, entries, resumed):
-    """What result.json holds: the first seed's, with means in place of its test."""
+    """What result.json holds: the first seed's, with means in place of its test, and
+    the most and the least steps."""
     first, *_ = entries.values()
-    over = {"seeds": len(entries)}
+    steps = sorted(entry["steps"] for entry in entries.values())
+    over = {"seeds": len(entries), "steps": steps[-1], "least_steps": steps[0]}
+    over["stopped"] = "by seed" if steps[0] < steps[-1] else first["stopped"]
     for of in ("val", "test"):
         over[of] = dict(first[of])
         for figure in (key for key in first[of] if isinstance(first[of][key], float)):

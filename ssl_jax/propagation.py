@@ -16,6 +16,8 @@ from ssl_jax import kernels, neighbors, similarity
 from ssl_jax.core import UserError
 from ssl_jax.similarity import Problem, Similarity
 
+_DIVERGED = 1e6  # times the first residual
+
 
 class Solved(NamedTuple):
     """What a solver returns."""
@@ -87,17 +89,34 @@ def conjugate_gradients(
     definite; every column at once, with coefficients of its own (Hestenes and Stiefel,
     1952).
 
-    The residual, divided by `root_N1`, is what one more step would change of F: `tol`
-    is for the same sum as in `iterate`.
+    The residual is what one more step would change. `tol` is for its sum when each row
+    is divided by F's, as in distributions: a row far from all labels has next to
+    nothing of F, and is not solved before it has that. Where rounding is in the way of
+    it, this ends without having converged; where the residual grows, with change inf.
     """
     x_NK = jnp.zeros_like(target_NK)
     state, products, converged = (x_NK, target_NK, target_NK), 0, False
+    change, start = np.inf, float(abs(target_NK).sum())
+    rounding = float(jnp.finfo(target_NK.dtype).eps)
     while products < max_iter and not converged:
         state = _conjugate_step(state, operator(state[2]))
         products += 1
-        change, floor = _change(state[1] / root_N1, state[0] / root_N1)
-        converged = change < max(tol, floor)
+        size, of_rows, total = map(float, _residual(*state[:2]))
+        diverged = not size <= _DIVERGED * start
+        change = np.inf if diverged else of_rows
+        converged = change < max(tol, rounding * len(x_NK))
+        if diverged or size <= rounding * total:
+            break
     return Solved(state[0] / root_N1, products, change, converged)
+
+
+@jax.jit
+def _residual(x_NK, residual_NK):
+    """Sums of |residual|, of |residual| over its row's |x|, and of |x|."""
+    size_N, row_N = abs(residual_NK).sum(axis=1), abs(x_NK).sum(axis=1)
+    tiny = jnp.finfo(x_NK.dtype).tiny
+    share_N = jnp.where(size_N > 0, size_N / jnp.maximum(row_N, tiny), 0)
+    return size_N.sum(), share_N.sum(), row_N.sum()
 
 
 @jax.jit
@@ -131,8 +150,9 @@ def solution(problem: Problem, solved: Solved, tol: float) -> Solution:
     distributions_NK = np.asarray(normalized(jnp.maximum(F_NK, 0)))
     report = logging.info if converged else logging.warning
     report(
-        "%s after %d products with the graph: the last change sums to %.3g, tol=%g.",
+        "%s after %d products with the graph: the last change sums to %.3g, tol=%g.%s",
         *("converged" if converged else "not converged", products, change, tol),
+        "" if converged else " Use more products, or with 'cg' a smaller gamma.",
     )
     if lost := int((distributions_NK.sum(1) == 0).sum()):
         logging.warning(

@@ -34,8 +34,11 @@ def summary(result: dict) -> str:
             lines.append(f"{name}:\n{probe_table(phase['probe'])}")
             continue
         test = phase["test"]
+        steps = f"{phase['steps']} steps"
+        if phase.get("least_steps", phase["steps"]) < phase["steps"]:
+            steps = f"{phase['least_steps']} to {steps}"
         line = (
-            f"{name}: {phase['algorithm']}, {phase['steps']} steps in "
+            f"{name}: {phase['algorithm']}, {steps} in "
             f"{phase['seconds']:.0f} s (+ {phase['compile_seconds']:.0f} s compiling)"
         )
         if "accuracy" in test:

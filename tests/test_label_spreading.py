@@ -145,6 +145,33 @@ def test_conjugate_gradients_solve_the_systems():
     np.testing.assert_array_equal(cg.distributions_NK[~u], Y_NK[~u])
 
 
+def test_conjugate_gradients_solve_rows_far_from_labels_too(caplog):
+    """Where F is below 1e-10, and so are the residuals."""
+    features, _, labels, _ = digits(40)
+    given = dict(gamma=0.25, alpha=0.2)
+    limit = label_spreading.solve(features, labels, tol=1e-12, max_iter=500, **given)
+    cg = label_spreading.solve(features, labels, solver="cg", **given)
+    assert cg.converged
+    np.testing.assert_allclose(
+        cg.distributions_NK, limit.distributions_NK, atol=cg.change + 1e-6
+    )
+    # In float32 rounding is in the way of the farthest.
+    given = dict(gamma=0.02, alpha=0.99, max_iter=500, graph="blocks", tol=1e-9)
+    with mesh(1):
+        cg = label_spreading.solve(features, labels, solver="cg", **given)
+    assert not cg.converged and cg.products < 500
+    assert "not converged" in caplog.text and "a smaller gamma" in caplog.text
+
+
+def test_conjugate_gradients_that_diverge_say_so():
+    rotation = jnp.array([[1.0, -1e7], [1e7, 1.0]])  # not symmetric
+    target_NK = jnp.array([[1.0], [0.0]])
+    solved = propagation.conjugate_gradients(
+        lambda x_NK: rotation @ x_NK, target_NK, max_iter=50, tol=1e-3
+    )
+    assert not solved.converged and solved.change == np.inf and solved.products < 50
+
+
 def mesh(devices):
     axis_types = (jax.sharding.AxisType.Auto,)
     return jax.set_mesh(jax.make_mesh((devices,), ("data",), axis_types=axis_types))
