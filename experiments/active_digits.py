@@ -1,7 +1,6 @@
 """Five questions a round by each strategy, against five at random: README's tables.
 
-python -m experiments.active_digits --seeds=0,1,2,3,4,5,6,7,8,9
-    [--strategies=entropy,random]
+python -m experiments.active_digits [--strategies=entropy,random] [--seeds=0,1,...,9]
 
 Each simulation is what launch.py would do with configs/active_digits.py, or with its
 word "drawn", in runs/active_digits/<setting>-<strategy>-seed<seed>; what is finished

@@ -30,8 +30,8 @@ ROOT = Path(__file__).parents[1]
 COMMITTED = Path("experiments/results/gcn_cora")
 SEEDS = {"gcn": 100, "tutorial": 100, "sgc": 100, "gat": 10, "appnp": 10}
 # Mean test accuracies on Planetoid's split; GAT's are of the weights that were best on
-# the validation nodes. APPNP's authors (arXiv:1810.05997) split
-# otherwise; on this split DGL's example states one run.
+# the validation nodes. APPNP's authors (arXiv:1810.05997) split otherwise; on this
+# split DGL's example states one run, of a smaller decay and no dropout of edges.
 PUBLISHED = {
     "gcn": "81.5 (arXiv:1609.02907, table 2)",
     "sgc": "81.0 ± 0.0 (arXiv:1902.07153, table 2)",

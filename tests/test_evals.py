@@ -119,3 +119,18 @@ def test_projections_over_the_sphere_have_std_one_and_equal_ones_zero():
     assert float(evals.projection_std(spread[:1].repeat(9, 0))) == pytest.approx(
         0, abs=1e-5
     )
+
+
+def test_why_a_phase_stopped_is_the_rule_that_did_it():
+    """Both rules watch; the accuracy is best at the end, and the last loss rises."""
+    losses = [0.9, 0.8, 0.7, 0.6, 0.9]
+    rows = [
+        {"step": 10 * i, "val/accuracy": i / 10, "val/loss": loss}
+        for i, loss in enumerate(losses, start=1)
+    ]
+    watched = dict(patience=3, loss_window=2)
+    assert evals.stopped_by(rows, 90, **watched) == "loss_window"
+    assert evals.stopped_by(rows, 50, **watched) == "steps"
+    for row in rows[2:]:
+        row["val/accuracy"] = 0.1
+    assert evals.stopped_by(rows, 90, **watched) == "patience"

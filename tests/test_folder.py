@@ -278,7 +278,9 @@ def test_the_cache_follows_names_sizes_and_dates(photos):
     assert folder.load(str(root), image_size=5).images_NHWC.shape == (5, 5, 5, 3)
 
 
-def test_without_class_folders_the_csv_names_the_classes(photos, tmp_path, monkeypatch):
+def test_without_class_folders_the_csv_names_the_classes(
+    photos, tmp_path, monkeypatch, caplog
+):
     root, written = photos
     (root / "cat").rename(root / "unlabeled/cat")
     (root / "dog").rename(root / "unlabeled/dog")
@@ -295,6 +297,9 @@ def test_without_class_folders_the_csv_names_the_classes(photos, tmp_path, monke
     assert data.names_N == ("loose.png", *cats, dog, owl)
     assert data.labels_N.tolist() == [-1, 1, 0, -1, 2]
     np.testing.assert_array_equal(data.images_NHWC[1], written["cat/2.png"])
+    assert "line 2 is the only image of the class 'owl 10': was 'owl 9' meant?" in (
+        caplog.text
+    )
     # Other labels, and nothing is decoded anew.
     monkeypatch.setattr(image_files, "decode", None)
     answers.write_text(f"path,label\nloose.png,owl\n{dog},dog\n")

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -147,6 +148,13 @@ def _by_csv(
     class_names = tuple(sorted(count_of, key=image_files.natural))
     shown = ", ".join(f"{name} ({count_of[name]:,})" for name in class_names)
     logging.warning("the classes are those that %s names: %s", labels, shown)
+    for row in rows:
+        others = [name for name, count in count_of.items() if count > 1]
+        if count_of[row.label] == 1 and (like := get_close_matches(row.label, others)):
+            logging.warning(
+                "%s line %d is the only image of the class %r: was %r meant?",
+                *(labels, row.line, row.label, like[0]),
+            )
     given = answers.match(Path(labels), rows, names_N, class_names)
     labels_N = np.full(len(names_N), -1, np.int32)
     labels_N[given.index_n] = given.label_n
