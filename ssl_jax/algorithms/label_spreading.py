@@ -58,7 +58,8 @@ def solve(
       alpha: the share of its neighbours in a row's distribution, 0 < alpha < 1.
       max_iter: products with the graph, at most.
       tol: stop when the sum of |changes| over all entries is below it. In float32, also
-        when it is below what rounding makes of them.
+        when it is below what rounding makes of them. For "cg", each row's change counts
+        relative to its sum, as rows far from labels have next to nothing.
       solver: "iteration", or "cg": conjugate gradients, which near alpha = 1 need far
         fewer products (rbf only, as a knn graph is not symmetric).
       graph: for rbf "dense" (a float64 matrix; "auto" up to 4,096 rows) or "blocks"
