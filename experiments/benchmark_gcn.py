@@ -49,7 +49,9 @@ def main(_):
     out = Path(__file__).parent / "results" / f"benchmark_gcn_{device}.json"
     out.write_text(text + "\n")
     print(text)
-    report.into_readme("benchmark_gcn", table(results))
+    files = sorted(out.parent.glob("benchmark_gcn_*.json"))
+    tables = [table(json.loads(file.read_text())) for file in files]
+    report.into_readme("benchmark_gcn", "\n\n".join(tables))
 
 
 def measure(data: GraphData, *, epochs: int, rounds: int) -> dict:

@@ -49,9 +49,9 @@ def main(_):
                 shutil.copy(figure, folder / f"{method}_{name}.png")
     results = read(folder)
     rows_of = {method: Journal(folder / f"{method}.jsonl").rows() for method in results}
-    figures.save_comparison(
-        folder / "test_accuracy", "CIFAR-10, 4,000 labels, a small network", rows_of
-    )
+    title = "CIFAR-10, 4,000 labels, a small network"
+    compared = figures.comparison(rows_of, title)
+    figures.save(compared, folder / "test_accuracy", "comparison")
     print(table(results))
     if folder == COMMITTED:
         report.into_readme("cifar10_small", table(results))

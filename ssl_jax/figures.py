@@ -344,10 +344,6 @@ def save_figures(
         save(figure, prefix, kind)
 
 
-def save_comparison(prefix: Path, title: str, rows_of: dict[str, list[dict]]) -> None:
-    save(comparison(rows_of, title), prefix, "comparison")
-
-
 def save_reconstructions(
     prefix: Path, title: str, images: dict[str, np.ndarray]
 ) -> None:

@@ -138,7 +138,8 @@ def _compare(config, workdir):
         if algorithms.draws_from(name) == "labeled":
             rows_of.setdefault(row["phase"], []).append(row)
     if len(rows_of) > 1:
-        figures.save_comparison(workdir / "figures" / "phases", config.name, rows_of)
+        compared = figures.comparison(rows_of, config.name)
+        figures.save(compared, workdir / "figures" / "phases", "comparison")
 
 
 def check(config: ConfigDict, mesh: Mesh) -> None:

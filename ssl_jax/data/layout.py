@@ -148,8 +148,8 @@ def _by_csv(
     class_names = tuple(sorted(count_of, key=image_files.natural))
     shown = ", ".join(f"{name} ({count_of[name]:,})" for name in class_names)
     logging.warning("the classes are those that %s names: %s", labels, shown)
+    others = [name for name, count in count_of.items() if count > 1]
     for row in rows:
-        others = [name for name, count in count_of.items() if count > 1]
         if count_of[row.label] == 1 and (like := get_close_matches(row.label, others)):
             logging.warning(
                 "%s line %d is the only image of the class %r: was %r meant?",
