@@ -11,8 +11,9 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ssl_jax import command_line, loop, modes
-from ssl_jax.core import UserError
+from ssl_jax.cli import command_line, modes
+from ssl_jax.errors import UserError
+from ssl_jax.train import run
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "configs/NAME.py[:word,word]", lock_config=True
@@ -43,7 +44,7 @@ def parse(argv):
         fail(error)
     if CONFIG.value.deterministic:
         xla_flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{xla_flags} {loop.DETERMINISTIC}"
+        os.environ["XLA_FLAGS"] = f"{xla_flags} {run.DETERMINISTIC}"
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
     return rest
 

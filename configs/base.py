@@ -8,8 +8,10 @@ ml_collections cannot override a field that holds None, nor give an int field 0.
 
 from ml_collections import ConfigDict
 
-from ssl_jax import algorithms, augment, models, named, representation
-from ssl_jax.core import UserError
+from ssl_jax import algorithms, augment, models
+from ssl_jax.core import named
+from ssl_jax.errors import UserError
+from ssl_jax.evaluate import protocol
 
 
 def run(name: str, **sections: ConfigDict) -> ConfigDict:
@@ -116,7 +118,7 @@ def probe(start_from: str, **settings: object) -> ConfigDict:
     """A section of `phases` that trains no network: it judges the features that
     `start_from`, an earlier phase of this run, has learned. The fields are
     `ssl_jax.representation.Protocol`'s, explained there."""
-    defaults = named.defaults(representation.Protocol)
+    defaults = named.defaults(protocol.Protocol)
     return ConfigDict(dict(start_from=start_from, **(defaults | settings)))
 
 

@@ -10,7 +10,7 @@ labels; pretraining uses none.
 """
 
 from configs import base
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 EPOCH = 105_000 // 512  # steps
 MEAN, STD = (112.2, 109.7, 99.5), (66.3, 65.3, 66.6)  # of the training images

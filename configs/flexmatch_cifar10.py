@@ -5,7 +5,7 @@ Published error (median of 20, 3 seeds): 5.19, 5.33, 4.47 with 40, 250, 4,000 la
 """
 
 from configs import base, fixmatch_cifar10
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 
 def get_config(arg: str = ""):

@@ -9,7 +9,7 @@ last weights', and `accuracy_at_best_val` is the one to hold against theirs.
 """
 
 from configs import base
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 
 def get_config(arg: str = ""):

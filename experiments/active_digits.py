@@ -20,9 +20,11 @@ from ml_collections import ConfigDict
 
 from configs import active_digits
 from experiments import runs
-from ssl_jax import active, active_figures, figures, report, strategies
-from ssl_jax.checkpoints import write_json
-from ssl_jax.core import UserError
+from ssl_jax.active import rounds, strategies
+from ssl_jax.errors import UserError
+from ssl_jax.report import formats
+from ssl_jax.report.figures import active, drawing
+from ssl_jax.workdir.files import write_json
 
 COMMITTED = Path("experiments/results/active_digits")
 BASELINE = "random"
@@ -53,7 +55,7 @@ def run(chosen: list[str], folder: Path) -> None:
                 workdir = Path("runs/active_digits") / name
                 print(f"workdir {workdir}", flush=True)
                 config = configure(setting, strategy, seed)
-                result = active.simulate(config, workdir)
+                result = rounds.simulate(config, workdir)
                 if result is None:
                     return  # stopped by a signal; the same command goes on
                 write_json(folder / f"{name}.json", brief(result))
@@ -61,7 +63,7 @@ def run(chosen: list[str], folder: Path) -> None:
     draw(results, folder)
     print(tables(results))
     if folder == COMMITTED:
-        report.into_readme("active_digits", tables(results))
+        formats.into_readme("active_digits", tables(results))
 
 
 def draw(results: list[dict], folder: Path) -> None:
@@ -69,12 +71,12 @@ def draw(results: list[dict], folder: Path) -> None:
     for setting, said in SETTINGS.items():
         of_setting = [r for r in results if setting_of(r) == setting]
         if of_setting:
-            curves = active_figures.strategy_curves(
+            curves = active.strategy_curves(
                 accuracies(of_setting),
                 [entry["labels"] for entry in of_setting[0]["rounds"]],
                 f"digits by label spreading, {said}: mean ± std over seeds",
             )
-            figures.save(curves, folder / setting, "strategies")
+            drawing.save(curves, folder / setting, "strategies")
 
 
 def tables(results: list[dict]) -> str:
@@ -144,11 +146,11 @@ def table(results: list[dict]) -> str:
             gap = ""
             # Paired: the seeds differ more among themselves than the strategies.
             if strategy != BASELINE and seeds_of[strategy] == seeds_of.get(BASELINE):
-                gap = report.mean_std(last_S - curves[kind][BASELINE][:, -1])
-            line += [report.mean_std(last_S), gap]
+                gap = formats.mean_std(last_S - curves[kind][BASELINE][:, -1])
+            line += [formats.mean_std(last_S), gap]
         lines.append(line)
     first, last = results[0]["rounds"][0], results[0]["rounds"][-1]
-    start = [report.mean_std(next(iter(curves[k].values()))[:, 0]) for k in KINDS]
+    start = [formats.mean_std(next(iter(curves[k].values()))[:, 0]) for k in KINDS]
     caption = (
         f"Label spreading, {first['labels']} labels at first and "
         f"{last['labels']} in round {len(results[0]['rounds'])}: accuracy in % then, "
@@ -160,7 +162,7 @@ def table(results: list[dict]) -> str:
     header = ["questions by"]
     for kind in KINDS:
         header += [kind, f"above {BASELINE}"]
-    return f"{caption}\n\n{report.markdown_table(header, lines)}"
+    return f"{caption}\n\n{formats.markdown_table(header, lines)}"
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 
 from configs import autoencoder_mnist
 from experiments import keras_autoencoder, runs
-from ssl_jax import report
-from ssl_jax.checkpoints import write_json
+from ssl_jax.report import formats
+from ssl_jax.workdir.files import write_json
 
 COMMITTED = Path("experiments/results/autoencoder_mnist")
 KERAS = Path("experiments/results/autoencoder_keras_cpu.json")
@@ -51,7 +51,7 @@ def main(_):
             results[kind].append(result)
     print(table(results))
     if folder == COMMITTED:
-        report.into_readme("autoencoder", table(results))
+        formats.into_readme("autoencoder", table(results))
 
 
 def configure(kind: str, seed: int) -> ConfigDict:
@@ -81,7 +81,7 @@ def table(results: dict[str, list[dict]]) -> str:
     """Test accuracies in %, mean ± std (seeds). A gain is what pretraining brings over
     the same seed from scratch; in the last row it is the pretraining of "denoising"."""
     loss = {
-        kind: report.mean_std(
+        kind: formats.mean_std(
             _test(results[kind], "pretrain", "reconstruction_loss"), scale=1_000
         )
         for kind in ("tutorial", "denoising")
@@ -102,9 +102,9 @@ def table(results: dict[str, list[dict]]) -> str:
             [
                 name,
                 loss.get(kind, ""),
-                report.mean_std(pretrained[kind]) if kind in pretrained else "",
-                report.mean_std(scratch[kind]),
-                report.mean_std([with_it - without for with_it, without in pairs]),
+                formats.mean_std(pretrained[kind]) if kind in pretrained else "",
+                formats.mean_std(scratch[kind]),
+                formats.mean_std([with_it - without for with_it, without in pairs]),
             ]
         )
     header = ["", "loss, 0.001 nats", "pretrained", "from scratch", "gain, points"]
@@ -114,7 +114,7 @@ def table(results: dict[str, list[dict]]) -> str:
         "gain is that of `:denoising` over its classifier from scratch at the learning "
         f"rate that is best for it, {BEST_SCRATCH:g}:"
     )
-    return f"{caption}\n\n{report.markdown_table(header, rows)}"
+    return f"{caption}\n\n{formats.markdown_table(header, rows)}"
 
 
 def gains(results: dict[str, list[dict]], kind: str) -> list[float]:

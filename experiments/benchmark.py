@@ -28,8 +28,14 @@ from absl import app, flags
 
 import launch
 from experiments import augment_speed
-from ssl_jax import loop, phases, report, run_data, workdirs
-from ssl_jax.core import UserError
+from ssl_jax import core
+from ssl_jax.data import loading
+from ssl_jax.errors import UserError
+from ssl_jax.report import formats
+from ssl_jax.train import phases
+from ssl_jax.train.program import compile_phase, first_item
+from ssl_jax.train.run import run
+from ssl_jax.workdir import results
 
 DEVICES = flags.DEFINE_list("devices", "", "device counts, such as 1,2,4; default: all")
 STEPS = flags.DEFINE_integer("measured_steps", 50, "steps a measurement")
@@ -70,7 +76,7 @@ def main(_):
     if OUT.value:
         Path(OUT.value).write_text(json.dumps(results, indent=1) + "\n")
     if README.value:
-        report.into_readme("benchmark", table(results))
+        formats.into_readme("benchmark", table(results))
 
 
 def measure(config, counts: list[int], *, steps: int, rounds: int) -> dict:
@@ -92,16 +98,16 @@ def measure(config, counts: list[int], *, steps: int, rounds: int) -> dict:
         config[name][interval] = min(config[name][interval], steps)
     runs = []
     for count in counts:
-        mesh = phases.make_mesh(jax.devices()[:count])
-        data = run_data.load(config, mesh)
+        mesh = core.make_mesh(jax.devices()[:count])
+        data = loading.load(config, mesh)
         phase = phases.build_phase(config, name, data, mesh)
         runs.append(_on_devices(config, phase, rounds))
         gain = runs[-1]["steps_per_second"] / runs[0]["steps_per_second"]
         runs[-1]["scaling_efficiency"] = gain / (count / counts[0])
     return {
         "config": config.to_dict(),
-        "device": workdirs.device(phases.make_mesh()),
-        "versions": workdirs.versions(),
+        "device": results.device(core.make_mesh()),
+        "versions": results.versions(),
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",
         "load_average": os.getloadavg(),
         "runs": runs,
@@ -122,25 +128,25 @@ def compare(config, against: list[str], steps: int, rounds: int) -> dict:
         other.data = config.data
         configs[other.name] = other
     programs = {}
-    mesh = phases.make_mesh()
-    data = run_data.load(config, mesh)
+    mesh = core.make_mesh()
+    data = loading.load(config, mesh)
     config.data.dir = ""  # this machine's
     for name, other in configs.items():
         phase = phases.build_phase(other, other.phases[0], data, mesh)
         with jax.set_mesh(mesh):
-            state, sums, call, _ = phases.compile_phase(phase)
-        item = phases.first_item(phase)
+            state, sums, call, _ = compile_phase(phase)
+        item = first_item(phase)
         programs[name] = [call, state, sums, phase.feed.arrays, item]
     seconds = {name: [] for name in programs}
     for _ in range(1 + rounds):  # the first warms up
-        for name, program in programs.items():
-            call, state, sums, arrays, item = program
+        for name, running in programs.items():
+            call, state, sums, arrays, item = running
             began = time.perf_counter()
             for _ in range(steps):
                 state, sums = call(state, sums, arrays, item)
             jax.block_until_ready(state)
             seconds[name].append((time.perf_counter() - began) / steps)
-            program[1:3] = state, sums
+            running[1:3] = state, sums
     seconds = {name: values[1:] for name, values in seconds.items()}
     base = seconds[config.name]
     ratios = {
@@ -149,8 +155,8 @@ def compare(config, against: list[str], steps: int, rounds: int) -> dict:
     }
     return {
         "configs": {name: c.to_dict() for name, c in configs.items()},
-        "device": workdirs.device(mesh),
-        "versions": workdirs.versions(),
+        "device": results.device(mesh),
+        "versions": results.versions(),
         "load_average": os.getloadavg(),
         "seconds_per_step": seconds,
         "ratios": ratios,
@@ -160,7 +166,7 @@ def compare(config, against: list[str], steps: int, rounds: int) -> dict:
 
 def _on_devices(config, phase, rounds):
     with jax.set_mesh(phase.mesh):
-        program = phases.compile_phase(phase)
+        program = compile_phase(phase)
         strong, images = _strong_view(phase)
     steps, per_call = phase.config.steps, phase.config.steps_per_call
     item = next(phase.feed.items(0, per_call))
@@ -184,7 +190,7 @@ def _on_devices(config, phase, rounds):
 
         with tempfile.TemporaryDirectory() as folder:
             devices = list(phase.mesh.devices)
-            result = loop.run(config, Path(folder) / "run", devices)
+            result = run(config, Path(folder) / "run", devices)
         images_per_second = result["phases"][phase.name]["images_per_second"]
         rates["full"].append(images_per_second / phase.images_per_step)
     rates = {name: values[1:] for name, values in rates.items()}
@@ -239,7 +245,7 @@ def table(results: dict) -> str:
         for run in results["runs"]
     ]
     header = [name.replace("_", " ") for name in columns]
-    lines = [report.markdown_table(header, rows)]
+    lines = [formats.markdown_table(header, rows)]
     if pillow := results.get("randaugment_against_pillow"):
         rates = pillow["images_per_second"]
         lines.append(

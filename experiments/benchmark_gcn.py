@@ -30,9 +30,12 @@ from torch.nn import functional as F
 from torch_geometric.nn import GCNConv
 
 from experiments.benchmark_gcn_table import FORMS, table
-from ssl_jax import graph, models, phases, report, workdirs
+from ssl_jax import core, models
 from ssl_jax.algorithms.gcn import GCN
-from ssl_jax.data.planetoid import GraphData, load_planetoid
+from ssl_jax.data.sources.planetoid import GraphData, load_planetoid
+from ssl_jax.graphs import sparse
+from ssl_jax.report import formats
+from ssl_jax.workdir import results
 
 DATA_DIR = flags.DEFINE_string("data_dir", "", "the folder with Cora's eight files")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "measurements; the median counts")
@@ -51,7 +54,7 @@ def main(_):
     print(text)
     files = sorted(out.parent.glob("benchmark_gcn_*.json"))
     tables = [table(json.loads(file.read_text())) for file in files]
-    report.into_readme("benchmark_gcn", "\n\n".join(tables))
+    formats.into_readme("benchmark_gcn", "\n\n".join(tables))
 
 
 def measure(data: GraphData, *, epochs: int, rounds: int) -> dict:
@@ -84,7 +87,7 @@ def measure(data: GraphData, *, epochs: int, rounds: int) -> dict:
         "rounds": {n: [round(t, 3) for t in s] for n, s in seconds.items()},
         "accuracy": accuracy,
         "epochs": epochs,
-        "device": workdirs.device(phases.make_mesh(jax.devices()[:1])),
+        "device": results.device(core.make_mesh(jax.devices()[:1])),
         "pyg_device": pyg_device().type,
         "cpus": os.cpu_count(),
         "load_average": {
@@ -92,7 +95,7 @@ def measure(data: GraphData, *, epochs: int, rounds: int) -> dict:
             "after": round(os.getloadavg()[0], 2),
         },
         "versions": {
-            **workdirs.versions(),
+            **results.versions(),
             "torch": torch.__version__,
             "torch_geometric": torch_geometric.__version__,
         },
@@ -104,7 +107,7 @@ def compiled(data: GraphData, epochs: int):
     label_N = np.full(len(data.labels_N), -1, np.int32)
     label_N[data.train] = data.labels_N[data.train]
     batch = {
-        "features": graph.row_normalized(data.features),
+        "features": sparse.row_normalized(data.features),
         "adjacency": data.adjacency,
         "label": jnp.asarray(label_N),
     }
@@ -155,7 +158,7 @@ def pyg_inputs(data: GraphData, form: str):
         values_E = torch.tensor(np.asarray(matrix.values_E))
         return torch.sparse_coo_tensor(places_2E, values_E, matrix.shape).coalesce()
 
-    x = tensor(graph.row_normalized(data.features))
+    x = tensor(sparse.row_normalized(data.features))
     edges = tensor(data.adjacency)
     if form == "pyg_dense":
         x = x.to_dense()

@@ -2,7 +2,7 @@
 
 import statistics
 
-from ssl_jax import report
+from ssl_jax.report import formats
 
 FORMS = {
     "ssl_jax": "ssl_jax",
@@ -31,4 +31,4 @@ def table(results: dict) -> str:
         f"{len(results['rounds']['ssl_jax'])} alternated rounds:"
     )
     header = ["GCN on Cora", "seconds", "times ssl_jax's"]
-    return f"{caption}\n\n{report.markdown_table(header, lines)}"
+    return f"{caption}\n\n{formats.markdown_table(header, lines)}"

@@ -14,8 +14,8 @@ from absl import app, logging
 
 from configs import byol_cifar10
 from experiments import runs
-from ssl_jax import report
-from ssl_jax.checkpoints import write_json
+from ssl_jax.report import formats, summary
+from ssl_jax.workdir.files import write_json
 
 RESULTS = Path("experiments/results/byol_cifar10_small")
 WORKDIR = Path("runs/byol_cifar10_small-seed0")
@@ -36,7 +36,7 @@ def main(_):
     for name in FIGURES:
         shutil.copy(WORKDIR / "figures" / f"{name}.png", RESULTS / "figures")
     print(table(result))
-    report.into_readme("byol_cifar10_small", table(result))
+    formats.into_readme("byol_cifar10_small", table(result))
 
 
 def table(result: dict) -> str:
@@ -45,7 +45,7 @@ def table(result: dict) -> str:
         f"Test accuracy in %, 1 seed, {pretrain['steps']:,} steps of "
         f"{result['config']['pretrain']['batch_size']} images:"
     )
-    return f"{caption}\n\n{report.probe_table(result['probe'])}"
+    return f"{caption}\n\n{summary.probe_table(result['probe'])}"
 
 
 if __name__ == "__main__":

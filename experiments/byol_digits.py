@@ -14,8 +14,8 @@ from absl import app, logging
 
 from configs import byol_digits
 from experiments import runs
-from ssl_jax import report
-from ssl_jax.checkpoints import write_json
+from ssl_jax.report import formats
+from ssl_jax.workdir.files import write_json
 
 RESULTS = Path("experiments/results/byol_digits")
 ROWS = {  # features -> what the table calls them
@@ -36,7 +36,7 @@ def main(_):
         write_json(RESULTS / f"seed{seed}.json", result)
     results = runs.read(RESULTS)
     print(table(results))
-    report.into_readme("byol_digits", table(results))
+    formats.into_readme("byol_digits", table(results))
 
 
 def configure(seed: int):
@@ -57,7 +57,7 @@ def accuracies(results: list[dict]) -> dict[str, list[float]]:
 
 def table(results: list[dict]) -> str:
     rows = [
-        [label, report.mean_std(values)]
+        [label, formats.mean_std(values)]
         for label, values in accuracies(results).items()
     ]
     seconds = max(
@@ -69,7 +69,7 @@ def table(results: list[dict]) -> str:
         f"{seconds:.0f} s on two cores, everything counted:"
     )
     header = ["features", "accuracy"]
-    return f"{caption}\n\n{report.markdown_table(header, rows)}"
+    return f"{caption}\n\n{formats.markdown_table(header, rows)}"
 
 
 if __name__ == "__main__":

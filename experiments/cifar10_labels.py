@@ -20,7 +20,7 @@ from pathlib import Path
 from configs import remixmatch_cifar10
 from experiments import paper_table
 from experiments.paper_table import Run
-from ssl_jax import report, tables
+from ssl_jax.report import formats, tables
 
 GPU = "one V100 or 2080 Ti, by FixMatch's published 3 to 15 steps/s (6.7 counted)"
 PUBLISHED = Path(__file__).parent / "results/cifar10_labels/published.json"
@@ -73,7 +73,7 @@ def form(runs: Sequence[Run], results: Mapping[str, Sequence[dict]]) -> str:
     """What the report says of these runs."""
     found = [result for run in runs for result in results[run.name]]
     published = tables.read_published(PUBLISHED)
-    return report.markdown(tables.compare(found, published=published)) or "No results."
+    return formats.markdown(tables.compare(found, published=published)) or "No results."
 
 
 if __name__ == "__main__":

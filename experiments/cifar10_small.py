@@ -20,8 +20,10 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from experiments import runs
-from ssl_jax import figures, report
-from ssl_jax.checkpoints import Journal, write_json
+from ssl_jax.report import formats
+from ssl_jax.report.figures import curves, drawing
+from ssl_jax.workdir.files import write_json
+from ssl_jax.workdir.journal import Journal
 
 COMMITTED = Path("experiments/results/cifar10_small")
 METHODS = ("supervised", "fixmatch", "flexmatch")
@@ -50,11 +52,11 @@ def main(_):
     results = read(folder)
     rows_of = {method: Journal(folder / f"{method}.jsonl").rows() for method in results}
     title = "CIFAR-10, 4,000 labels, a small network"
-    compared = figures.comparison(rows_of, title)
-    figures.save(compared, folder / "test_accuracy", "comparison")
+    compared = curves.comparison(rows_of, title)
+    drawing.save(compared, folder / "test_accuracy", "comparison")
     print(table(results))
     if folder == COMMITTED:
-        report.into_readme("cifar10_small", table(results))
+        formats.into_readme("cifar10_small", table(results))
 
 
 def configure(method: str) -> ConfigDict:
@@ -85,7 +87,7 @@ def table(results: dict[str, dict]) -> str:
         )
     header = ["method", "last", "median of 20", "steps", "minutes"]
     caption = "Test error in %, 1 seed, 4,000 labels:"
-    return f"{caption}\n\n{report.markdown_table(header, rows)}"
+    return f"{caption}\n\n{formats.markdown_table(header, rows)}"
 
 
 if __name__ == "__main__":

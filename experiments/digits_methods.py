@@ -17,9 +17,10 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from experiments import runs
-from ssl_jax import algorithms, report, tables
-from ssl_jax.checkpoints import write_json
-from ssl_jax.core import UserError
+from ssl_jax import algorithms
+from ssl_jax.errors import UserError
+from ssl_jax.report import formats, tables
+from ssl_jax.workdir.files import write_json
 
 COMMITTED = Path("experiments/results/digits_methods")
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -50,7 +51,7 @@ def run(chosen: list[str], folder: Path) -> None:
     results = runs.read(folder)
     print(table(results))
     if folder == COMMITTED:
-        report.into_readme("digits_methods", table(results))
+        formats.into_readme("digits_methods", table(results))
 
 
 def methods() -> list[str]:
@@ -101,10 +102,10 @@ def table(results: list[dict]) -> str:
     lines = [
         [
             row.method,
-            report.mean_std(row.errors, scale=1),
-            report.against(by_supervised[row.method]),
-            report.against(row),
-            report.progress(row),
+            formats.mean_std(row.errors, scale=1),
+            formats.against(by_supervised[row.method]),
+            formats.against(row),
+            formats.progress(row),
         ]
         for row in sorted(by_fixmatch.values(), key=lambda row: row.mean)
     ]
@@ -115,7 +116,7 @@ def table(results: list[dict]) -> str:
     )
     against = [f"against {baseline}" for baseline in baselines]
     header = ["method", "test error", *against, "steps"]
-    return f"{caption}\n\n{report.markdown_table(header, lines)}"
+    return f"{caption}\n\n{formats.markdown_table(header, lines)}"
 
 
 if __name__ == "__main__":

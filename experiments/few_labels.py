@@ -20,8 +20,8 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from experiments import runs
-from ssl_jax import report
-from ssl_jax.checkpoints import write_json
+from ssl_jax.report import formats
+from ssl_jax.workdir.files import write_json
 
 COMMITTED = Path("experiments/results/few_labels")
 FLOORS = {"weak": False, "strong": True}  # view -> Supervised.strong
@@ -48,7 +48,7 @@ def main(_):
     results = runs.read(folder)
     print(table(results))
     if folder.parent == COMMITTED:
-        report.into_readme(DATA.value, table(results))
+        formats.into_readme(DATA.value, table(results))
         if DATA.value == "digits":  # what the README's first command prints
             first = [
                 result
@@ -56,7 +56,7 @@ def main(_):
                 if (result["seed"], _labels(result)) == (0, 40)
                 and method_of(result) != "weak"
             ]
-            report.into_readme("quickstart", table(first))
+            formats.into_readme("quickstart", table(first))
 
 
 def configure(data: str, method: str, num_labels: int, seed: int) -> ConfigDict:
@@ -100,13 +100,13 @@ def table(results: list[dict]) -> str:
         lowest = min(map(fmean, floors))
         gap = f"{100 * (lowest - fmean(fixmatch)):.2f}"
         left = f"{fmean(fixmatch) / lowest:.0%}"
-        cells = [report.mean_std(values) for values in (*floors, fixmatch)]
+        cells = [formats.mean_std(values) for values in (*floors, fixmatch)]
         rows.append([str(labels), *cells, gap, left])
     names = [f"supervised, {view} view" for view in views]
     header = ["labels", *names, "FixMatch", "gap, points", "errors left"]
     (steps,) = {result["phases"]["train"]["steps"] for result in results}
     caption = f"Test error in %, mean ± std (seeds), {steps:,} steps each:"
-    return f"{caption}\n\n{report.markdown_table(header, rows)}"
+    return f"{caption}\n\n{formats.markdown_table(header, rows)}"
 
 
 def _labels(result):

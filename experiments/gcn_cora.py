@@ -23,8 +23,8 @@ from pathlib import Path
 from absl import app, flags
 
 from experiments import runs
-from ssl_jax import report
-from ssl_jax.checkpoints import write_json
+from ssl_jax.report import formats
+from ssl_jax.workdir.files import write_json
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = Path("experiments/results/gcn_cora")
@@ -52,7 +52,7 @@ def main(_):
     shown = table(runs.read(folder))
     print(shown)
     if folder == COMMITTED:
-        report.into_readme("gcn_cora", shown)
+        formats.into_readme("gcn_cora", shown)
 
 
 def train(word: str, num_seeds: int) -> dict:
@@ -104,7 +104,7 @@ def table(results: list[dict]) -> str:
             [
                 {"tutorial": "gcn, the tutorial's"}.get(result["word"], result["word"]),
                 *(
-                    report.mean_std(one[figure] for one in result["seeds"])
+                    formats.mean_std(one[figure] for one in result["seeds"])
                     for figure in ("accuracy", "accuracy_at_best_val")
                 ),
                 PUBLISHED.get(result["word"], ""),
@@ -118,7 +118,7 @@ def table(results: list[dict]) -> str:
         f"Cora, 140 labels, mean ± std (seeds); all seeds in one process on "
         f"{', '.join(kinds)}, and its seconds from start to end:"
     )
-    return f"{caption}\n\n{report.markdown_table(header, lines)}"
+    return f"{caption}\n\n{formats.markdown_table(header, lines)}"
 
 
 if __name__ == "__main__":

@@ -23,9 +23,11 @@ import numpy as np
 from absl import logging
 
 from configs import autoencoder_mnist
-from ssl_jax import loop, phases, workdirs
-from ssl_jax.checkpoints import Journal
+from ssl_jax import core
 from ssl_jax.data import sources
+from ssl_jax.train.run import run
+from ssl_jax.workdir import results
+from ssl_jax.workdir.journal import Journal
 
 
 def measure(data_dir: str, rounds: int) -> dict:
@@ -53,9 +55,9 @@ def measure(data_dir: str, rounds: int) -> dict:
             name: statistics.median(one["seconds"] for one in side)
             for name, side in found.items()
         },
-        "device": workdirs.device(phases.make_mesh()),
+        "device": results.device(core.make_mesh()),
         "cpus": os.cpu_count(),
-        "versions": workdirs.versions() | keras_versions,
+        "versions": results.versions() | keras_versions,
     }
 
 
@@ -116,7 +118,7 @@ def our_round(data_dir: str, seed: int) -> dict:
     config.seed, config.tensorboard, config.data.dir = seed, False, data_dir
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        done = loop.run(config, Path(folder) / "run")["phases"]
+        done = run(config, Path(folder) / "run")["phases"]
         whole_run = time.monotonic() - began
         with contextlib.closing(Journal(Path(folder) / "run/metrics.jsonl")) as journal:
             rows = journal.rows()

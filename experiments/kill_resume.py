@@ -22,7 +22,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ssl_jax.checkpoints import Checkpoints, Journal, checksum, write_json
+from ssl_jax.workdir.checkpoints import Checkpoints, checksum
+from ssl_jax.workdir.files import write_json
+from ssl_jax.workdir.journal import Journal
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"

@@ -20,7 +20,9 @@ import sklearn
 from absl import app, flags
 from sklearn.neighbors import KNeighborsClassifier
 
-from ssl_jax import neighbors, phases, workdirs
+from ssl_jax import core
+from ssl_jax.graphs import neighbors
+from ssl_jax.workdir import results
 
 QUERIES = flags.DEFINE_integer("queries", 10_000, "images to classify")
 BANK = flags.DEFINE_integer("bank", 50_000, "images with labels")
@@ -95,13 +97,13 @@ def measure(queries: int, bank: int, features: int, *, rounds: int) -> dict:
         "queries": queries,
         "bank": bank,
         "features": features,
-        "device": workdirs.device(phases.make_mesh(jax.devices()[:1])),
+        "device": results.device(core.make_mesh(jax.devices()[:1])),
         "cpus": os.cpu_count(),
         "load_average": {
             "before": round(load_before, 2),
             "after": round(os.getloadavg()[0], 2),
         },
-        "versions": {**workdirs.versions(), "scikit-learn": sklearn.__version__},
+        "versions": {**results.versions(), "scikit-learn": sklearn.__version__},
     }
 
 

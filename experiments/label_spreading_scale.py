@@ -43,10 +43,14 @@ from experiments.label_spreading_tables import (
     cost,
     table,
 )
-from ssl_jax import figures, phases, report, similarity, workdirs
+from ssl_jax import core
 from ssl_jax.algorithms import label_spreading
-from ssl_jax.checkpoints import write_json
 from ssl_jax.data import sources
+from ssl_jax.graphs import neighbors
+from ssl_jax.report import formats
+from ssl_jax.report.figures import drawing
+from ssl_jax.workdir import results
+from ssl_jax.workdir.files import write_json
 
 COMMITTED = Path("experiments/results")
 TRIED = Path("runs/label_spreading_scale_smoke")
@@ -93,11 +97,11 @@ def main(_):
     shown = table(results)
     print(shown)
     if device == "cpu" and "scale" in results:
-        figures.save(cost(results["scale"]), folder / "label_spreading", "scale")
+        drawing.save(cost(results["scale"]), folder / "label_spreading", "scale")
     if not SMOKE.value:
         files = sorted(folder.glob("label_spreading_scale_*.json"))
         parts = [table(json.loads(file.read_text())) for file in files]
-        report.into_readme("label_spreading_scale", "\n\n".join(parts))
+        formats.into_readme("label_spreading_scale", "\n\n".join(parts))
 
 
 def alone(function, **given):
@@ -108,9 +112,9 @@ def alone(function, **given):
 
 def machine_of() -> dict:
     return {
-        "device": workdirs.device(phases.make_mesh()),
+        "device": results.device(core.make_mesh()),
         "cpus": os.cpu_count(),
-        "versions": {**workdirs.versions(), "scikit-learn": sklearn.__version__},
+        "versions": {**results.versions(), "scikit-learn": sklearn.__version__},
     }
 
 
@@ -209,7 +213,7 @@ def recall(*, rows: int, sample: int = 1000) -> dict:
     finds for a sample of the rows, and what the search alone takes."""
     features_ND, _ = clusters(rows)
     began = time.perf_counter()
-    found_Nk = similarity.neighbor_lists(features_ND, NEIGHBORS, "approximate")
+    found_Nk = neighbors.neighbor_lists(features_ND, NEIGHBORS, "approximate")
     seconds = time.perf_counter() - began
     rng = np.random.default_rng(1)
     sample_M = rng.choice(rows, min(sample, rows), replace=False)

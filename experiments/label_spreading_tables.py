@@ -5,7 +5,8 @@ import statistics
 import numpy as np
 from matplotlib.figure import Figure
 
-from ssl_jax import figures, report
+from ssl_jax.report import formats
+from ssl_jax.report.figures import drawing
 
 PARTS = ("mnist_rbf", "mnist_knn", "million", "scale")
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -59,7 +60,7 @@ def of_mnist(results: dict, said: str) -> str:
         f"MNIST, {entry['rows']:,} images, {entry['labels']} labels, on {said}: "
         "accuracy on the other images, where those that no label reaches count as the "
         "first class, and peak memory of the whole process.",
-        report.markdown_table(header, lines),
+        formats.markdown_table(header, lines),
     ]
     if knn["ratio"]:
         said = [
@@ -89,7 +90,7 @@ def of_scale(scale: dict, said: str) -> str:
         "in % where they are approximate."
     )
     header = ["rows", *LINES, "recall"]
-    return f"{caption}\n\n{report.markdown_table(header, lines)}"
+    return f"{caption}\n\n{formats.markdown_table(header, lines)}"
 
 
 def cell(entry: dict | None, line: str, rows: int) -> str:
@@ -108,7 +109,7 @@ def cost(scale: dict) -> Figure:
     panels = {"seconds": 1, "peak_bytes": GIB}
     for axes, (field, unit) in zip(figure.subplots(1, 2), panels.items(), strict=True):
         for line, color, marker in zip(
-            LINES, figures.PALETTE, figures.MARKERS, strict=False
+            LINES, drawing.PALETTE, drawing.MARKERS, strict=False
         ):
             entries = [e for e in scale.values() if e["line"] == line]
             points = sorted((e["rows"], e[field] / unit) for e in entries)

@@ -29,9 +29,11 @@ from typing import NamedTuple
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from ssl_jax import loop, report, workdirs
-from ssl_jax.checkpoints import write_json
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
+from ssl_jax.report import formats
+from ssl_jax.train.run import run as train_phases
+from ssl_jax.workdir import workdirs
+from ssl_jax.workdir.files import write_json
 
 STOPPED = "stopped; the same command goes on from the last checkpoint, if any"
 
@@ -319,7 +321,7 @@ def train(job: Job) -> dict | None:
         raise UserError(
             f"{now}, whose {job.needs} is not finished: run that, then this again."
         )
-    return loop.run(job.config, job.workdir)
+    return train_phases(job.config, job.workdir)
 
 
 def listing(chosen: Sequence[Job], gpu: str) -> str:
@@ -361,7 +363,7 @@ def table(runs: Sequence[Run], results: Mapping[str, Sequence[dict]]) -> str:
             if column in run.cells:
                 cell, found = run.cells[column], results[run.name]
                 if found:
-                    ours[run.row] = report.mean_std(map(cell.read, found))
+                    ours[run.row] = formats.mean_std(map(cell.read, found))
                 if not found or min(map(_steps, found)) >= _planned(run):
                     published[run.row] = cell.published
         shown = {column: ours, "published": published}
@@ -375,7 +377,7 @@ def table(runs: Sequence[Run], results: Mapping[str, Sequence[dict]]) -> str:
         line.append(
             ", ".join(dict.fromkeys(_progress(r, results[r.name]) for r in of_row))
         )
-    return report.markdown_table([*header, "steps"], list(rows.values()))
+    return formats.markdown_table([*header, "steps"], list(rows.values()))
 
 
 def _progress(run, found):

@@ -19,10 +19,14 @@ from statistics import median
 import jax
 
 from configs import byol_cifar10
-from ssl_jax import phases, run_data, workdirs
+from ssl_jax import core
 from ssl_jax.algorithms.byol import BYOL
 from ssl_jax.core import mean
-from ssl_jax.evals import projection_std
+from ssl_jax.core.metrics import projection_std
+from ssl_jax.data import loading
+from ssl_jax.train import phases
+from ssl_jax.train.program import compile_phase
+from ssl_jax.workdir import results
 
 BAR = 0.03  # share of a step that the probe may cost
 
@@ -41,8 +45,8 @@ def measure(*, steps: int = 10, rounds: int = 15) -> dict:
     """What the probe adds to a step, as a share: the median of `rounds` of `steps`."""
     config = byol_cifar10.get_config("small")
     config.data.update(name="digits", digits_as=(32, 32, 3, 10))
-    mesh = phases.make_mesh()
-    phase = phases.build_phase(config, "pretrain", run_data.load(config, mesh), mesh)
+    mesh = core.make_mesh()
+    phase = phases.build_phase(config, "pretrain", loading.load(config, mesh), mesh)
     without = WithoutProbe(**vars(phase.algorithm))
     with jax.set_mesh(mesh):
         programs = {
@@ -77,10 +81,10 @@ def measure(*, steps: int = 10, rounds: int = 15) -> dict:
         "rounds": {n: [round(x, 4) for x in s] for n, s in seconds.items()},
         "steps": steps,
         "batch": phase.config.batch_size,
-        "device": workdirs.device(mesh),
+        "device": results.device(mesh),
         "cpus": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 2),
-        "versions": workdirs.versions(),
+        "versions": results.versions(),
         "config": config.to_dict(),
     }
 
@@ -93,7 +97,7 @@ def _cost(taken, name, base):
 
 def _stepping(phase):
     """(run(steps): the phase's compiled call, over and over; its operations a step)."""
-    program = phases.compile_phase(phase)
+    program = compile_phase(phase)
     item = next(phase.feed.items(0, 1))
     left = program.state, program.sums
 

@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 
 from configs import pseudo_label_mnist
 from experiments import runs
-from ssl_jax import report
-from ssl_jax.checkpoints import write_json
+from ssl_jax.report import formats
+from ssl_jax.workdir.files import write_json
 
 COMMITTED = Path("experiments/results/pseudo_label_mnist")
 WORDS = {"tutorial": "", "strong": "strong"}
@@ -38,7 +38,7 @@ def main(_):
             write_json(folder / kind / f"seed{seed}.json", result)
     print(table(read(folder)))
     if folder == COMMITTED:
-        report.into_readme("pseudo_label_mnist", table(read(folder)))
+        formats.into_readme("pseudo_label_mnist", table(read(folder)))
 
 
 def configure(kind: str, seed: int) -> ConfigDict:
@@ -71,18 +71,18 @@ def table(results: dict[str, list[dict]]) -> str:
         lines.append(
             [
                 NAMES[kind],
-                report.mean_std(supervised),
-                report.mean_std(ours),
-                report.mean_std(gains),
-                report.mean_std(entry["share_kept"] for entry in kept),
-                report.mean_std(entry["kept_accuracy"] for entry in kept),
+                formats.mean_std(supervised),
+                formats.mean_std(ours),
+                formats.mean_std(gains),
+                formats.mean_std(entry["share_kept"] for entry in kept),
+                formats.mean_std(entry["kept_accuracy"] for entry in kept),
                 f"{minutes:.0f}",
             ]
         )
     header = ["", "labels alone", "and pseudo-labels", "gain, points"]
     header += ["kept", "right of the kept", "minutes, slowest"]
     caption = "MNIST, 6,000 labels: test accuracy in %, mean ± std (seeds):"
-    return f"{caption}\n\n{report.markdown_table(header, lines)}"
+    return f"{caption}\n\n{formats.markdown_table(header, lines)}"
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import paper_table
-from ssl_jax import loop
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
+from ssl_jax.train.run import run
 
 SEEDS = flags.DEFINE_list("seeds", "0,1,2,3,4", "seeds to run")
 DATA_DIR = flags.DEFINE_string("data_dir", "", "as config.data.dir")
@@ -33,7 +33,7 @@ def train(config: ConfigDict, workdir: Path) -> dict | None:
     print(f"workdir {workdir}", flush=True)
     config.data.dir = DATA_DIR.value
     try:
-        result = loop.run(config, workdir)
+        result = run(config, workdir)
     except UserError as error:
         print(f"{config.name}: {error}", file=sys.stderr)
         sys.exit(2)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 FORKS = """
 import json, os, runpy, sys, tempfile
-import ssl_jax.command_line, ssl_jax.modes
+import ssl_jax.cli.command_line, ssl_jax.cli.modes
 for line in sys.stdin:
     flags = json.loads(line)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from configs import active_digits
-from ssl_jax import active, active_figures, figures, loop, strategies, trained
-from ssl_jax.core import UserError
-from ssl_jax.data import digits
-from ssl_jax.self_training import candidates
+from ssl_jax.active import questions, rounds, strategies
+from ssl_jax.data.sources import digits
+from ssl_jax.data.splits import candidates
+from ssl_jax.errors import UserError
+from ssl_jax.report.figures import active, curves
+from ssl_jax.train import restored
+from ssl_jax.train.run import run
 
 # Every strategy puts these in another order; rows 0 and 3 are equally confident.
 PROBS_NK = np.float32(
@@ -111,14 +114,14 @@ def _config():
 def without_curves():
     """A phase's own figures are test_loop's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save_figures", lambda *_: None)
+        patch.setattr(curves, "save_figures", lambda *_: None)
         yield
 
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("active") / "simulated"
-    return workdir, active.simulate(_config(), workdir)
+    return workdir, rounds.simulate(_config(), workdir)
 
 
 def _rows(path):
@@ -128,7 +131,7 @@ def _rows(path):
 
 def _fill(path, rows):
     with path.open("w", newline="") as file:
-        written = csv.DictWriter(file, active.COLUMNS)
+        written = csv.DictWriter(file, questions.COLUMNS)
         written.writeheader()
         written.writerows(rows)
 
@@ -142,17 +145,17 @@ def test_a_user_who_answers_like_the_oracle_gets_its_rounds(
     first = tmp_path / "first"
     shutil.copytree(workdir / "round1", first)
     (first / "queries.csv").unlink()
-    active.ask(by_hand, first)
+    questions.ask(by_hand, first)
     assert f"--config.data.labels={first / 'queries.csv'}" in capsys.readouterr().out
-    questions = _rows(first / "queries.csv")
+    asked_rows = _rows(first / "queries.csv")
 
-    run = trained.load(by_hand, first)
-    dataset, index_N = run.data.dataset, candidates(run.data.split)
-    probs_NK = np.float64(trained.classifier(run)(dataset.images_NHWC, index_N))
+    trained = restored.load(by_hand, first)
+    dataset, index_N = trained.data.dataset, candidates(trained.data.split)
+    probs_NK = np.float64(restored.classifier(trained)(dataset.images_NHWC, index_N))
     entropy_N = -(probs_NK * np.log(np.maximum(probs_NK, 1e-300))).sum(axis=1)
     asked = sorted(range(len(index_N)), key=lambda i: (-entropy_N[i].round(5), i))[:3]
-    assert {row["image"] for row in questions} == {str(index_N[i]) for i in asked}
-    for row in questions:
+    assert {row["image"] for row in asked_rows} == {str(index_N[i]) for i in asked}
+    for row in asked_rows:
         at = np.searchsorted(index_N, int(row["image"]))
         assert row["predicted"] == str(probs_NK[at].argmax()) and row["label"] == ""
         assert float(row["probability"]) == pytest.approx(probs_NK[at].max(), abs=1e-4)
@@ -166,34 +169,34 @@ def test_a_user_who_answers_like_the_oracle_gets_its_rounds(
 
     # Questions that nobody answered may be replaced; an answer may not.
     by_hand.query.strategy = "k_center"
-    active.ask(by_hand, first)
+    questions.ask(by_hand, first)
     pixels_ND = dataset.images_NHWC.reshape(len(dataset.labels_N), -1)
-    spread = _farthest(pixels_ND[index_N], pixels_ND[run.data.split.labeled], 3)
+    spread = _farthest(pixels_ND[index_N], pixels_ND[trained.data.split.labeled], 3)
     assert [int(row["image"]) for row in _rows(first / "queries.csv")] == [
         *index_N[spread]
     ]
-    for row in questions:
+    for row in asked_rows:
         row["label"] = str(dataset.labels_N[int(row["image"])])
-    _fill(first / "queries.csv", questions)
+    _fill(first / "queries.csv", asked_rows)
     with pytest.raises(UserError, match="holds 3 answers .* line 2"):
-        active.ask(by_hand, first)
-    assert _rows(first / "queries.csv") == questions
+        questions.ask(by_hand, first)
+    assert _rows(first / "queries.csv") == asked_rows
 
     second = tmp_path / "second"
     by_hand.data.labels = str(first / "queries.csv")
     by_hand.query.strategy = "entropy"
-    trained_by_hand = loop.run(by_hand, second)
+    trained_by_hand = run(by_hand, second)
     assert trained_by_hand["test"] == result["rounds"][1]["test"] == result["test"]
     assert result["rounds"][1]["labels"] == 23
     assert len(result["rounds"][1]["queried"]) == 3  # asked, and learned by no round
 
-    active.ask(by_hand, second)
+    questions.ask(by_hand, second)
     rows = _rows(second / "queries.csv")
     assert [(row["image"], row["label"]) for row in rows[:3]] == [
         (row["image"], row["label"]) for row in questions
     ]
     asked_now = {row["image"] for row in rows[3:]}
-    assert len(asked_now) == 3 and not asked_now & {row["image"] for row in questions}
+    assert len(asked_now) == 3 and not asked_now & {row["image"] for row in asked_rows}
     assert all(row["label"] == "" for row in rows[3:])
     assert (second / "figures" / "queries.png").stat().st_size > 0
 
@@ -205,37 +208,37 @@ def test_a_killed_simulation_goes_on_with_its_next_round(simulated, tmp_path):
     (workdir / "result.json").unlink()
     shutil.rmtree(workdir / "round2")
     before = (workdir / "round1" / "train" / "done.json").stat().st_mtime_ns
-    resumed = active.simulate(_config(), workdir)
+    resumed = rounds.simulate(_config(), workdir)
     assert (workdir / "round1" / "train" / "done.json").stat().st_mtime_ns == before
     assert resumed["rounds"] == result["rounds"] and resumed["resumed"] == 1
     assert json.loads((workdir / "result.json").read_text()) == resumed
-    assert active.simulate(_config(), workdir) == resumed
+    assert rounds.simulate(_config(), workdir) == resumed
     other = _config()
     other.query.size = 4
     with pytest.raises(UserError, match="query.size = 3 there, 4 here"):
-        active.simulate(other, workdir)
+        rounds.simulate(other, workdir)
 
 
 def test_an_oracle_must_know_and_leave_something(tmp_path, monkeypatch):
     config = _config()
     config.query.size = 60
     with pytest.raises(UserError, match="120 labels, and 60 images have none"):
-        active.simulate(config, tmp_path / "run")
+        rounds.simulate(config, tmp_path / "run")
     dataset = digits.load()
     labels_N = np.where(np.arange(len(dataset.labels_N)) < 1000, dataset.labels_N, -1)
     unknown = dataset._replace(labels_N=labels_N.astype(np.int32))
     monkeypatch.setattr(digits, "load", lambda *_: unknown)
     with pytest.raises(UserError, match="the oracle .* is the truth"):
-        active.simulate(_config(), tmp_path / "run")
+        rounds.simulate(_config(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_many_questions_fill_sheets_and_old_sheets_go(tmp_path, monkeypatch):
-    monkeypatch.setattr(active_figures, "_SHEET", 2)
+    monkeypatch.setattr(active, "_SHEET", 2)
     row = {"image": "a/long/path/of/an/image.png", "predicted": "3", "probability": "1"}
     images_MHWC = np.zeros((3, 8, 8, 1), np.uint8)
     path = tmp_path / "queries.png"
-    written = active_figures.save_sheets(path, images_MHWC, [row] * 3, "title")
+    written = active.save_sheets(path, images_MHWC, [row] * 3, "title")
     assert written == [path, tmp_path / "queries_2.png"]
-    active_figures.save_sheets(path, images_MHWC[:2], [row] * 2, "title")
+    active.save_sheets(path, images_MHWC[:2], [row] * 2, "title")
     assert [file.name for file in tmp_path.iterdir()] == ["queries.png"]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from ssl_jax.core import UserError
 from ssl_jax.data import answers
-from ssl_jax.data.cache import Dataset
+from ssl_jax.data.dataset import Dataset
+from ssl_jax.errors import UserError
 
 NAMES = ("cat/1.png", "new/a, b.png", "new/é;.png", "new/3.png", "new/ 4.png")
 

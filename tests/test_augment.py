@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssl_jax.augment import basic
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 
 def distinct_image(H, W, C=1):

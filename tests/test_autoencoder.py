@@ -9,7 +9,7 @@ import pytest
 from configs import autoencoder_mnist
 from ssl_jax import augment, models
 from ssl_jax.algorithms.autoencoder import Autoencoder
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 GREY = dict(mean=(0.0,), std=(255.0,))
 

@@ -5,7 +5,7 @@ import pytest
 import tiny
 from configs import fixmatch_digits
 from experiments import augment_speed, benchmark
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 
 def test_every_figure_is_there_for_every_device_count():

@@ -11,7 +11,7 @@ from ssl_jax import models
 from ssl_jax.algorithms.byol import BYOL
 from ssl_jax.algorithms.simsiam import SimSiam
 from ssl_jax.augment.two_crops import TwoCrops
-from ssl_jax.phases import make_mesh
+from ssl_jax.core import make_mesh
 
 # Given views: an image's two halves. They need no key.
 GIVEN = TwoCrops(

@@ -11,10 +11,14 @@ import optax
 import pytest
 
 from configs import fixmatch_digits
-from ssl_jax import phases, workdirs
-from ssl_jax.checkpoints import KEEP, Checkpoints, Journal, checksum, write_json
-from ssl_jax.core import TrainState, UserError, mean
-from ssl_jax.data import digits
+from ssl_jax import core
+from ssl_jax.core import TrainState, mean
+from ssl_jax.data.sources import digits
+from ssl_jax.errors import UserError
+from ssl_jax.workdir import handover, workdirs
+from ssl_jax.workdir.checkpoints import KEEP, Checkpoints, checksum
+from ssl_jax.workdir.files import write_json
+from ssl_jax.workdir.journal import Journal
 
 DIGITS = digits.load()
 
@@ -198,7 +202,7 @@ def config():
 
 @pytest.fixture
 def mesh():
-    return phases.make_mesh()
+    return core.make_mesh()
 
 
 def test_workdir_counts_how_often_it_was_entered(tmp_path, config, mesh):
@@ -285,10 +289,10 @@ def run_of(folder, config, mesh, phase="train", steps=4):
 
 def test_handed_over_from_a_phase_or_a_workdir(tmp_path, config, mesh):
     other = run_of(tmp_path / "other", config, mesh)
-    assert workdirs.handed_over("scratch", ("encoder",), tmp_path) is None
+    assert handover.handed_over("scratch", ("encoder",), tmp_path) is None
     expected = tree(4, seed=4)["state"]
     for start_from, workdir in ((str(other), tmp_path), ("train", other)):
-        initial = workdirs.handed_over(start_from, ("encoder",), workdir)
+        initial = handover.handed_over(start_from, ("encoder",), workdir)
         assert_same(
             initial,
             {
@@ -296,19 +300,19 @@ def test_handed_over_from_a_phase_or_a_workdir(tmp_path, config, mesh):
                 "batch_stats": {"encoder": {"mean": np.zeros(3, np.float32)}},
             },
         )
-    both = workdirs.handed_over("train", ("encoder", "head"), other)
+    both = handover.handed_over("train", ("encoder", "head"), other)
     assert set(both["params"]) == {"encoder", "head"}
 
 
 def test_handed_over_what_is_not_there(tmp_path, config, mesh):
     other = run_of(tmp_path / "other", config, mesh)
     with pytest.raises(UserError, match=r"\['neck'\].*\['encoder', 'head'\]"):
-        workdirs.handed_over("train", ("neck",), other)
+        handover.handed_over("train", ("neck",), other)
     with pytest.raises(UserError, match="'pretrain' is neither"):
-        workdirs.handed_over("pretrain", ("encoder",), other)
+        handover.handed_over("pretrain", ("encoder",), other)
     (other / "train" / "done.json").unlink()
     with pytest.raises(UserError, match="finished run"):
-        workdirs.handed_over(str(other), ("encoder",), tmp_path)
+        handover.handed_over(str(other), ("encoder",), tmp_path)
 
 
 def test_handed_over_from_a_damaged_checkpoint(tmp_path, config, mesh):
@@ -316,7 +320,7 @@ def test_handed_over_from_a_damaged_checkpoint(tmp_path, config, mesh):
     other = run_of(tmp_path / "other", config, mesh)
     truncate(other / "train" / "checkpoints", 4)
     with pytest.raises(UserError, match="every later one and .*done.json"):
-        workdirs.handed_over("train", ("encoder",), other)
+        handover.handed_over("train", ("encoder",), other)
     shutil.rmtree(other / "train" / "checkpoints" / "4")
     with pytest.raises(UserError, match="trained for 4 steps, .* of step 2: delete"):
-        workdirs.handed_over("train", ("encoder",), other)
+        handover.handed_over("train", ("encoder",), other)

@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance
 from scipy import ndimage
 
 from ssl_jax.augment import color
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 ORDERS = list(itertools.permutations(range(4)))
 

@@ -9,8 +9,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
-from ssl_jax import loop, modes, phases
-from ssl_jax.core import UserError
+from ssl_jax import core
+from ssl_jax.cli import modes
+from ssl_jax.errors import UserError
+from ssl_jax.train.run import check
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "base")
@@ -51,13 +53,13 @@ def _words(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_word_gives_a_sound_configuration(name):
-    mesh = phases.make_mesh(jax.devices()[:1])
+    mesh = core.make_mesh(jax.devices()[:1])
     for word in filter(None, _words(name)):
         for words in (word, f"{word},debug"):
             config = _get(name, words)
             if words == word:
                 assert config.name in (name, f"{name}_{word}")
-            loop.check(config, mesh)
+            check(config, mesh)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,8 +13,8 @@ import readme_example
 
 import tiny
 from ssl_jax import algorithms
-from ssl_jax.checkpoints import Checkpoints
-from ssl_jax.pseudo_labels import Calibration
+from ssl_jax.core.metrics import Calibration
+from ssl_jax.workdir.checkpoints import Checkpoints
 
 
 def _all_algorithms():

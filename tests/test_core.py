@@ -6,13 +6,13 @@ import numpy as np
 import optax
 import pytest
 
-from ssl_jax import core, models, phases
+from ssl_jax import core, errors, models
 
 
 @pytest.mark.parametrize("num_devices", [1, 2, 4])
 def test_split_views_inverts_concat_views(num_devices):
     views = [jnp.arange(4), 10 + jnp.arange(8), 100 + jnp.arange(12)]
-    with jax.set_mesh(phases.make_mesh(jax.devices()[:num_devices])):
+    with jax.set_mesh(core.make_mesh(jax.devices()[:num_devices])):
         joined = jax.jit(core.concat_views)(*views)
         apart = jax.jit(core.split_views, static_argnums=(1, 2, 3))(joined, 4, 8, 12)
     assert sorted(joined.tolist()) == sorted(sum((v.tolist() for v in views), []))
@@ -22,7 +22,7 @@ def test_split_views_inverts_concat_views(num_devices):
 
 def test_every_row_stays_on_its_device():
     """Of 4 devices each holds its own quarter of every view."""
-    with jax.set_mesh(phases.make_mesh()):
+    with jax.set_mesh(core.make_mesh()):
         joined = jax.jit(core.concat_views)(jnp.arange(4), 10 + jnp.arange(8))
     np.testing.assert_array_equal(
         joined.reshape(4, 3), [[0, 10, 11], [1, 12, 13], [2, 14, 15], [3, 16, 17]]
@@ -66,5 +66,5 @@ def test_init_state_lays_the_handed_over_parts_on_top():
 
 def test_parts_of_another_shape_are_refused():
     earlier = {"params": {"encoder": _state(filters=(8,)).params["encoder"]}}
-    with pytest.raises(core.UserError, match="params/encoder.*does not fit"):
+    with pytest.raises(errors.UserError, match="params/encoder.*does not fit"):
         _state(earlier)

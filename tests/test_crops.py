@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ssl_jax.augment import crops
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 

@@ -17,11 +17,11 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from ssl_jax import teacher
+from ssl_jax.algorithms.shared import ema_teacher
 from ssl_jax.augment import ctaugment, weak_strong
 from ssl_jax.augment.ctaugment import BINS, Drawn
 from ssl_jax.augment.operations import OPERATIONS
-from ssl_jax.phases import make_mesh
+from ssl_jax.core import make_mesh
 
 RESAMPLING = ("LANCZOS", "BICUBIC", "BILINEAR", "BOX", "HAMMING", "NEAREST")
 
@@ -342,10 +342,10 @@ def test_the_teachers_predictions_move_the_rates():
         return views.plain(images_BHWC[::-1]), drawn
 
     learner = _Learner(views._replace(probe=probe))
-    state = teacher.init(learner, jax.random.key(0), batch)
+    state = ema_teacher.init(learner, jax.random.key(0), batch)
     np.testing.assert_array_equal(state.extra["rates"], ctaugment.init())
     state = state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
-    after = teacher.probe(learner, state, batch, key).extra["rates"]
+    after = ema_teacher.probe(learner, state, batch, key).extra["rates"]
 
     (params, _), expected = state.extra["ema"], plain_rates()
     x_BHWC = views.plain(images[::-1])
@@ -360,6 +360,6 @@ def test_the_teachers_predictions_move_the_rates():
     assert (after != ctaugment.init()).any()
 
     learner = _Learner(weak_strong.build(strong="none"))
-    state = teacher.init(learner, jax.random.key(0), batch)
+    state = ema_teacher.init(learner, jax.random.key(0), batch)
     assert "rates" not in state.extra
-    assert teacher.probe(learner, state, batch, key) is state
+    assert ema_teacher.probe(learner, state, batch, key) is state

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn import metrics
+from sklearn import metrics as sklearn_metrics
 
-from ssl_jax import evals
+from ssl_jax.core import metrics
+from ssl_jax.evaluate import reported
+from ssl_jax.train import stopping
 
 
 def test_sums_equal_scikit_learn_and_ignore_padding():
@@ -14,7 +16,7 @@ def test_sums_equal_scikit_learn_and_ignore_padding():
     logits_BK, labels_B = rng.normal(size=(40, 5)), rng.integers(0, 5, 40)
     mask_B = np.arange(40) < 33
     halves = [
-        evals.classification_sums(
+        metrics.classification_sums(
             *(jnp.asarray(x[part]) for x in (logits_BK, labels_B, mask_B))
         )
         for part in (slice(0, 20), slice(20, 40))
@@ -23,14 +25,15 @@ def test_sums_equal_scikit_learn_and_ignore_padding():
     kept = slice(0, 33)
     predicted = logits_BK[kept].argmax(-1)
     np.testing.assert_array_equal(
-        counts_KK, metrics.confusion_matrix(labels_B[kept], predicted, labels=range(5))
+        counts_KK,
+        sklearn_metrics.confusion_matrix(labels_B[kept], predicted, labels=range(5)),
     )
     assert float(means["accuracy"].compute()) == pytest.approx(
-        metrics.accuracy_score(labels_B[kept], predicted)
+        sklearn_metrics.accuracy_score(labels_B[kept], predicted)
     )
     probs = np.asarray(jax.nn.softmax(logits_BK[kept]))
     assert float(means["loss"].compute()) == pytest.approx(
-        metrics.log_loss(labels_B[kept], probs, labels=range(5)), rel=1e-5
+        sklearn_metrics.log_loss(labels_B[kept], probs, labels=range(5)), rel=1e-5
     )
 
 
@@ -42,7 +45,7 @@ def _rows(tests, vals=None):
 
 
 def test_four_figures_by_hand():
-    figures = evals.reported(_rows([0.1, 0.9, 0.4, 0.6], [0.3, 0.5, 0.7, 0.7]))
+    figures = reported.reported(_rows([0.1, 0.9, 0.4, 0.6], [0.3, 0.5, 0.7, 0.7]))
     assert figures == {
         "accuracy": 0.6,
         "accuracy_median20": 0.5,
@@ -53,7 +56,7 @@ def test_four_figures_by_hand():
 
 
 def test_median_is_of_the_last_twenty_and_nothing_is_chosen_without_validation():
-    figures = evals.reported(_rows([0.0] * 30 + [k / 20 for k in range(20)]))
+    figures = reported.reported(_rows([0.0] * 30 + [k / 20 for k in range(20)]))
     assert figures["accuracy_median20"] == pytest.approx(9.5 / 20)
     assert figures["evaluations"] == 50
     assert figures["accuracy_at_best_val"] is None
@@ -63,7 +66,9 @@ def test_patience_counts_evaluations_without_a_better_accuracy():
     def stale(*accuracies, patience=2):
         accuracies = np.array([*accuracies, 0.9])  # what lies behind is ignored
         zeros, count = np.zeros(len(accuracies)), len(accuracies) - 1
-        return evals.stale(accuracies, zeros, count, patience=patience, loss_window=0)
+        return stopping.stale(
+            accuracies, zeros, count, patience=patience, loss_window=0
+        )
 
     assert not stale(0.1)
     assert not stale(0.3, 0.2) and stale(0.3, 0.2, patience=1)
@@ -77,7 +82,7 @@ def test_loss_window_is_the_rule_of_gcns_code():
     rng = np.random.default_rng(0)
     losses, window = rng.normal(size=60), 5
     stale = jax.jit(
-        lambda losses, count: evals.stale(
+        lambda losses, count: stopping.stale(
             jnp.zeros(60), losses, count, patience=0, loss_window=window
         )
     )
@@ -93,7 +98,7 @@ def test_effective_rank_is_rankmes_and_merges():
     features_ND = rng.normal(size=(30, 6)) * np.array([5, 3, 1, 0.5, 0.1, 0])
     mask_N = np.arange(30) < 25
     halves = [
-        evals.EffectiveRank.of(
+        metrics.EffectiveRank.of(
             jnp.asarray(features_ND[part]), jnp.asarray(mask_N[part])
         )
         for part in (slice(0, 15), slice(15, 30))
@@ -104,19 +109,19 @@ def test_effective_rank_is_rankmes_and_merges():
     assert merged.compute() == pytest.approx(
         np.exp(-(share * np.log(share)).sum()), rel=1e-4
     )
-    constant = evals.EffectiveRank.of(jnp.ones((8, 4)), jnp.ones(8, bool))
+    constant = metrics.EffectiveRank.of(jnp.ones((8, 4)), jnp.ones(8, bool))
     assert constant.compute() == pytest.approx(1)
-    diverged = evals.EffectiveRank.of(jnp.full((8, 4), jnp.nan), jnp.ones(8, bool))
+    diverged = metrics.EffectiveRank.of(jnp.full((8, 4), jnp.nan), jnp.ones(8, bool))
     assert np.isnan(diverged.compute())
-    nothing = evals.EffectiveRank.of(jnp.zeros((8, 4)), jnp.ones(8, bool))
+    nothing = metrics.EffectiveRank.of(jnp.zeros((8, 4)), jnp.ones(8, bool))
     assert nothing.compute() == pytest.approx(1)
 
 
 def test_projections_over_the_sphere_have_std_one_and_equal_ones_zero():
     rng = np.random.default_rng(0)
     spread = jnp.asarray(rng.normal(size=(4000, 16)))
-    assert float(evals.projection_std(spread)) == pytest.approx(1, abs=0.02)
-    assert float(evals.projection_std(spread[:1].repeat(9, 0))) == pytest.approx(
+    assert float(metrics.projection_std(spread)) == pytest.approx(1, abs=0.02)
+    assert float(metrics.projection_std(spread[:1].repeat(9, 0))) == pytest.approx(
         0, abs=1e-5
     )
 
@@ -129,8 +134,8 @@ def test_why_a_phase_stopped_is_the_rule_that_did_it():
         for i, loss in enumerate(losses, start=1)
     ]
     watched = dict(patience=3, loss_window=2)
-    assert evals.stopped_by(rows, 90, **watched) == "loss_window"
-    assert evals.stopped_by(rows, 50, **watched) == "steps"
+    assert stopping.stopped_by(rows, 90, **watched) == "loss_window"
+    assert stopping.stopped_by(rows, 50, **watched) == "steps"
     for row in rows[2:]:
         row["val/accuracy"] = 0.1
-    assert evals.stopped_by(rows, 90, **watched) == "patience"
+    assert stopping.stopped_by(rows, 90, **watched) == "patience"

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import tiny
-from ssl_jax import phases, run_data
-from ssl_jax.core import UserError
-from ssl_jax.data import feeds, sources
+from ssl_jax import core
+from ssl_jax.data import feeds, loading, sources
+from ssl_jax.errors import UserError
 
 
 def test_labeled_rows_are_whole_epochs_without_a_gap():
@@ -73,7 +73,7 @@ def test_host_feed_stops_its_thread_when_left_early():
 
 def test_a_batch_has_labels_truth_and_positions_of_its_images():
     config = tiny.config()
-    dataset, split, *_ = run_data.load(config, phases.make_mesh())
+    dataset, split, *_ = loading.load(config, core.make_mesh())
     (batch,) = _batches(config, 3, 4)
     pool = split.unlabeled[batch["unlabeled_index"]]
     np.testing.assert_array_equal(batch["unlabeled_image"], dataset.images_NHWC[pool])
@@ -104,7 +104,7 @@ def test_impossible_batches_are_the_users_mistake(change, message):
 
 
 def test_placement_by_size():
-    mesh = phases.make_mesh()
+    mesh = core.make_mesh()
     dataset = sources.load("digits")
     images_NHWC, labels_N = feeds.place(dataset, "auto", mesh)
     np.testing.assert_array_equal(images_NHWC, dataset.images_NHWC)

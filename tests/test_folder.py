@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_jax.core import UserError
-from ssl_jax.data import folder, image_files, tfds_source
+from ssl_jax.data.sources import folder, image_files, tfds_source
+from ssl_jax.errors import UserError
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from ssl_jax import algorithms, graph, models
+from ssl_jax import algorithms, models
 from ssl_jax.algorithms.gcn import GCN
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
+from ssl_jax.graphs import sparse
 from ssl_jax.models.gat import attention
 
 KEY = jax.random.key(0)
@@ -19,12 +20,12 @@ A_NN[EDGES] = A_NN[EDGES[::-1]] = 1
 DEGREE_N = A_NN.sum(1) + 1
 A_HAT_NN = (A_NN + np.eye(5)) / np.sqrt(DEGREE_N[:, None] * DEGREE_N[None])
 X_ND = np.random.default_rng(0).uniform(size=(5, 6)) * ([[1], [1], [0], [1], [1]])
-NODES = graph.Graph(
-    graph.sparse(*np.nonzero(X_ND), np.float32(X_ND[X_ND > 0]), X_ND.shape),
-    graph.undirected(*EDGES, 5),
+NODES = sparse.Graph(
+    sparse.sparse(*np.nonzero(X_ND), np.float32(X_ND[X_ND > 0]), X_ND.shape),
+    sparse.undirected(*EDGES, 5),
 )
 BATCH = {
-    "features": graph.row_normalized(NODES.features_ND),
+    "features": sparse.row_normalized(NODES.features_ND),
     "adjacency": NODES.adjacency_NN,
     "label": jnp.array([0, -1, 2, -1, 1], jnp.int32),
     "mask": jnp.ones(5, bool),
@@ -113,7 +114,7 @@ def test_attention_sums_to_one_however_large_its_logits():
     @jax.jit
     def sums(to_NH):
         heard = attention(NODES.adjacency_NN, to_NH, from_NH)
-        return graph.row_sums(heard.edges_NN) + heard.self_N, heard.self_N
+        return sparse.row_sums(heard.edges_NN) + heard.self_N, heard.self_N
 
     (total_NH, self_NH), pull = jax.vjp(sums, to_NH)
     np.testing.assert_allclose(total_NH, np.ones((5, 2)), rtol=1e-6)

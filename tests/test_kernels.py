@@ -7,7 +7,7 @@ import pytest
 from scipy.special import logsumexp
 from sklearn.datasets import load_digits
 
-from ssl_jax import kernels
+from ssl_jax.graphs import affinity
 
 
 def rows(N, D=5):
@@ -38,7 +38,7 @@ def test_blocks_equal_the_matrix(loops, devices):
         (devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
     )
     with jax.set_mesh(mesh):
-        graph = kernels.blocks(z_ND, mask_N, loops=loops, block=16)
+        graph = affinity.blocks(z_ND, mask_N, loops=loops, block=16)
         result_NK = product(graph, dense_NK)
     result_NK = np.asarray(result_NK)
     np.testing.assert_allclose(result_NK[:40], S_NN @ dense_NK[:40], atol=3e-6)
@@ -64,7 +64,7 @@ def test_logarithms_do_not_underflow():
 
     @jax.jit
     def log_product(z_ND, log_NK):
-        return kernels.blocks(z_ND, loops=False, block=128).log_product(log_NK)
+        return affinity.blocks(z_ND, loops=False, block=128).log_product(log_NK)
 
     found_NK = np.asarray(log_product(np.float32(z_ND), np.float32(log_NK)))
     best_N1 = expected_NK.max(1, keepdims=True)
@@ -79,7 +79,7 @@ def test_dense_is_float64(loops):
     z_ND, dense_NK = rows(30), rows(30, 3)
     S_NN, _ = expected(z_ND, loops)
     with jax.enable_x64(True):
-        graph = kernels.dense(jnp.asarray(z_ND, jnp.float64), loops=loops)
+        graph = affinity.dense(jnp.asarray(z_ND, jnp.float64), loops=loops)
         result_NK = product(graph, jnp.asarray(dense_NK, jnp.float64))
         np.testing.assert_allclose(result_NK, S_NN @ dense_NK, atol=1e-13)
 
@@ -92,7 +92,7 @@ def test_neighbors_are_normalised_by_who_lists_them(devices):
 
     @jax.jit
     def both(index_Nk, dense_NK):
-        graphs = (kernels.listed(index_Nk, loops=loops) for loops in (False, True))
+        graphs = (affinity.listed(index_Nk, loops=loops) for loops in (False, True))
         return [graph.product(dense_NK)[:, 0] for graph in graphs]
 
     mesh = jax.make_mesh(
@@ -113,7 +113,7 @@ def test_new_rows_are_averaged_even_far_from_all():
     log_MN = np.where(mask_N, -0.5 * square_MN, -np.inf)
     weights_MN = np.exp(log_MN - log_MN.max(1, keepdims=True))
     average = weights_MN / weights_MN.sum(1, keepdims=True) @ values_NK
-    result = jax.jit(kernels.average)(new_MD, z_ND, values_NK, mask_N)
+    result = jax.jit(affinity.average)(new_MD, z_ND, values_NK, mask_N)
     np.testing.assert_allclose(result, average, rtol=1e-4, atol=1e-4)
 
 
@@ -122,6 +122,6 @@ def test_memory_of_sixty_thousand_images():
     z_ND = jax.ShapeDtypeStruct((60_000, 784), jnp.float32)
     dense_NK = jax.ShapeDtypeStruct((60_000, 10), jnp.float32)
     vector_N = jax.ShapeDtypeStruct((60_000,), jnp.float32)
-    graph = kernels.Blocks(z_ND, vector_N, vector_N)
+    graph = affinity.Blocks(z_ND, vector_N, vector_N)
     compiled = jax.jit(lambda graph, F_NK: graph.product(F_NK)).lower(graph, dense_NK)
     assert compiled.compile().memory_analysis().temp_size_in_bytes < 0.5e9

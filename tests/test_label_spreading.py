@@ -13,10 +13,10 @@ from sklearn import semi_supervised
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 
-from ssl_jax import propagation, similarity
 from ssl_jax.algorithms import label_propagation, label_spreading
-from ssl_jax.core import UserError
-from ssl_jax.data.digits import load_tutorial
+from ssl_jax.data.sources.digits import load_tutorial
+from ssl_jax.errors import UserError
+from ssl_jax.graphs import neighbors, propagation
 
 KEY = jax.random.key(0)
 MODULES = {"spreading": label_spreading, "propagation": label_propagation}
@@ -265,7 +265,7 @@ def test_approximate_neighbours_are_mostly_the_nearest():
     centers = 2 * rng.normal(size=(10, 16))
     truth = rng.integers(0, 10, 2000)
     features = (centers[truth] + rng.normal(size=(2000, 16))).astype(np.float32)
-    found = similarity.neighbor_lists(features, 7, "approximate")
+    found = neighbors.neighbor_lists(features, 7, "approximate")
     square_N = (features**2).sum(1)
     distance_NN = square_N[None] - 2 * features @ features.T  # less the row's own
     exact = np.argpartition(distance_NN, 7)[:, :7]

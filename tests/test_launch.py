@@ -10,8 +10,8 @@ import pytest
 from launching import assert_one_message, forked, real
 
 from configs import fixmatch_digits
-from ssl_jax import loop
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
+from ssl_jax.train.run import run
 
 DIGITS = "--config=configs/fixmatch_digits.py:debug"
 
@@ -94,7 +94,7 @@ def test_mistake_in_the_configuration(fields, said, tmp_path, monkeypatch):
         else:
             section[last] = kind(text)
     with pytest.raises(UserError) as error:
-        loop.run(config, tmp_path / "w")
+        run(config, tmp_path / "w")
     for words in said:
         assert words in str(error.value)
     assert not (tmp_path / "w").exists()
@@ -104,7 +104,7 @@ def test_batch_that_does_not_divide_over_the_devices(tmp_path):
     config = fixmatch_digits.get_config("debug")
     config.train.batch_size = 10
     with pytest.raises(UserError, match="batch_size=10 .* 4 devices; use a multiple"):
-        loop.run(config, tmp_path / "w")
+        run(config, tmp_path / "w")
     assert not (tmp_path / "w").exists()
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
-from ssl_jax import logs, pseudo_labels
-from ssl_jax.checkpoints import Journal
-from ssl_jax.core import UserError, mean
+from ssl_jax.core import mean, metrics
+from ssl_jax.errors import UserError
+from ssl_jax.workdir import logs
+from ssl_jax.workdir.journal import Journal
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,7 +64,7 @@ def _with_vectors(loss):
     """Sums with the metrics that are not one number, NaN among them."""
     probs_UK = jnp.array([[0.9, 0.1], [0.3, 0.7]])
     threshold_K = jnp.array([0.95, jnp.nan])
-    quality = pseudo_labels.quality(
+    quality = metrics.pseudo_label_quality(
         probs_UK, jnp.array([1.0, 0.1]), jnp.array([0, 0]), threshold_K
     )
     return {"train": {**_sums(loss)["train"], **quality}}

@@ -9,10 +9,11 @@ import pytest
 
 import tiny
 from configs import base
-from ssl_jax import evaluation, loop, run_data
-from ssl_jax.checkpoints import Checkpoints
-from ssl_jax.core import UserError
-from ssl_jax.data import feeds
+from ssl_jax.data import feeds, loading
+from ssl_jax.errors import UserError
+from ssl_jax.train import pictures
+from ssl_jax.train.run import run
+from ssl_jax.workdir.checkpoints import Checkpoints
 
 ONE = jax.devices()[:1]
 
@@ -28,7 +29,7 @@ def chain(tmp_path_factory):
     config.train.update(start_from="warmup", keep=("encoder", "head"))
     config.data.num_validation = 50
     workdir = tmp_path_factory.mktemp("chain") / "run"
-    return config, workdir, loop.run(config, workdir, devices=ONE)
+    return config, workdir, run(config, workdir, devices=ONE)
 
 
 def _params(workdir, phase, step):
@@ -97,10 +98,10 @@ def test_example_views_are_those_that_the_algorithm_asks_for():
         ("fixmatch.FixMatch", ["plain", "weak", "strong"]),
     ):
         phase = tiny.build(tiny.config(algorithm))
-        views = evaluation.example_views(phase, count=3)
+        views = pictures.example_views(phase, count=3)
         assert list(views) == names
         assert {view.dtype for view in views.values()} == {np.dtype("uint8")}
-        dataset, split, *_ = run_data.load(tiny.config(), phase.mesh)
+        dataset, split, *_ = loading.load(tiny.config(), phase.mesh)
         rows = feeds.unlabeled_at(0, seed=0, size=len(split.unlabeled), batch=16)[:3]
         pool = dataset.images_NHWC[split.unlabeled[rows]]
         np.testing.assert_array_equal(views["plain"], pool)  # normalised and back
@@ -113,10 +114,10 @@ def test_a_phase_starts_from_what_the_earlier_one_left(chain, tmp_path):
     still.phases = ("train",)
     still.train.start_from = str(workdir)
     with pytest.raises(UserError, match="several phases: name one, such as .*/warmup"):
-        loop.run(still, tmp_path / "still", devices=ONE)
+        run(still, tmp_path / "still", devices=ONE)
     still.train.start_from = str(workdir / "train")
     still.train.optimizer.learning_rate = 1e-12
-    loop.run(still, tmp_path / "still", devices=ONE)
+    run(still, tmp_path / "still", devices=ONE)
     jax.tree.map(
         lambda now, before: np.testing.assert_allclose(now, before, atol=1e-9),
         _params(tmp_path / "still", "train", 4),
@@ -129,7 +130,7 @@ def test_killed_between_two_phases_it_ends_the_same(chain, tmp_path):
     shutil.copytree(workdir, tmp_path / "run")
     shutil.rmtree(tmp_path / "run/train")
     (tmp_path / "run/result.json").unlink()
-    again = loop.run(config, tmp_path / "run", devices=ONE)
+    again = run(config, tmp_path / "run", devices=ONE)
     assert again["resumed"] == 1
     assert again["test"] == result["test"]
     jax.tree.map(
@@ -148,7 +149,7 @@ def test_steps_per_call_and_placement_change_no_number(chain, tmp_path):
     other.train.steps_per_call = 2
     other.data.placement = "host"
     results = [
-        loop.run(c, tmp_path / str(i), devices=ONE) for i, c in enumerate((one, other))
+        run(c, tmp_path / str(i), devices=ONE) for i, c in enumerate((one, other))
     ]
     assert results[0]["test"] == results[1]["test"]
     jax.tree.map(
@@ -176,7 +177,7 @@ def test_patience_ends_a_phase_that_gains_nothing(tmp_path):
     config.data.num_validation = 50
     config.train.update(unlabeled_ratio=0, steps=40, patience=2)
     config.train.optimizer.learning_rate = 1e-12  # the accuracy never changes
-    result = loop.run(config, tmp_path / "run", devices=ONE)
+    result = run(config, tmp_path / "run", devices=ONE)
     phase = result["phases"]["train"]
     assert phase["stopped"] == "patience"
     assert phase["steps"] == 2 * 3  # the best, and two without gain
@@ -191,7 +192,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good(tmp_path):
         schedule="cosine", warmup_steps=3, learning_rate=1e30, weight_decay=0.0
     )
     with pytest.raises(UserError, match="not finite|loss is (nan|inf)"):
-        loop.run(config, tmp_path / "run", devices=ONE)
+        run(config, tmp_path / "run", devices=ONE)
     assert not (tmp_path / "run/result.json").exists()
 
 
@@ -205,7 +206,7 @@ def test_intervals_and_patience_are_checked_before_anything_is_written(tmp_path)
         wrong = config.copy_and_resolve_references()
         wrong.train.update(change)
         with pytest.raises(UserError, match=message):
-            loop.run(wrong, tmp_path / "run")
+            run(wrong, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -213,12 +214,12 @@ def test_unlabeled_images_that_a_method_lacks_are_asked_for(tmp_path):
     config = tiny.config()
     config.train.unlabeled_ratio = 0
     with pytest.raises(UserError, match="unlabeled_ratio=0 must be at least 1"):
-        loop.run(config, tmp_path / "run", devices=jax.devices()[:1])
+        run(config, tmp_path / "run", devices=jax.devices()[:1])
     assert not (tmp_path / "run").exists()
 
 
 def test_bfloat16_trains(tmp_path):
     config = base.debug(base.run("tiny"), 8, 8, 1, 10)
     config.model.dtype = "bfloat16"
-    result = loop.run(config, tmp_path / "run", devices=ONE)
+    result = run(config, tmp_path / "run", devices=ONE)
     assert np.isfinite(result["test"]["accuracy"])

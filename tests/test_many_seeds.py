@@ -8,9 +8,11 @@ import pytest
 
 import tiny
 from configs import base, gcn_cora
-from ssl_jax import figures, many_seeds, modes
-from ssl_jax.checkpoints import Journal
-from ssl_jax.core import UserError
+from ssl_jax.cli import modes
+from ssl_jax.errors import UserError
+from ssl_jax.report.figures import curves, images
+from ssl_jax.train import many_seeds
+from ssl_jax.workdir.journal import Journal
 
 ONE = jax.devices()[:1]
 SEEDS = 2
@@ -37,8 +39,9 @@ def _gcn():
 @pytest.mark.parametrize("config", [_mlp(), _gcn()], ids=["mlp", "gcn"])
 def test_they_equal_separate_runs(config, tmp_path, monkeypatch):
     """To 1e-4: vmapped products round otherwise."""
-    for name in ("save_figures", "save_views"):  # of the separate runs
-        monkeypatch.setattr(figures, name, lambda *_: None)
+    # Figures of the separate runs.
+    monkeypatch.setattr(curves, "save_figures", lambda *_: None)
+    monkeypatch.setattr(images, "save_views", lambda *_: None)
     config.num_seeds = SEEDS
     result = modes.run(config, tmp_path / "all", ONE)
     rows = Journal(tmp_path / "all" / "metrics.jsonl").rows()

@@ -11,13 +11,15 @@ import toy
 from scipy import stats
 
 from configs import mixmatch_cifar10
-from ssl_jax import core, distributions, mixing, phases
+from ssl_jax import core
 from ssl_jax.algorithms.mixmatch import MixMatch
+from ssl_jax.algorithms.shared import mixup
 from ssl_jax.augment.weak_strong import WeakStrong
-from ssl_jax.core import UserError
+from ssl_jax.core import losses
+from ssl_jax.errors import UserError
 
 KEY = jax.random.key(0)
-_mixup = jax.jit(mixing.mixup, static_argnames="alpha")
+_mixup = jax.jit(mixup.mixup, static_argnames="alpha")
 
 
 def test_sharpen_is_the_papers():
@@ -28,15 +30,15 @@ def test_sharpen_is_the_papers():
         for row in probs_UK.tolist():
             powers = [p ** (1 / temperature) for p in row]
             expected.append([p / sum(powers) for p in powers])
-        ours = distributions.sharpen(jnp.asarray(probs_UK), temperature)
+        ours = losses.sharpen(jnp.asarray(probs_UK), temperature)
         np.testing.assert_allclose(ours, expected, atol=1e-6)
-    np.testing.assert_array_equal(distributions.sharpen(jnp.eye(3), 0.01), np.eye(3))
+    np.testing.assert_array_equal(losses.sharpen(jnp.eye(3), 0.01), np.eye(3))
 
 
 def test_by_rows_keeps_what_goes_together():
     x = jnp.arange(4)[:, None]
     u = jnp.arange(10, 18)[:, None]  # two for each labeled image
-    rows = mixing.by_rows(x, u, u + 100)
+    rows = mixup.by_rows(x, u, u + 100)
     assert rows.shape == (4, 5, 1)
     assert rows[:, :, 0].tolist() == [
         [0, 10, 11, 110, 111],
@@ -100,7 +102,7 @@ def test_lambda_is_beta_and_rows_and_groups_meet_evenly():
     assert len(share) > B and test.pvalue > 0.01, test
 
     partner_BG = np.asarray(
-        jax.jit(mixing.partners, static_argnums=(1, 2))(key_partner, B, G)
+        jax.jit(mixup.partners, static_argnums=(1, 2))(key_partner, B, G)
     )
     onwards = (partner_BG[::4, 0] // G) - np.arange(B)[::4]
     assert (partner_BG // G // 4 == np.arange(B)[:, None] // 4).all()  # in its cell
@@ -120,14 +122,14 @@ def test_devices_neither_exchange_images_nor_change_anything(num_devices):
     label, guess = (rng.dirichlet(np.ones(K), n).astype(np.float32) for n in (B, U))
 
     def mixed(x, u, v, label, guess):
-        images, target = mixing.mixup(
-            KEY, mixing.by_rows(x, u, v), mixing.by_rows(label, guess, guess), 0.75
+        images, target = mixup.mixup(
+            KEY, mixup.by_rows(x, u, v), mixup.by_rows(label, guess, guess), 0.75
         )
-        return mixing.flat(images), target
+        return mixup.flat(images), target
 
     args = (x, u, v, label, guess)
     expected = jax.jit(mixed)(*args)
-    mesh = phases.make_mesh(jax.devices()[:num_devices])
+    mesh = core.make_mesh(jax.devices()[:num_devices])
     rows = jax.NamedSharding(mesh, jax.P("data"))
     with jax.set_mesh(mesh):
         program = (
@@ -179,7 +181,7 @@ def test_loss_is_the_papers_by_hand(monkeypatch):
 
     @jax.jit
     def one_step(batch, key):
-        calls = spied(monkeypatch, mixing, "mixup")
+        calls = spied(monkeypatch, mixup, "mixup")
         state = algorithm.init(KEY, batch).replace(step=jnp.int32(1))
         return *algorithm.train_step(state, batch, key), calls
 

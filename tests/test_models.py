@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssl_jax import models
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 
 def _shapes(name, image, num_classes, dtype="float32", **hparams):

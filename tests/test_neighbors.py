@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from ssl_jax import neighbors
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
+from ssl_jax.graphs import neighbors
 
 
 def clusters(seed, rows, features=24, classes=7):

@@ -10,8 +10,9 @@ import optax
 import pytest
 
 from configs import fixmatch_cifar10, fixmatch_cifar100
-from ssl_jax import models, optimizers
-from ssl_jax.core import UserError
+from ssl_jax import models
+from ssl_jax.errors import UserError
+from ssl_jax.train import optimizers
 
 
 def _schedule(config, steps=None):

@@ -12,8 +12,9 @@ from ml_collections import config_flags
 
 from experiments import byol_cifar10, byol_stl10, cifar10_labels, paper_table
 from experiments.paper_table import Cell, Run
-from ssl_jax import command_line, loop, tables
-from ssl_jax.core import UserError
+from ssl_jax.cli import command_line
+from ssl_jax.errors import UserError
+from ssl_jax.report import tables
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = {
@@ -199,7 +200,7 @@ def fake_training(monkeypatch, failing=(), stopping=()):
         (workdir / "result.json").write_text(json.dumps(result))
         return result
 
-    monkeypatch.setattr(loop, "run", loop_run)
+    monkeypatch.setattr(paper_table, "train_phases", loop_run)
     return called
 
 

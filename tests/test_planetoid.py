@@ -12,8 +12,8 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from ssl_jax.core import UserError
-from ssl_jax.data import planetoid
+from ssl_jax.data.sources import planetoid
+from ssl_jax.errors import UserError
 
 TRAIN, KNOWN, NODES = 4, 506, 511  # 500 validate, 2 are neither; 5 remain to test
 WORDS, CLASSES = 3, 2

@@ -8,9 +8,9 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from ssl_jax import predictions
-from ssl_jax.core import UserError
-from ssl_jax.data import image_files
+from ssl_jax.cli import predict
+from ssl_jax.data.sources import image_files
+from ssl_jax.errors import UserError
 
 CLASSES = ("dark, mostly", "light")
 
@@ -48,8 +48,8 @@ def run_of(shape, monkeypatch):
         images_NHWC=np.zeros((1, *shape), np.uint8), class_names=CLASSES
     )
     run = SimpleNamespace(data=SimpleNamespace(dataset=dataset))
-    monkeypatch.setattr(predictions.trained, "load", lambda config, workdir: run)
-    monkeypatch.setattr(predictions.trained, "classifier", classifier)
+    monkeypatch.setattr(predict.restored, "load", lambda config, workdir: run)
+    monkeypatch.setattr(predict.restored, "classifier", classifier)
     return asked
 
 
@@ -64,7 +64,7 @@ ORDER = [*"13579", "more/2", "more/4", "more/6", "more/8", "more/10"]
 def test_every_image_has_a_row(images, tmp_path, monkeypatch, capsys, caplog, channels):
     asked = run_of((4, 6, channels), monkeypatch)
     monkeypatch.setattr(image_files, "_BLOCK", 4)
-    predictions.write(config(images), tmp_path)
+    predict.write(config(images), tmp_path)
     with (tmp_path / "predictions.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     assert header == ["path", "label", "p_dark, mostly", "p_light"]
@@ -94,7 +94,7 @@ def test_a_run_that_is_stopped_leaves_the_old_file(images, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predictions.save(path, blocks(), CLASSES)
+        predict.save(path, blocks(), CLASSES)
     assert path.read_text() == "older"
     assert [found.name for found in tmp_path.glob("predictions*")] == [path.name]
 
@@ -102,23 +102,23 @@ def test_a_run_that_is_stopped_leaves_the_old_file(images, tmp_path):
 def test_what_is_refused(images, tmp_path, monkeypatch):
     run_of((4, 4, 1), monkeypatch)
     with pytest.raises(UserError, match=r"(?s)strict=True.* 1 images.*more/5.png: "):
-        predictions.write(config(images, strict=True), tmp_path)
+        predict.write(config(images, strict=True), tmp_path)
     for folder in ("", images / "notes.txt", "no/such"):
         with pytest.raises(UserError, match="predict.dir='.*' is no folder: give"):
-            predictions.write(config(folder), tmp_path)
+            predict.write(config(folder), tmp_path)
     text = tmp_path / "text"
     text.mkdir()
     (images / "notes.txt").rename(text / "notes.txt")
     with pytest.raises(UserError, match=r"no image below .*, only \.txt \(1\): give"):
-        predictions.write(config(text), tmp_path)
+        predict.write(config(text), tmp_path)
     (images / "more/5.png").rename(text / "5.png")
     with pytest.raises(UserError, match=r"of 1 images none can be read \(5.png: "):
-        predictions.write(config(text), tmp_path)
+        predict.write(config(text), tmp_path)
     assert not list(tmp_path.glob("predictions*"))
 
 
 def test_names_that_are_not_utf8_keep_their_bytes(tmp_path):
     path = tmp_path / "predictions.csv"
     blocks = [(["\udce9.png"], by_brightness(np.zeros((1, 4, 4, 1))), [])]
-    predictions.save(path, iter(blocks), CLASSES)
+    predict.save(path, iter(blocks), CLASSES)
     assert b"\n\xe9.png," in path.read_bytes()

@@ -10,8 +10,13 @@ from launching import assert_one_message, forked, real
 from stl10_files import write_stl10
 
 from configs import base, byol_digits
-from ssl_jax import loop, modes, phases, representation, run_data
-from ssl_jax.core import UserError
+from ssl_jax import core
+from ssl_jax.cli import modes
+from ssl_jax.data import loading
+from ssl_jax.errors import UserError
+from ssl_jax.evaluate import batches
+from ssl_jax.train import phases, probing, program
+from ssl_jax.train.run import run
 
 ONE = jax.devices()[:1]
 
@@ -23,17 +28,17 @@ def launch():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def probed(tmp_path_factory):
     """(config, workdir, result): BYOL of four steps, and a probe with all there is."""
     config = byol_digits.get_config("debug")
     config.phases = ("pretrain", "probe")
     config.probe.update(baselines=("random", "pixels"), map_images=40)
     workdir = tmp_path_factory.mktemp("probe") / "run"
-    return config, workdir, loop.run(config, workdir, devices=ONE)
+    return config, workdir, run(config, workdir, devices=ONE)
 
 
-def test_a_probe_phase_judges_what_was_learned_beside_its_baselines(run):
-    _, workdir, result = run
+def test_a_probe_phase_judges_what_was_learned_beside_its_baselines(probed):
+    _, workdir, result = probed
     assert list(result["probe"]) == ["learned", "random", "pixels"]
     for scores in result["probe"].values():
         assert list(scores) == ["knn_5", "knn_200", "sgd", "logistic"]
@@ -52,8 +57,8 @@ def test_a_probe_phase_judges_what_was_learned_beside_its_baselines(run):
     assert {"pretrain_representation.png", "pretrain_views.png"} <= drawn
 
 
-def test_the_journal_has_knn_rank_and_held_out_loss(run):
-    _, workdir, _ = run
+def test_the_journal_has_knn_rank_and_held_out_loss(probed):
+    _, workdir, _ = probed
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     last = json.loads(lines[-1])
     assert {
@@ -63,23 +68,23 @@ def test_the_journal_has_knn_rank_and_held_out_loss(run):
     } <= set(last)
 
 
-def test_features_are_extracted_once_each_without_padding(run):
-    config, _, _ = run
-    mesh = phases.make_mesh(jax.devices()[:4])
-    data = run_data.load(config, mesh)
+def test_features_are_extracted_once_each_without_padding(probed):
+    config, _, _ = probed
+    mesh = core.make_mesh(jax.devices()[:4])
+    data = loading.load(config, mesh)
     phase = phases.build_phase(config, "pretrain", data, mesh)
     with jax.set_mesh(mesh):
-        state = phases.initialise(phase)
-    extract = representation.compile_features(phase)
-    features_ND, labels_N = extract(state, representation.labeled_batches(data, phase))
+        state = program.initialise(phase)
+    extract = batches.compile_features(phase)
+    features_ND, labels_N = extract(state, probing.labeled_batches(data, phase))
     np.testing.assert_array_equal(labels_N, data.dataset.labels_N[data.split.labeled])
     images = data.dataset.images_NHWC[data.split.labeled]
     expected_ND = phase.algorithm.features(state, {"image": images})
     np.testing.assert_allclose(features_ND, expected_ND, atol=1e-5)
 
 
-def test_the_mode_finds_the_configuration_in_the_workdir(run, launch, tmp_path):
-    _, workdir, result = run
+def test_the_mode_finds_the_configuration_in_the_workdir(probed, launch, tmp_path):
+    _, workdir, result = probed
     shutil.copytree(workdir, tmp_path / "w")
     (tmp_path / "w/result.json").unlink()  # as of a run that goes on
     before = (tmp_path / "w/config.json").read_bytes()
@@ -99,8 +104,8 @@ def test_the_mode_finds_the_configuration_in_the_workdir(run, launch, tmp_path):
     assert (tmp_path / "w/config.json").read_bytes() == before
 
 
-def test_the_mode_says_what_is_wrong_with_a_workdir(run, launch, tmp_path):
-    _, workdir, _ = run
+def test_the_mode_says_what_is_wrong_with_a_workdir(probed, launch, tmp_path):
+    _, workdir, _ = probed
     flags = ("--mode=probe", f"--workdir={tmp_path / 'w'}")
     status, _, err = launch(*flags)  # missing
     assert_one_message(status, err, str(tmp_path / "w"), "no run's workdir")
@@ -130,10 +135,10 @@ def test_the_mode_says_what_is_wrong_with_a_workdir(run, launch, tmp_path):
 
 
 def test_the_mode_takes_no_other_network_and_no_other_versions_run(
-    run, launch, tmp_path
+    probed, launch, tmp_path
 ):
     """A checkpoint that does not fit must not look like a damaged one."""
-    _, workdir, _ = run
+    _, workdir, _ = probed
     shutil.copytree(workdir, tmp_path / "w")
     flags = ("--mode=probe", f"--workdir={tmp_path / 'w'}")
     status, _, err = launch(*flags, "--config.model.filters=4,4")
@@ -147,8 +152,8 @@ def test_the_mode_takes_no_other_network_and_no_other_versions_run(
     assert_one_message(status, err, "by another version of ssl_jax", "num_unlabeled")
 
 
-def test_the_mode_goes_by_a_probe_section_that_is_no_phase(run, tmp_path):
-    config, workdir, _ = run
+def test_the_mode_goes_by_a_probe_section_that_is_no_phase(probed, tmp_path):
+    config, workdir, _ = probed
     shutil.copytree(workdir, tmp_path / "w")
     config = config.copy_and_resolve_references()
     config.phases = ("pretrain",)
@@ -160,20 +165,20 @@ def test_the_mode_goes_by_a_probe_section_that_is_no_phase(run, tmp_path):
     assert probed["labels"] == 100
 
 
-def test_killed_or_stopped_in_a_probe_the_run_ends_the_same(run, tmp_path):
-    config, workdir, result = run
+def test_killed_or_stopped_in_a_probe_the_run_ends_the_same(probed, tmp_path):
+    config, workdir, result = probed
     shutil.copytree(workdir, tmp_path / "w")
     (tmp_path / "w/result.json").unlink()
     (tmp_path / "w/probe/done.json").unlink()  # killed before it was written
-    again = loop.run(config, tmp_path / "w", devices=ONE)
+    again = run(config, tmp_path / "w", devices=ONE)
     assert again["probe"] == result["probe"] and again["resumed"] == 1
-    mesh = phases.make_mesh(ONE)
-    data = run_data.load(config, mesh)
+    mesh = core.make_mesh(ONE)
+    data = loading.load(config, mesh)
     phase = phases.build_phase(config, "pretrain", data, mesh)
-    protocol = representation.check(config, "probe", config.phases)
+    protocol = probing.check(config, "probe", config.phases)
     folder = tmp_path / "w/pretrain"
     args = (protocol, phase, data, folder, tmp_path / "figures")
-    assert representation.probe(*args, stopping=lambda: True) is None
+    assert probing.probe(*args, stopping=lambda: True) is None
 
 
 def test_a_crop_larger_than_the_image(launch, tmp_path):
@@ -220,7 +225,7 @@ def _asked(**changes):
 )
 def test_what_contradicts_itself_is_told_before_any_training(config, message, tmp_path):
     with pytest.raises(UserError, match=message):
-        loop.run(config, tmp_path / "w", devices=ONE)
+        run(config, tmp_path / "w", devices=ONE)
     assert not (tmp_path / "w").exists()
 
 

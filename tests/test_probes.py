@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from ssl_jax import probes, representation
-from ssl_jax.core import UserError
 from ssl_jax.data import sources, splits
+from ssl_jax.errors import UserError
+from ssl_jax.evaluate import probes, protocol
 
 
 def digits(num_labels, seed=0):
@@ -39,7 +39,7 @@ def accuracy(probe, features_ND, labels_N):
     return (probes.logits(probe, features_ND).argmax(axis=1) == labels_N).mean()
 
 
-PROTOCOL = representation.Protocol()
+PROTOCOL = protocol.Protocol()
 
 
 def sgd(*data, **given):

@@ -9,10 +9,12 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax import figures, phases, pseudo_labels
+from ssl_jax import core
+from ssl_jax.core import metrics
+from ssl_jax.report.figures import curves, pseudo_labels
 
 U, K = 64, 5
-quality = jax.jit(pseudo_labels.quality)
+quality = jax.jit(metrics.pseudo_label_quality)
 
 
 def _step(seed=0):
@@ -56,11 +58,11 @@ def test_calibration_is_the_papers_and_two_halves_merge_to_the_whole():
     ece, bins = _calibration(np.asarray(probs_UK, np.float64), np.asarray(truth_U))
     gaps = np.diff(bins)[:, 1]
     assert ece > 0.05 and (gaps > 0).any() and (gaps < 0).any() and np.isnan(gaps).any()
-    for metrics in whole, merged:
-        computed = metrics["calibration"].compute()
+    for sums in whole, merged:
+        computed = sums["calibration"].compute()
         assert computed["ece"] == pytest.approx(ece, rel=1e-5)
         np.testing.assert_allclose(computed["reliability"], bins, rtol=1e-5)
-        assert metrics["calibration"].count == (truth_U >= 0).sum() < U
+        assert sums["calibration"].count == (truth_U >= 0).sum() < U
     for name in ("share_kept", "kept_accuracy", "rejected_accuracy"):
         assert merged[name].compute() == pytest.approx(float(whole[name].compute()))
     per_step = 2 * merged["kept_per_class"].compute()  # the halves count as two steps
@@ -71,7 +73,7 @@ def test_calibration_is_the_papers_and_two_halves_merge_to_the_whole():
 def test_bins_are_closed_above_and_hold_zero_and_one():
     confidence_U = jnp.array([0.0, 0.001, 1 / 15, 0.067, 0.8, 0.81, 1.0])
     ones_U = jnp.ones(7)
-    calibration = pseudo_labels.Calibration.of(confidence_U, ones_U, ones_U)
+    calibration = metrics.Calibration.of(confidence_U, ones_U, ones_U)
     in_bins = dict(zip((0, 1, 11, 12, 14), (3, 1, 1, 1, 1), strict=True))
     counts = [in_bins.get(m, 0) for m in range(15)]
     assert calibration.compute()["reliability"][:, 0].tolist() == counts
@@ -118,11 +120,11 @@ def test_class_figures_are_means_over_steps():
 
 def test_four_devices_equal_one_and_exchange_sums_only():
     step = _step()
-    mesh = phases.make_mesh(jax.devices()[:4])
+    mesh = core.make_mesh(jax.devices()[:4])
     rows, replicated = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
     shardings = (rows, rows, rows, replicated)
     program = jax.jit(
-        pseudo_labels.quality, in_shardings=shardings, out_shardings=replicated
+        metrics.pseudo_label_quality, in_shardings=shardings, out_shardings=replicated
     )
     program = program.lower(*step).compile()
     exchanges = re.findall(
@@ -160,7 +162,7 @@ def test_figures_of_pseudo_labels_are_files(tmp_path, steps, classes):
     """A warning of matplotlib's (no handles, an empty slice) fails the test."""
     rows = [_row(step + 1, classes) for step in range(steps)]
     names = [f"class {k}" for k in range(classes)]
-    figures.save_figures(tmp_path / "train", "t", rows, None, names)
+    curves.save_figures(tmp_path / "train", "t", rows, None, names)
     assert {path.name for path in tmp_path.iterdir()} == {
         "train_learning_curves.png",
         "train_pseudo_labels.png",
@@ -172,14 +174,16 @@ def test_figures_of_pseudo_labels_are_files(tmp_path, steps, classes):
 def test_figures_show_what_the_rows_say():
     rows = [_row(step, 3) for step in (1, 2, 4)]
     rows.append({**_row(5, 3), "train/ece": None})  # diverged: the row before is drawn
-    (axes,) = figures.pseudo_label_quality(rows, "t").axes
+    (axes,) = pseudo_labels.pseudo_label_quality(rows, "t").axes
     assert [line.get_label() for line in axes.lines][2] == "right, of the rejected"
-    kept, threshold = figures.pseudo_label_classes(rows, ["a", "b", "c"], "t").axes
+    kept, threshold = pseudo_labels.pseudo_label_classes(
+        rows, ["a", "b", "c"], "t"
+    ).axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in kept.lines}
     assert lines["c"] == [[1, 2.1], [2, 2.2], [4, 2.4], [5, 2.5]]
     assert np.isnan(threshold.lines[0].get_ydata()).all()
     rows = [_row(step, 25) for step in (1, 2)]
-    kept, _ = figures.pseudo_label_classes(rows, ["x"] * 25, "t").axes
+    kept, _ = pseudo_labels.pseudo_label_classes(rows, ["x"] * 25, "t").axes
     lines = {line.get_label(): line.get_ydata().tolist() for line in kept.lines}
     assert lines == {
         "greatest": [24.1, 24.2],
@@ -190,7 +194,7 @@ def test_figures_show_what_the_rows_say():
 
 def test_the_reliability_diagram_is_of_the_last_row_with_an_ece():
     rows = [_row(1, 3), _row(4, 3), {**_row(5, 3), "train/ece": None}]
-    figure = figures.reliability(rows, "t")
+    figure = pseudo_labels.reliability(rows, "t")
     assert figure.get_suptitle() == "t: ECE 0.250 at step 4"
     bars, shares, errors = figure.axes
     heights = [bar.get_height() for bar in bars.patches]
@@ -203,5 +207,5 @@ def test_the_reliability_diagram_is_of_the_last_row_with_an_ece():
 
 def test_an_older_journal_draws_without_the_rejected():
     journal_of_old = [{"step": 1, "train/share_kept": 0.5, "train/kept_accuracy": 0.9}]
-    (axes,) = figures.pseudo_label_quality(journal_of_old, "t").axes
+    (axes,) = pseudo_labels.pseudo_label_quality(journal_of_old, "t").axes
     assert len(axes.lines) == 2

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 from experiments.augment_speed import pillow
 from ssl_jax.augment import operations, randaugment
 from ssl_jax.augment.randaugment import OPERATIONS
-from ssl_jax.core import UserError
-from ssl_jax.phases import make_mesh
+from ssl_jax.core import make_mesh
+from ssl_jax.errors import UserError
 
 ENHANCE = (0.05, 0.28, 0.5, 0.95, 1.0, 1.18, 1.72, 1.9)
 # As `operations.randaugment_families`; eight, so that one compiled call does all.

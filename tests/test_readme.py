@@ -27,7 +27,8 @@ from experiments import (
     pseudo_label_mnist,
     runs,
 )
-from ssl_jax import loop, tables
+from ssl_jax.report import tables
+from ssl_jax.train.run import run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -37,7 +38,7 @@ def test_the_example_method_trains(tmp_path):
     """And test_contract.py holds it to the contract."""
     readme_example.install()
     config = importlib.import_module("entropy_digits").get_config("debug")
-    result = loop.run(config, tmp_path / "run")
+    result = run(config, tmp_path / "run")
     assert result["phases"]["train"]["algorithm"] == "entropy.Entropy"
     assert result["device"]["count"] == 4
 

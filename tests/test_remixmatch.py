@@ -9,11 +9,12 @@ import toy
 from test_mixmatch import spied
 
 from configs import remixmatch_cifar10
-from ssl_jax import distributions, mixing
 from ssl_jax.algorithms import remixmatch
 from ssl_jax.algorithms.remixmatch import MEMORY, ReMixMatch
+from ssl_jax.algorithms.shared import mixup
 from ssl_jax.augment.weak_strong import WeakStrong
-from ssl_jax.core import UserError
+from ssl_jax.core import losses
+from ssl_jax.errors import UserError
 from ssl_jax.models import Classifier
 
 KEY = jax.random.key(0)
@@ -31,7 +32,7 @@ def test_alignment_is_the_papers():
         scaled = [q * ratio for q, ratio in zip(row, ratios, strict=True)]
         expected.append([q / sum(scaled) for q in scaled])
     arrays = (jnp.asarray(x, jnp.float32) for x in (probs_UK, labeled_K, unlabeled_K))
-    np.testing.assert_allclose(distributions.align(*arrays), expected, atol=1e-6)
+    np.testing.assert_allclose(losses.align(*arrays), expected, atol=1e-6)
 
 
 def test_rotation_is_numpys_and_every_turn_comes_up():
@@ -84,7 +85,7 @@ def test_loss_is_the_papers_by_hand(monkeypatch):
 
     @jax.jit
     def one_step(batch, key):
-        mixups = spied(monkeypatch, mixing, "mixup")
+        mixups = spied(monkeypatch, mixup, "mixup")
         rotations = spied(monkeypatch, remixmatch, "rotate")
         before = algorithm.init(KEY, batch).replace(step=jnp.int32(3))
         before = before.replace(extra={**before.extra, "marginals": marginals})

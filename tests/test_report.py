@@ -2,16 +2,18 @@
 
 import numpy as np
 
-from ssl_jax import figures, logs, report
+from ssl_jax.report import formats
+from ssl_jax.report.figures import curves, images
+from ssl_jax.workdir import logs
 
 
 def test_mean_std_is_of_the_sample():
-    assert report.mean_std([0.01, 0.03, 0.05]) == "3.00 ± 2.00 (3)"
-    assert report.mean_std([0.5]) == "50.00 (1)"
+    assert formats.mean_std([0.01, 0.03, 0.05]) == "3.00 ± 2.00 (3)"
+    assert formats.mean_std([0.5]) == "50.00 (1)"
 
 
 def test_markdown_table():
-    table = report.markdown_table(["a", "b"], [["1", "2"]])
+    table = formats.markdown_table(["a", "b"], [["1", "2"]])
     assert table == "| a | b |\n| --- | --- |\n| 1 | 2 |"
 
 
@@ -21,7 +23,7 @@ def test_clock():
 
 def test_confusion_matrix_shows_truth_by_rows():
     counts_KK = np.array([[3, 1], [0, 4]])
-    axes = figures.confusion_matrix(counts_KK, ["cat", "dog"], "t").axes[0]
+    axes = curves.confusion_matrix(counts_KK, ["cat", "dog"], "t").axes[0]
     texts = {text.get_position(): text.get_text() for text in axes.texts}
     assert texts[1, 0] == "1"  # column 1 (predicted dog) of row 0 (truth cat)
     assert "predicted" in axes.get_xlabel() and "true" in axes.get_ylabel()
@@ -32,7 +34,7 @@ def test_learning_curves_draw_what_the_rows_have():
         {"step": 1, "train/loss": 2.0},
         {"step": 2, "train/loss": 1.0, "test/loss": 3.0, "test/accuracy": 0.5},
     ]
-    loss, accuracy = figures.learning_curves(rows, "t").axes
+    loss, accuracy = curves.learning_curves(rows, "t").axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in loss.lines}
     assert lines == {"train": [[1, 2], [2, 1]], "test": [[2, 3]]}
     assert [line.get_label() for line in accuracy.lines] == ["test"]
@@ -42,8 +44,8 @@ def test_figures_are_files(tmp_path):
     rows = [{"step": 1, "train/loss": 1.0, "train/share_kept": 0.5, "test/accuracy": 1}]
     rows[0]["train/kept_accuracy"] = 0.9
     views = {"plain": np.zeros((3, 8, 8, 1), np.uint8)}
-    figures.save_views(tmp_path / "train", "t", views)
-    figures.save_figures(tmp_path / "train", "t", rows, np.eye(2), ["a", "b"])
+    images.save_views(tmp_path / "train", "t", views)
+    curves.save_figures(tmp_path / "train", "t", rows, np.eye(2), ["a", "b"])
     assert {path.name for path in tmp_path.iterdir()} == {
         "train_learning_curves.png",
         "train_confusion_matrix.png",

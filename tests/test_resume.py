@@ -14,8 +14,8 @@ from conftest import QUICK_COMPILATION
 
 from configs import fixmatch_digits
 from experiments import kill_resume
-from ssl_jax import loop
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
+from ssl_jax.train.run import run
 
 FLAGS = [
     f"--config={kill_resume.CONFIG}",
@@ -82,7 +82,7 @@ def test_patience_and_what_a_kill_may_leave_behind_it(tmp_path):
     config.data.num_validation = 10
     config.train.update(patience=2, steps=400, log_every=1, checkpoint_every=3)
     calm, other = tmp_path / "calm", tmp_path / "other"
-    result = loop.run(config, calm)
+    result = run(config, calm)
     assert result["phases"]["train"]["stopped"] == "patience"
     assert result["resumed"] == 0
     steps = result["phases"]["train"]["steps"]
@@ -90,7 +90,7 @@ def test_patience_and_what_a_kill_may_leave_behind_it(tmp_path):
 
     shutil.copytree(calm, other)
     (other / "result.json").unlink()  # killed before it was written
-    assert loop.run(config, other)["resumed"] == 1
+    assert run(config, other)["resumed"] == 1
     assert kill_resume.compare(calm, other) == []
 
     # Killed while the figures were drawn, and then the newest checkpoint is damaged.
@@ -101,12 +101,12 @@ def test_patience_and_what_a_kill_may_leave_behind_it(tmp_path):
     for file in newest.rglob("d/*"):
         file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(UserError, match="cannot be read") as error:
-        loop.run(config, other)
+        run(config, other)
     readable = re.search(r"readable one is (\S+):", str(error.value))[1]
     assert "delete every later one, and run the same command" in str(error.value)
     assert int(readable.rpartition("/")[2]) < steps
     shutil.rmtree(newest)
-    assert loop.run(config, other)["resumed"] == 3
+    assert run(config, other)["resumed"] == 3
     assert kill_resume.compare(calm, other) == []
     assert sorted(p.name for p in (calm / "figures").iterdir()) == sorted(
         p.name for p in (other / "figures").iterdir()

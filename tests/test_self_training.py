@@ -11,10 +11,14 @@ import pytest
 import tiny
 from configs import base, pseudo_label_mnist
 from experiments import kill_resume
-from ssl_jax import loop, phases, run_data, self_training, trained, workdirs
-from ssl_jax.checkpoints import Checkpoints, Journal, checksum
-from ssl_jax.core import UserError
-from ssl_jax.data import feeds
+from ssl_jax import core
+from ssl_jax.data import feeds, loading
+from ssl_jax.errors import UserError
+from ssl_jax.train import loop, phases, program, restored, self_training
+from ssl_jax.train.run import run
+from ssl_jax.workdir import workdirs
+from ssl_jax.workdir.checkpoints import Checkpoints, checksum
+from ssl_jax.workdir.journal import Journal
 
 ONE = jax.devices()[:1]
 PHASES = ("teacher", "student1", "student2")
@@ -56,7 +60,7 @@ def _sum(workdir, phase):
 def calm(tmp_path_factory):
     config = _config()
     workdir = tmp_path_factory.mktemp("self_training") / "calm"
-    return config, workdir, loop.run(config, workdir, devices=ONE)
+    return config, workdir, run(config, workdir, devices=ONE)
 
 
 # Which images are taken, by hand.
@@ -102,8 +106,8 @@ def test_summary_counts_each_image_once_and_where_truth_is_known():
 
 def test_two_rounds_record_what_the_phase_before_said(calm):
     config, workdir, result = calm
-    mesh = phases.make_mesh(ONE)
-    data = run_data.load(config, mesh)
+    mesh = core.make_mesh(ONE)
+    data = loading.load(config, mesh)
     candidates = np.setdiff1d(data.split.unlabeled, data.split.labeled)
     truth_N = data.dataset.labels_N
     for student, teacher in (("student1", "teacher"), ("student2", "student1")):
@@ -112,7 +116,7 @@ def test_two_rounds_record_what_the_phase_before_said(calm):
             Checkpoints(workdir / teacher / "checkpoints") as checkpoints,
             jax.set_mesh(mesh),
         ):
-            like = phases.like(phase)
+            like = program.like(phase)
             state = checkpoints.restore(checkpoints.steps[-1], like)["state"]
             images = data.dataset.images_NHWC[candidates]
             logits_NK = phase.algorithm.predict(state, {"image": images})
@@ -158,10 +162,10 @@ def test_two_rounds_record_what_the_phase_before_said(calm):
 
 def test_the_feed_grants_the_truth_and_else_only_what_the_teacher_says():
     config = _config()
-    mesh = phases.make_mesh(jax.devices()[:2])
+    mesh = core.make_mesh(jax.devices()[:2])
     for placement in ("device", "host"):
         config.data.placement = placement
-        data = run_data.load(config, mesh)
+        data = loading.load(config, mesh)
         split, truth_N = data.split, data.dataset.labels_N
         others = np.setdiff1d(split.unlabeled, split.labeled)[:30]
         probs_NK = np.random.default_rng(0).dirichlet(np.ones(10), 30)
@@ -177,7 +181,7 @@ def test_the_feed_grants_the_truth_and_else_only_what_the_teacher_says():
         seen = set()
         steps = 6 * len(labels.index_N) // 16  # several epochs
         for item in phase.feed.items(0, steps):
-            batch = phase.feed.batch(phase.feed.arrays, phases.at(item, 0))
+            batch = phase.feed.batch(phase.feed.arrays, program.at(item, 0))
             batch = jax.device_get(batch)
             assert set(batch) == {"image", "label", "label_probs"}
             assert batch["label_probs"].dtype == np.float32
@@ -195,7 +199,7 @@ def test_the_feed_grants_the_truth_and_else_only_what_the_teacher_says():
     # And only a phase with labels_from has soft labels.
     teacher = phases.build_phase(config, "teacher", data, mesh)
     batch = teacher.feed.batch(
-        teacher.feed.arrays, phases.at(phases.first_item(teacher), 0)
+        teacher.feed.arrays, program.at(program.first_item(teacher), 0)
     )
     assert set(batch) == {"image", "label"}
 
@@ -204,7 +208,7 @@ def test_false_truths_of_unlabeled_images_change_no_student(
     calm, tmp_path, monkeypatch
 ):
     config, workdir, result = calm
-    load = run_data.load
+    load = loading.load
 
     def load_false(config, mesh):
         data = load(config, mesh)
@@ -216,10 +220,10 @@ def test_false_truths_of_unlabeled_images_change_no_student(
             dataset=dataset, pool=feeds.place(dataset, config.data.placement, mesh)
         )
 
-    monkeypatch.setattr(run_data, "load", load_false)
+    monkeypatch.setattr(loading, "load", load_false)
     monkeypatch.setattr(workdirs, "check_data", lambda *_: None)  # or it would be told
     _without(workdir, tmp_path / "other", *PHASES[1:])
-    other = loop.run(config, tmp_path / "other", devices=ONE)
+    other = run(config, tmp_path / "other", devices=ONE)
     for phase in PHASES[1:]:
         assert _sum(workdir, phase) == _sum(tmp_path / "other", phase)
     said, other_said = (
@@ -242,12 +246,12 @@ def test_a_student_stopped_in_the_middle_ends_the_same(calm, tmp_path, monkeypat
     _without(workdir, other, "student2")
     with monkeypatch.context() as patched:
         patched.setattr(loop.Progress, "at", interrupted)
-        assert loop.run(config, other, devices=ONE) is None
+        assert run(config, other, devices=ONE) is None
     assert (other / "student2" / "checkpoints" / "5").exists()
 
     # It goes on by what was written: the teacher could no longer be asked.
     shutil.move(other / "student1" / "checkpoints", other / "elsewhere")
-    again = loop.run(config, other, devices=ONE)
+    again = run(config, other, devices=ONE)
     shutil.move(other / "elsewhere", other / "student1" / "checkpoints")
     assert again["resumed"] == 2
     assert kill_resume.compare(workdir, other) == []  # and what result.json says of it
@@ -256,7 +260,7 @@ def test_a_student_stopped_in_the_middle_ends_the_same(calm, tmp_path, monkeypat
     for path in ("result.json", "student2/done.json"):
         (other / path).unlink()
     shutil.rmtree(other / "student2" / "checkpoints")
-    loop.run(config, other, devices=ONE)
+    run(config, other, devices=ONE)
     assert kill_resume.compare(workdir, other) == []
 
 
@@ -272,30 +276,30 @@ def test_labels_that_cannot_be_had_are_told(calm, tmp_path):
     file = left_without_second_round("short") / "student2" / "pseudo_labels.npz"
     file.write_bytes(file.read_bytes()[:-99])
     with pytest.raises(UserError, match=r"pseudo_labels.npz cannot be read .*delete"):
-        loop.run(config, tmp_path / "short", devices=ONE)
+        run(config, tmp_path / "short", devices=ONE)
 
     file = left_without_second_round("other") / "student2" / "pseudo_labels.npz"
     arrays = dict(np.load(file))
     np.savez(file, **(arrays | {"all_index": arrays["all_index"] + 1}))
     with pytest.raises(UserError, match="labels other images than the run has"):
-        loop.run(config, tmp_path / "other", devices=ONE)
+        run(config, tmp_path / "other", devices=ONE)
 
     _without(workdir, tmp_path / "without", "student2", "student1/checkpoints/8")
     with pytest.raises(UserError, match=r"trained for 8 steps, but has no .*delete"):
-        loop.run(config, tmp_path / "without", devices=ONE)
+        run(config, tmp_path / "without", devices=ONE)
 
 
 def test_a_round_that_keeps_nothing_names_the_threshold_and_the_highest(
     tmp_path, monkeypatch
 ):
-    config, mesh = _config(), phases.make_mesh(ONE)
-    data = run_data.load(config, mesh)
+    config, mesh = _config(), core.make_mesh(ONE)
+    data = loading.load(config, mesh)
     teacher, student = (
         phases.build_phase(config, name, data, mesh) for name in PHASES[:2]
     )
     probs_NK = np.full((1_277, 10), 0.05, np.float32)
     probs_NK[:, 7] = 0.55
-    monkeypatch.setattr(trained, "on_images", lambda *_: lambda *_: probs_NK)
+    monkeypatch.setattr(restored, "on_images", lambda *_: lambda *_: probs_NK)
     with pytest.raises(
         UserError,
         match=r"student1.confidence=0.6: of 1,277 .*its highest confidence is 0.55\.",
@@ -318,7 +322,7 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path):
         config = _config()
         config.update_from_flattened_dict(change)
         with pytest.raises(UserError, match=message):
-            loop.run(config, tmp_path / "run")
+            run(config, tmp_path / "run")
     for algorithm, where, message in (
         ("autoencoder.Autoencoder", "teacher", "trains a classifier .there is none"),
         (
@@ -334,7 +338,7 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path):
         if where == "student1":
             config.student1.labels_from = "teacher"
         with pytest.raises(UserError, match=message):
-            loop.run(config, tmp_path / "run")
+            run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ssl_jax import models
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 from ssl_jax.models.mobilenet import Depthwise, depthwise
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_jax.core import UserError
 from ssl_jax.data import sources
+from ssl_jax.errors import UserError
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent

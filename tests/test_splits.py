@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from ssl_jax.core import UserError
 from ssl_jax.data import sources
-from ssl_jax.data.cache import Dataset
+from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.splits import split
+from ssl_jax.errors import UserError
 
 
 def dataset(counts, num_unlabeled=0, folds=()):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from stl10_files import CLASS_NAMES, write_stl10
 
-from ssl_jax.core import UserError
 from ssl_jax.data import sources
 from ssl_jax.data.splits import split
+from ssl_jax.errors import UserError
 
 TESTS = Path(__file__).parent
 

@@ -13,8 +13,9 @@ import pytest
 from absl import flags
 
 from experiments import cifar10_labels, digits_methods, few_labels, runs
-from ssl_jax import report, tables
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
+from ssl_jax.report import __main__, formats, tables
+from ssl_jax.workdir import results
 
 RESULTS = Path(__file__).parents[1] / "experiments/results"
 BOTH = ("accuracy", "accuracy_best_on_test")
@@ -103,7 +104,7 @@ def test_methods_are_tested_against_their_columns_baseline():
     assert (fixmatch.difference, fixmatch.p) == (None, None)
     (alone,) = [row for row in rows if row.labels == 250]
     assert (alone.difference, alone.p) == (None, None)
-    assert [report.against(row) for row in (uda, dash, alone)] == [
+    assert [formats.against(row) for row in (uda, dash, alone)] == [
         "+5.00, p 0.277",
         "+6.00, p -",
         "",
@@ -144,7 +145,7 @@ def test_published_stands_beside_its_own_figure_only():
     entries = published("accuracy_best_on_test", 4.97, steps=200)
     last, best = tables.compare(found, published=entries)
     assert (last.published, best.published[0]["error"]) == ((), 4.97)
-    first, second = report.markdown([last, best]).split("\n\nTest error")
+    first, second = formats.markdown([last, best]).split("\n\nTest error")
     assert "| fixmatch | 9.00 (1) | 100 of 200 |" in first and "4.97" not in first
     assert "| fixmatch | 5.00 (1) | 4.97 [1] | 100 of 200 |" in second
     assert "an oracle" in second and "[1] a paper, 200 steps" in second
@@ -164,7 +165,7 @@ def test_formats_are_parsed():
     ]
     rows = tables.compare(found, published=published("accuracy", 13.81, std=3.37))
 
-    lines = list(csv.DictReader(report.as_csv(rows).splitlines()))
+    lines = list(csv.DictReader(formats.as_csv(rows).splitlines()))
     assert [line["method"] for line in lines] == [row.method for row in rows]
     supervised = only([row for row in rows if row.labels], "supervised")
     line = lines[rows.index(supervised)]
@@ -175,7 +176,7 @@ def test_formats_are_parsed():
     (entry,) = json.loads(lines[rows.index(only(rows, "fixmatch"))]["published"])
     assert (entry["error"], entry["std"]) == (13.81, 3.37)
 
-    text = report.markdown(rows)
+    text = formats.markdown(rows)
     table = [line.split("|")[1:-1] for line in text.splitlines() if line[:1] == "|"]
     assert {len(line) for line in table} == {7} and len(table) == 2 + 3
     assert [cell.strip() for cell in table[0]] == [
@@ -189,7 +190,7 @@ def test_formats_are_parsed():
     ]
     assert "1.00 ± 0.00 (2) | 13.81 ± 3.37 [1]" in text
 
-    latex = report.latex(rows).splitlines()
+    latex = formats.latex(rows).splitlines()
     body = [line for line in latex if line.endswith(r" \\")]
     assert [line.count("&") for line in body] == [6] * 4
     assert rf"\begin{{tabular}}{{{'l' * 7}}}" in latex
@@ -200,10 +201,10 @@ def test_formats_are_parsed():
 
 
 def test_latex_is_escaped():
-    assert report.escape_latex("-1 & 5% of a_b < {#$}") == (
+    assert formats.escape_latex("-1 & 5% of a_b < {#$}") == (
         r"$-$1 \& 5\% of a\_b $<$ \{\#\$\}"
     )
-    assert report.escape_latex("\\^~") == (
+    assert formats.escape_latex("\\^~") == (
         r"\textbackslash{}\textasciicircum{}\textasciitilde{}"
     )
 
@@ -223,18 +224,18 @@ def test_reads_files_folders_and_workdirs(tmp_path):
     write(tmp_path / "c.json", c)
     write(tmp_path / "begun/config.json", {"config": b["config"]})
     folder, workdir = tmp_path / "folder", tmp_path / "runs/b"
-    assert tables.read([folder, workdir, tmp_path / "c.json"]) == [a, b, c]
-    assert tables.read([workdir.parent, workdir, workdir / "result.json"]) == [b]
+    assert results.read([folder, workdir, tmp_path / "c.json"]) == [a, b, c]
+    assert results.read([workdir.parent, workdir, workdir / "result.json"]) == [b]
     for path, said in {
         "begun": "not finished",
         "nowhere": "does not exist",
         "folder/published.json": "has no result",
     }.items():
         with pytest.raises(UserError, match=f"{path}.*{said}"):
-            tables.read([tmp_path / path])
+            results.read([tmp_path / path])
     (tmp_path / "folder/cut.json").write_text('{"name": ')
     with pytest.raises(UserError, match="cut.json is not JSON"):
-        tables.read([folder])
+        results.read([folder])
 
 
 def test_published_figures_are_read_whole(tmp_path):
@@ -289,7 +290,7 @@ def test_mistakes_are_one_message(argv, said, tmp_path, monkeypatch, capsys):
     write(Path("r.json"), result("a_cifar10", 0, 5))
     given = flags.FlagValues()
     with pytest.raises(SystemExit) as exit:
-        report.main(report.parse(["report", *argv], given), given)
+        __main__.main(__main__.parse(["report", *argv], given), given)
     out, err = capsys.readouterr()
     assert (exit.value.code, out, len(err.splitlines())) == (2, "", 1)
     assert re.match(f"report: .*{said}", err)

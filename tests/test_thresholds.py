@@ -18,7 +18,7 @@ from ssl_jax.algorithms.flexmatch import FlexMatch
 from ssl_jax.algorithms.freematch import FreeMatch
 from ssl_jax.algorithms.softmatch import SoftMatch
 from ssl_jax.algorithms.uda import UDA
-from ssl_jax.distributions import sharpen
+from ssl_jax.core.losses import sharpen
 
 STEPS, B, U, K, N = 200, 6, 14, 5, 60
 BUILT_WITHOUT = dict(model=None, tx=None, views=None)  # a threshold needs none of them

@@ -7,7 +7,7 @@ import pytest
 
 from ssl_jax import augment
 from ssl_jax.augment import basic, color, crops, two_crops
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 KEY = jax.random.key(0)
 STILL = dict(jitter=0.0, grey=0.0, blur=(0.0, 0.0), solarize=(0.0, 0.0), flip=False)

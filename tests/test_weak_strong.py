@@ -10,8 +10,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ssl_jax.augment import basic, ctaugment, randaugment, weak_strong
-from ssl_jax.core import UserError
-from ssl_jax.phases import make_mesh
+from ssl_jax.core import make_mesh
+from ssl_jax.errors import UserError
 
 
 def noise(B, H=16, W=16, C=3):

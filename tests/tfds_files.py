@@ -118,8 +118,8 @@ def stl10(folder: Path, binary: Path) -> None:
 
 
 def advice(folder: Path) -> None:
-    from ssl_jax.core import UserError
     from ssl_jax.data import sources
+    from ssl_jax.errors import UserError
 
     try:
         sources.load("needy", data_dir=str(folder))

@@ -4,7 +4,10 @@ import jax
 from ml_collections import ConfigDict
 
 from configs import base
-from ssl_jax import algorithms, phases, run_data
+from ssl_jax import algorithms, core
+from ssl_jax.data import loading
+from ssl_jax.train import phases
+from ssl_jax.train.program import compile_phase
 
 
 def config(algorithm: str = "fixmatch.FixMatch", **hparams) -> ConfigDict:
@@ -22,14 +25,14 @@ def config(algorithm: str = "fixmatch.FixMatch", **hparams) -> ConfigDict:
 
 def build(tiny: ConfigDict, num_devices: int = 1) -> phases.Phase:
     """The phase "train" on the first `num_devices` devices."""
-    mesh = phases.make_mesh(jax.devices()[:num_devices])
-    return phases.build_phase(tiny, "train", run_data.load(tiny, mesh), mesh)
+    mesh = core.make_mesh(jax.devices()[:num_devices])
+    return phases.build_phase(tiny, "train", loading.load(tiny, mesh), mesh)
 
 
 def train(phase: phases.Phase, steps: int):
     """(program, states, sums): after each of `steps` calls, on the host."""
     with jax.set_mesh(phase.mesh):
-        program = phases.compile_phase(phase)
+        program = compile_phase(phase)
         states, sums = [jax.device_get(program.state)], []
         state, zeros = program.state, jax.device_get(program.sums)
         for item in phase.feed.items(0, steps):

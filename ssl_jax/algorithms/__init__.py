@@ -3,8 +3,7 @@
 import dataclasses
 from typing import Any
 
-from ssl_jax import named
-from ssl_jax.core import Algorithm
+from ssl_jax.core import Algorithm, named
 
 
 def hparams(name: str) -> dict[str, object]:

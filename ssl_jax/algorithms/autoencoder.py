@@ -22,14 +22,14 @@ from ssl_jax.core import (
     Metrics,
     PyTree,
     TrainState,
-    UserError,
     forward,
     gradient_step,
     init_state,
     mean,
 )
-from ssl_jax.evals import EffectiveRank
-from ssl_jax.losses import binary_cross_entropy_per_pixel
+from ssl_jax.core.losses import binary_cross_entropy_per_pixel
+from ssl_jax.core.metrics import EffectiveRank
+from ssl_jax.errors import UserError
 from ssl_jax.models import Classifier
 
 

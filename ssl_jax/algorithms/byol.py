@@ -24,8 +24,8 @@ from ssl_jax.core import (
     init_state,
     mean,
 )
-from ssl_jax.evals import EffectiveRank, projection_std
-from ssl_jax.losses import cosine_similarity_per_example, cross_entropy_of_labeled
+from ssl_jax.core.losses import cosine_similarity_per_example, cross_entropy_of_labeled
+from ssl_jax.core.metrics import EffectiveRank, projection_std
 from ssl_jax.models import Classifier
 
 

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 
 from ssl_jax.algorithms.fixmatch import FixMatch, Seen, Targets
 from ssl_jax.core import ema
-from ssl_jax.distributions import sharpen
-from ssl_jax.losses import soft_cross_entropy_per_example
+from ssl_jax.core.losses import sharpen, soft_cross_entropy_per_example
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from ssl_jax import pseudo_labels, teacher
+from ssl_jax.algorithms.shared import ema_teacher
 from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import (
     Batch,
@@ -32,7 +32,11 @@ from ssl_jax.core import (
     mean,
     split_views,
 )
-from ssl_jax.losses import cross_entropy_per_example, soft_cross_entropy_per_example
+from ssl_jax.core.losses import (
+    cross_entropy_per_example,
+    soft_cross_entropy_per_example,
+)
+from ssl_jax.core.metrics import pseudo_label_quality
 
 
 class Seen(NamedTuple):
@@ -70,11 +74,11 @@ class FixMatch:
     # thirds of their cost; BatchNorm then sees them apart from the others.
     weak_gradient: bool = True
 
-    predict = teacher.predict
-    features = teacher.features
+    predict = ema_teacher.predict
+    features = ema_teacher.features
 
     def init(self, key, batch: Batch, initial: PyTree | None = None) -> TrainState:
-        state = teacher.init(self, key, batch, initial)
+        state = ema_teacher.init(self, key, batch, initial)
         return state.replace(
             extra={**state.extra, "thresholds": self.init_thresholds()}
         )
@@ -133,7 +137,7 @@ class FixMatch:
             "labeled_loss": mean(loss_B),
             "unlabeled_loss": mean(unlabeled_loss),
             "accuracy": mean(x_BK.argmax(-1) == batch["label"]),
-            **pseudo_labels.quality(
+            **pseudo_label_quality(
                 targets.probs_UK,
                 targets.weight_U,
                 batch["unlabeled_label"],
@@ -158,8 +162,8 @@ class FixMatch:
             lambda params: self.loss(params, state, views, batch), self.tx, state
         )
         state = state.replace(extra={**state.extra, "thresholds": thresholds})
-        state = teacher.update(self, state)
-        return teacher.probe(self, state, batch, key_probe), metrics
+        state = ema_teacher.update(self, state)
+        return ema_teacher.probe(self, state, batch, key_probe), metrics
 
 
 def hard(probs_UK, weight_U, threshold_K) -> Targets:

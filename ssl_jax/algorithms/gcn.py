@@ -13,8 +13,8 @@ from flax import linen as nn
 
 from ssl_jax import core
 from ssl_jax.core import Batch, Metrics, PyTree, TrainState
-from ssl_jax.graph import Graph
-from ssl_jax.losses import cross_entropy_of_labeled
+from ssl_jax.core.losses import cross_entropy_of_labeled
+from ssl_jax.graphs.sparse import Graph
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,15 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssl_jax import kernels, propagation, similarity
 from ssl_jax.algorithms.label_spreading import LabelSpreading, moved
 from ssl_jax.core import Batch, Metrics, TrainState
-from ssl_jax.propagation import Solution
-from ssl_jax.similarity import Similarity
+from ssl_jax.graphs import affinity, propagation
+from ssl_jax.graphs.problem import Similarity, check_kernel, posed, product
+from ssl_jax.graphs.propagation import Solution
 
 
 @jax.jit
-def propagate(graph: kernels.Graph, F_NK: jax.Array, labels_NK: jax.Array) -> jax.Array:
+def propagate(
+    graph: affinity.Graph, F_NK: jax.Array, labels_NK: jax.Array
+) -> jax.Array:
     """One step on a graph with loops; `labels_NK` is one-hot, 0 where unlabeled."""
     # S = D^1/2 T D^-1/2, and what divides a whole row is normalised away.
     mass_NK = graph.product(root(graph) * F_NK)
@@ -31,14 +33,14 @@ def propagate(graph: kernels.Graph, F_NK: jax.Array, labels_NK: jax.Array) -> ja
 
 
 @jax.jit
-def harmonic(graph: kernels.Graph, G_NK: jax.Array, labels_NK: jax.Array) -> jax.Array:
+def harmonic(graph: affinity.Graph, G_NK: jax.Array, labels_NK: jax.Array) -> jax.Array:
     """(I - S)_uu G_u, and 0 in labeled rows. Equation 5 in G = D^1/2 F is that this be
     S_ul G_l; loops cancel, and without them it is better conditioned."""
     unlabeled_N1 = ~labels_NK.any(axis=1, keepdims=True)
     return unlabeled_N1 * (G_NK - graph.product(unlabeled_N1 * G_NK))
 
 
-def root(graph: kernels.Graph) -> jax.Array:
+def root(graph: affinity.Graph) -> jax.Array:
     """D^1/2, [N, 1]; 1 of padding, where nothing flows."""
     log_degree_N = graph.log_degree_N
     return jnp.exp(0.5 * jnp.where(jnp.isinf(log_degree_N), 0, log_degree_N))[:, None]
@@ -63,12 +65,12 @@ def solve(
     propagation.check_solver(solver, kernel, max_iter, tol)
     between = Similarity(kernel, gamma, n_neighbors, graph)
     loops = solver == "iteration"
-    with similarity.problem(features_ND, labels_N, between, loops=loops) as problem:
+    with posed(features_ND, labels_N, between, loops=loops) as problem:
         held, labels_NK = problem.graph, problem.labels_NK
         limits = dict(max_iter=max_iter, tol=tol)
         if solver == "cg":
             root_N1, labeled_N1 = root(held), labels_NK.any(axis=1, keepdims=True)
-            inflow_NK = similarity.product(held, root_N1 * labels_NK)
+            inflow_NK = product(held, root_N1 * labels_NK)
             solved = propagation.conjugate_gradients(
                 lambda G_NK: harmonic(held, G_NK, labels_NK),
                 jnp.where(labeled_N1, 0, inflow_NK),
@@ -122,7 +124,7 @@ class LabelPropagation:
     scale: float = 1.0  # of a white pixel; 16: digits as scikit-learn has them
 
     def __post_init__(self):
-        similarity.check_kernel(self.kernel, self.gamma, self.n_neighbors)
+        check_kernel(self.kernel, self.gamma, self.n_neighbors)
 
     init = LabelSpreading.init
     new_graph = LabelSpreading.new_graph

@@ -13,23 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssl_jax import kernels, neighbors, propagation, similarity
-from ssl_jax.core import (
-    Batch,
-    Metrics,
-    PyTree,
-    TrainState,
-    UserError,
-    mean,
-    on_every_device,
-)
-from ssl_jax.propagation import Solution
-from ssl_jax.similarity import Similarity
+from ssl_jax.core import Batch, Metrics, PyTree, TrainState, mean, on_every_device
+from ssl_jax.errors import UserError
+from ssl_jax.graphs import affinity, neighbors, propagation
+from ssl_jax.graphs.problem import UNLABELED, Similarity, check_kernel, posed
+from ssl_jax.graphs.propagation import Solution
 
 
 @jax.jit
 def spread(
-    graph: kernels.Graph, F_NK: jax.Array, labels_NK: jax.Array, alpha: float
+    graph: affinity.Graph, F_NK: jax.Array, labels_NK: jax.Array, alpha: float
 ) -> jax.Array:
     """alpha S F + (1 - alpha) Y, where `labels_NK` is Y: one-hot, 0 where unlabeled."""
     return alpha * graph.product(F_NK) + (1 - alpha) * labels_NK
@@ -75,7 +68,7 @@ def solve(
     check_alpha(alpha)
     propagation.check_solver(solver, kernel, max_iter, tol)
     between = Similarity(kernel, gamma, n_neighbors, graph)
-    with similarity.problem(features_ND, labels_N, between, loops=False) as problem:
+    with posed(features_ND, labels_N, between, loops=False) as problem:
         labels_NK, limits = problem.labels_NK, dict(max_iter=max_iter, tol=tol)
         if solver == "cg":
             none_NK = jnp.zeros_like(labels_NK)
@@ -144,7 +137,7 @@ class LabelSpreading:
 
     def __post_init__(self):
         check_alpha(self.alpha)
-        similarity.check_kernel(self.kernel, self.gamma, self.n_neighbors)
+        check_kernel(self.kernel, self.gamma, self.n_neighbors)
 
     def init(
         self, key: jax.Array, batch: Batch, initial: PyTree | None = None
@@ -158,7 +151,7 @@ class LabelSpreading:
             on_every_device(batch[name]) for name in ("image", "label", "mask")
         )
         pixels_ND = images.reshape(len(images), -1)
-        labels_N = jnp.where(mask_N, labels_N, similarity.UNLABELED)
+        labels_N = jnp.where(mask_N, labels_N, UNLABELED)
         labels_NK = jax.nn.one_hot(labels_N, self.num_classes)  # of -1, all 0
         graph = self.new_graph(pixels_ND, mask_N)
         passed = dict(log_degree_N=graph.log_degree_N, loop_N=graph.loop_N)
@@ -176,24 +169,24 @@ class LabelSpreading:
             step=jnp.int32(0), params={}, model_state={}, opt_state=(), extra=extra
         )
 
-    def new_graph(self, pixels_ND: jax.Array, mask_N: jax.Array) -> kernels.Graph:
+    def new_graph(self, pixels_ND: jax.Array, mask_N: jax.Array) -> affinity.Graph:
         """Of the pool: what is costly is then kept in the state."""
         if self.kernel == "rbf":
             z_ND = self.scaled(pixels_ND, pixels_ND, mask_N)
-            return kernels.blocks(z_ND, mask_N, loops=self.loops)
+            return affinity.blocks(z_ND, mask_N, loops=self.loops)
         bank_ND = self.bank(pixels_ND, mask_N)
         _, index_Nk = neighbors.nearest(
             bank_ND, bank_ND, self.n_neighbors, metric="euclidean"
         )
-        return kernels.listed(index_Nk, mask_N, loops=self.loops)
+        return affinity.listed(index_Nk, mask_N, loops=self.loops)
 
-    def graph(self, extra: PyTree) -> kernels.Graph:
+    def graph(self, extra: PyTree) -> affinity.Graph:
         """The graph of a state, as `init` made it."""
         if self.kernel == "knn":
-            return kernels.Neighbors(**extra["graph"])
+            return affinity.Neighbors(**extra["graph"])
         pixels_ND, mask_N = extra["pixels_ND"], extra["mask_N"]
         z_ND = self.scaled(pixels_ND, pixels_ND, mask_N)
-        return kernels.Blocks(z_ND, **extra["graph"])
+        return affinity.Blocks(z_ND, **extra["graph"])
 
     def brightness(self, pixels_ND: jax.Array) -> jax.Array:
         return pixels_ND.astype(jnp.float32) * (self.scale / 255)
@@ -245,7 +238,7 @@ class LabelSpreading:
             )
         else:
             pixels_BD = batch["image"].reshape(len(new_BD), -1)
-            mean_BK = kernels.average(
+            mean_BK = affinity.average(
                 self.scaled(pixels_BD, pixels_ND, mask_N),
                 self.scaled(pixels_ND, pixels_ND, mask_N),
                 values_NK,

@@ -12,11 +12,11 @@ import jax
 import optax
 from flax import linen as nn
 
-from ssl_jax import core, mixing, teacher
+from ssl_jax import core
+from ssl_jax.algorithms.shared import ema_teacher, mixup
 from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import Batch, Metrics, TrainState
-from ssl_jax.distributions import sharpen
-from ssl_jax.losses import soft_cross_entropy_per_example
+from ssl_jax.core.losses import sharpen, soft_cross_entropy_per_example
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +34,9 @@ class MixMatch:
     alpha: float = 0.75  # of the Beta distribution of MixUp
     ema_decay: float = 0.999  # over parameters and BatchNorm moments; evaluation only
 
-    init = teacher.init
-    predict = teacher.predict
-    features = teacher.features
+    init = ema_teacher.init
+    predict = ema_teacher.predict
+    features = ema_teacher.features
 
     def guess(self, state: TrainState, views) -> jax.Array:
         """Mean prediction over the views, probs_UK (eq. 6): in training mode, but the
@@ -58,7 +58,7 @@ class MixMatch:
             self.model,
             params,
             state.model_state,
-            mixing.flat(images_BGHWC),
+            mixup.flat(images_BGHWC),
             train=True,
         )
         logits_BGK = logits.reshape(target_BGK.shape)
@@ -86,14 +86,14 @@ class MixMatch:
         probs_UK = self.guess(state, views)
         guess_UK = sharpen(probs_UK, self.temperature)
         label_BK = jax.nn.one_hot(batch["label"], guess_UK.shape[-1])
-        mixed = mixing.mixup(
+        mixed = mixup.mixup(
             key_mix,
-            mixing.by_rows(x_BHWC, *views),
-            mixing.by_rows(label_BK, *[guess_UK] * self.num_views),
+            mixup.by_rows(x_BHWC, *views),
+            mixup.by_rows(label_BK, *[guess_UK] * self.num_views),
             self.alpha,
         )
         state, metrics = core.gradient_step(
             lambda params: self.loss(params, state, *mixed), self.tx, state
         )
-        metrics |= mixing.quality(probs_UK, batch["unlabeled_label"])
-        return teacher.update(self, state), metrics
+        metrics |= mixup.quality(probs_UK, batch["unlabeled_label"])
+        return ema_teacher.update(self, state), metrics

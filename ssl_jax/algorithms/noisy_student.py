@@ -18,10 +18,11 @@ import jax
 import optax
 from flax import linen as nn
 
-from ssl_jax import core, teacher
+from ssl_jax import core
+from ssl_jax.algorithms.shared import ema_teacher
 from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import Batch, Metrics, TrainState
-from ssl_jax.losses import soft_cross_entropy_per_example
+from ssl_jax.core.losses import soft_cross_entropy_per_example
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +36,9 @@ class NoisyStudent:
     hard: bool = False  # the teacher's argmax as label; the paper's are soft
     ema_decay: float = 0.999  # over parameters and BatchNorm moments; not the paper's
 
-    init = teacher.init
-    predict = teacher.predict
-    features = teacher.features
+    init = ema_teacher.init
+    predict = ema_teacher.predict
+    features = ema_teacher.features
 
     def loss(self, params, model_state, x_BHWC, batch: Batch):
         logits_BK, model_state = core.forward(
@@ -61,5 +62,5 @@ class NoisyStudent:
             self.tx,
             state,
         )
-        state = teacher.update(self, state)
-        return teacher.probe(self, state, batch, key_probe), metrics
+        state = ema_teacher.update(self, state)
+        return ema_teacher.probe(self, state, batch, key_probe), metrics

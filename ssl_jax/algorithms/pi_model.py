@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from ssl_jax import core, teacher
+from ssl_jax import core
+from ssl_jax.algorithms.shared import ema_teacher
 from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import Batch, Metrics, TrainState
-from ssl_jax.losses import cross_entropy_per_example
+from ssl_jax.core.losses import cross_entropy_per_example
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +34,9 @@ class PiModel:
     rampup: float = 0.4  # part of the steps over which w rises, as in USB
     ema_decay: float = 0.999  # over parameters and BatchNorm moments
 
-    init = teacher.init
-    predict = teacher.predict
-    features = teacher.features
+    init = ema_teacher.init
+    predict = ema_teacher.predict
+    features = ema_teacher.features
 
     def target(self, state: TrainState, images_UHWC: jax.Array) -> jax.Array:
         """logits_UK that the other view should have: the network's own."""
@@ -76,4 +77,4 @@ class PiModel:
             self.tx,
             state,
         )
-        return teacher.update(self, state), metrics
+        return ema_teacher.update(self, state), metrics

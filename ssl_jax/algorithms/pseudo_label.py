@@ -17,10 +17,12 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from ssl_jax import core, pseudo_labels, teacher
+from ssl_jax import core
+from ssl_jax.algorithms.shared import ema_teacher
 from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import Batch, Metrics, TrainState
-from ssl_jax.losses import cross_entropy_per_example
+from ssl_jax.core.losses import cross_entropy_per_example
+from ssl_jax.core.metrics import pseudo_label_quality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +37,9 @@ class PseudoLabel:
     warmup: float = 0.4  # the weight rises from 0 over this part of the steps: eq. 16
     ema_decay: float = 0.999  # over parameters and BatchNorm moments; evaluation only
 
-    init = teacher.init
-    predict = teacher.predict
-    features = teacher.features
+    init = ema_teacher.init
+    predict = ema_teacher.predict
+    features = ema_teacher.features
 
     def loss(self, params, state: TrainState, views, batch: Batch):
         logits, model_state = core.forward(
@@ -57,7 +59,7 @@ class PseudoLabel:
             "labeled_loss": core.mean(loss_B),
             "unlabeled_loss": core.mean(unlabeled_loss),
             "accuracy": core.mean(x_BK.argmax(-1) == batch["label"]),
-            **pseudo_labels.quality(
+            **pseudo_label_quality(
                 probs_UK,
                 mask_U,
                 batch["unlabeled_label"],
@@ -77,4 +79,4 @@ class PseudoLabel:
         state, metrics = core.gradient_step(
             lambda params: self.loss(params, state, views, batch), self.tx, state
         )
-        return teacher.update(self, state), metrics
+        return ema_teacher.update(self, state), metrics

@@ -14,11 +14,17 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from ssl_jax import core, mixing, teacher
+from ssl_jax import core
+from ssl_jax.algorithms.shared import ema_teacher, mixup
 from ssl_jax.augment.weak_strong import WeakStrong
-from ssl_jax.core import Batch, Metrics, PyTree, TrainState, UserError
-from ssl_jax.distributions import align, sharpen
-from ssl_jax.losses import cross_entropy_per_example, soft_cross_entropy_per_example
+from ssl_jax.core import Batch, Metrics, PyTree, TrainState
+from ssl_jax.core.losses import (
+    align,
+    cross_entropy_per_example,
+    sharpen,
+    soft_cross_entropy_per_example,
+)
+from ssl_jax.errors import UserError
 from ssl_jax.models import Classifier
 
 MEMORY = 128  # steps that marginal distributions are averaged over (section 3.1)
@@ -56,8 +62,8 @@ class ReMixMatch:
     ema_decay: float = 0.999  # over parameters and BatchNorm moments; evaluation only
 
     # By the classifier alone, which takes from the average what it has modules for.
-    predict = teacher.predict
-    features = teacher.features
+    predict = ema_teacher.predict
+    features = ema_teacher.features
 
     @property
     def network(self) -> Network:
@@ -67,7 +73,7 @@ class ReMixMatch:
         self, key: jax.Array, batch: Batch, initial: PyTree | None = None
     ) -> TrainState:
         with_both_heads = dataclasses.replace(self, model=self.network)
-        state = teacher.init(with_both_heads, key, batch, initial)
+        state = ema_teacher.init(with_both_heads, key, batch, initial)
         K = self.model.num_classes
         uniform = jnp.full((2, MEMORY, K), 1 / K)  # as in the code
         marginals = dict(zip(("labeled", "unlabeled"), uniform, strict=True))
@@ -96,7 +102,7 @@ class ReMixMatch:
             self.network,
             params,
             state.model_state,
-            mixing.flat(images_BGHWC),
+            mixup.flat(images_BGHWC),
             train=True,
         )
         unmixed, _ = core.forward(
@@ -147,10 +153,10 @@ class ReMixMatch:
         rotated = rotate(key_turn, strong[0])
         probs_UK, guess_UK = self.guess(state, weak_UHWC)
         label_BK = jax.nn.one_hot(batch["label"], guess_UK.shape[-1])
-        mixed = mixing.mixup(
+        mixed = mixup.mixup(
             key_mix,
-            mixing.by_rows(x_BHWC, weak_UHWC, *strong),
-            mixing.by_rows(label_BK, *[guess_UK] * (1 + self.num_strong)),
+            mixup.by_rows(x_BHWC, weak_UHWC, *strong),
+            mixup.by_rows(label_BK, *[guess_UK] * (1 + self.num_strong)),
             self.alpha,
         )
         marginals = {"labeled": label_BK.mean(0), "unlabeled": probs_UK.mean(0)}
@@ -165,10 +171,10 @@ class ReMixMatch:
             self.tx,
             state,
         )
-        metrics |= mixing.quality(probs_UK, batch["unlabeled_label"])
+        metrics |= mixup.quality(probs_UK, batch["unlabeled_label"])
         state = state.replace(extra={**state.extra, "marginals": marginals})
-        state = teacher.update(self, state)
-        return teacher.probe(self, state, batch, key_probe), metrics
+        state = ema_teacher.update(self, state)
+        return ema_teacher.probe(self, state, batch, key_probe), metrics
 
 
 def rotate(key: jax.Array, images_UHWC: jax.Array) -> tuple[jax.Array, jax.Array]:

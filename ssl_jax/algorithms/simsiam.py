@@ -12,15 +12,8 @@ from flax import linen as nn
 
 from ssl_jax.algorithms.byol import BYOL, MLP, Network, outputs_of, two_views
 from ssl_jax.augment.two_crops import TwoCrops
-from ssl_jax.core import (
-    Batch,
-    Metrics,
-    PyTree,
-    TrainState,
-    gradient_step,
-    init_state,
-)
-from ssl_jax.losses import cosine_similarity_per_example
+from ssl_jax.core import Batch, Metrics, PyTree, TrainState, gradient_step, init_state
+from ssl_jax.core.losses import cosine_similarity_per_example
 from ssl_jax.models import Classifier
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from ssl_jax.algorithms.fixmatch import FixMatch, Seen, Targets, hard
 from ssl_jax.core import ema
-from ssl_jax.distributions import align
+from ssl_jax.core.losses import align
 
 
 @dataclass(frozen=True, kw_only=True)

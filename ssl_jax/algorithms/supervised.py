@@ -6,17 +6,10 @@ from typing import ClassVar
 import optax
 from flax import linen as nn
 
-from ssl_jax import teacher
+from ssl_jax.algorithms.shared import ema_teacher
 from ssl_jax.augment.weak_strong import WeakStrong
-from ssl_jax.core import (
-    Batch,
-    Metrics,
-    TrainState,
-    forward,
-    gradient_step,
-    mean,
-)
-from ssl_jax.losses import cross_entropy_per_example
+from ssl_jax.core import Batch, Metrics, TrainState, forward, gradient_step, mean
+from ssl_jax.core.losses import cross_entropy_per_example
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +24,9 @@ class Supervised:
     strong: bool = False  # the strong view instead of the weak one: a higher floor
     ema_decay: float = 0.999  # over parameters and BatchNorm moments
 
-    init = teacher.init
-    predict = teacher.predict
-    features = teacher.features
+    init = ema_teacher.init
+    predict = ema_teacher.predict
+    features = ema_teacher.features
 
     def loss(self, params, model_state, x_BHWC, labels_B):
         logits_BK, model_state = forward(
@@ -57,4 +50,4 @@ class Supervised:
         state, metrics = gradient_step(loss, self.tx, state)
         # Weight decay moves even what has no gradient.
         state = state.replace(params=state.params | fixed)
-        return teacher.update(self, state), metrics
+        return ema_teacher.update(self, state), metrics

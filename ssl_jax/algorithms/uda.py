@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ssl_jax.algorithms.fixmatch import FixMatch, Seen, Targets
 from ssl_jax.core import PyTree
-from ssl_jax.distributions import sharpen
+from ssl_jax.core.losses import sharpen
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import importlib
 import inspect
 from typing import Any
 
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 KINDS = ("weak_strong", "two_crops")
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax.augment import crops
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 
 def flip(key: jax.Array, image_HWC: jax.Array) -> jax.Array:

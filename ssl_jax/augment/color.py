@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 _CONTRAST, _SATURATION, _HUE = 1, 2, 3

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 Box = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # top, left, height, width
 

@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssl_jax.core import UserError, num_devices
+from ssl_jax.core import num_devices
+from ssl_jax.errors import UserError
 
 OPERATIONS = (
     # RandAugment's, in the order of RANDOM_POLICY_OPS in google-research/fixmatch,

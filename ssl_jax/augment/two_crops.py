@@ -12,7 +12,7 @@ import jax
 
 from ssl_jax.augment import basic, color, crops
 from ssl_jax.augment.weak_strong import STRONG
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 
 class TwoCrops(NamedTuple):

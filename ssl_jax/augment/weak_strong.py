@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.augment import basic, crops, ctaugment, randaugment
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 _WEAK = ("shift", "crop", "none")
 STRONG = {  # (key, image_HWC) -> image_HWC

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from ssl_jax.core import UserError
-from ssl_jax.data.cache import Dataset
+from ssl_jax.data.dataset import Dataset
+from ssl_jax.errors import UserError
 
 _DELIMITERS = (",", ";", "\t")
 _SHOWN = 20  # names in a message

@@ -12,26 +12,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from ssl_jax.core import UserError
+from ssl_jax.data.dataset import Dataset
+from ssl_jax.errors import UserError
 
 _DAY = 86_400  # seconds
-
-
-class Dataset(NamedTuple):
-    """One image classification data set: a training pool of N images and M to test."""
-
-    name: str
-    images_NHWC: np.ndarray  # uint8: the pool; as a source has them, or labeled first
-    labels_N: np.ndarray  # int32, -1 where there is no label
-    test_images_MHWC: np.ndarray  # uint8
-    test_labels_M: np.ndarray  # int32
-    class_names: tuple[str, ...]
-    folds: tuple[np.ndarray, ...]  # predefined labeled sets as pool indices, or ()
-    names_N: tuple[str, ...] = ()  # paths of the pool's images; (): rows have no names
 
 
 _ARRAYS = ("images_NHWC", "labels_N", "test_images_MHWC", "test_labels_M")

@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 _INFO = "dataset_info.json"
 

@@ -17,9 +17,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax.core import Batch, UserError
-from ssl_jax.data.sources import Dataset
+from ssl_jax.core import Batch
+from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.splits import Split
+from ssl_jax.errors import UserError
 
 Pool = tuple[jax.Array, jax.Array]  # images_NHWC uint8, labels_N int32
 
@@ -269,3 +270,6 @@ def check_placement(placement: str) -> None:
         raise UserError(
             f"data.placement={placement!r} is unknown; choose auto, device or host."
         )
+
+
+EVAL_BATCH = 512  # images

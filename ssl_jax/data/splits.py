@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssl_jax.core import UserError
-from ssl_jax.data.cache import Dataset
+from ssl_jax.data.dataset import Dataset
+from ssl_jax.errors import UserError
 
 
 class Split(NamedTuple):
@@ -198,3 +198,8 @@ def _planetoid(dataset: Dataset, num_labels: int, num_validation: int) -> Split:
         )
     rest = np.arange(len(dataset.labels_N), dtype=np.int32)
     return Split(labeled, np.setdiff1d(rest, validation), validation)
+
+
+def candidates(split: Split) -> np.ndarray:
+    """The unlabeled images whose label is not granted: sorted index_N into the pool."""
+    return np.setdiff1d(split.unlabeled, split.labeled)

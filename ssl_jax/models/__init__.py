@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ssl_jax import named
-from ssl_jax.core import UserError
+from ssl_jax.core import named
+from ssl_jax.errors import UserError
 
 
 class Classifier(nn.Module):

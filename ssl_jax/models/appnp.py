@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ssl_jax import graph
-from ssl_jax.graph import Graph, Looped
+from ssl_jax.graphs import sparse
+from ssl_jax.graphs.sparse import Graph, Looped
 from ssl_jax.models.gcn import Dense
 
 
@@ -31,10 +31,10 @@ class Network(nn.Module):
     def __call__(self, nodes: Graph, *, train: bool) -> jax.Array:
         """logits_NK; in training it needs the rng "dropout"."""
         own_NK = self.layer_1(self.features(nodes, train=train), train=train)
-        looped = graph.renormalized(nodes.adjacency_NN)
+        looped = sparse.renormalized(nodes.adjacency_NN)
         z_NK = own_NK
         for _ in range(self.propagations):
-            heard_NK = graph.propagate(self._dropped(looped, train), z_NK)
+            heard_NK = sparse.propagate(self._dropped(looped, train), z_NK)
             z_NK = (1 - self.teleport) * heard_NK + self.teleport * own_NK
         return z_NK
 
@@ -46,4 +46,4 @@ class Network(nn.Module):
         if not (train and self.dropout):
             return looped
         keys = jax.random.split(self.make_rng("dropout"))
-        return Looped(*map(graph.dropout, keys, looped, [self.dropout] * 2))
+        return Looped(*map(sparse.dropout, keys, looped, [self.dropout] * 2))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 _he = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 _SMALLEST_SIDE = 12  # halved twice: 3 px, which the unpadded 3x3 convolution turns to 1

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ssl_jax import graph
-from ssl_jax.graph import Graph, Looped, Sparse
+from ssl_jax.graphs import sparse
+from ssl_jax.graphs.sparse import Graph, Looped, Sparse
 
 
 def attention(
@@ -53,7 +53,7 @@ class Attention(nn.Module):
         def dropped(x):
             if not (train and self.dropout):
                 return x
-            return graph.dropout(self.make_rng("dropout"), x, self.dropout)
+            return sparse.dropout(self.make_rng("dropout"), x, self.dropout)
 
         glorot = nn.initializers.glorot_uniform  # each head by itself
         kernel_DHF = self.param("kernel", glorot(0, 2, batch_axis=1), (D, H, F))
@@ -64,7 +64,7 @@ class Attention(nn.Module):
         x_ND = dropped(x_ND)
         if not isinstance(x_ND, Sparse):
             x_ND = x_ND.astype(self.dtype)
-        y_NK = graph.product(x_ND, kernel_DHF.reshape(D, H * F).astype(self.dtype))
+        y_NK = sparse.product(x_ND, kernel_DHF.reshape(D, H * F).astype(self.dtype))
         y_NHF = y_NK.astype(jnp.float32).reshape(-1, H, F)
         to_NH, from_NH = (
             (y_NHF * part_HF1.reshape(1, H, F)).sum(-1)
@@ -72,7 +72,7 @@ class Attention(nn.Module):
         )
         heard = attention(adjacency_NN, to_NH, from_NH)
         heard = Looped(dropped(heard.edges_NN), dropped(heard.self_N))
-        return graph.propagate(heard, y_NHF) + bias_HF[None, :, :]
+        return sparse.propagate(heard, y_NHF) + bias_HF[None, :, :]
 
 
 class Network(nn.Module):

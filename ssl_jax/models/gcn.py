@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ssl_jax import graph
-from ssl_jax.graph import Graph, Sparse
+from ssl_jax.graphs import sparse
+from ssl_jax.graphs.sparse import Graph, Sparse
 
 
 class Dense(nn.Module):
@@ -28,10 +28,10 @@ class Dense(nn.Module):
             (x_ND.shape[1], self.features),
         ).astype(self.dtype)
         if train and self.dropout:
-            x_ND = graph.dropout(self.make_rng("dropout"), x_ND, self.dropout)
+            x_ND = sparse.dropout(self.make_rng("dropout"), x_ND, self.dropout)
         if not isinstance(x_ND, Sparse):
             x_ND = x_ND.astype(self.dtype)
-        return graph.product(x_ND, kernel_DK).astype(jnp.float32)
+        return sparse.product(x_ND, kernel_DK).astype(jnp.float32)
 
 
 class Network(nn.Module):
@@ -49,10 +49,10 @@ class Network(nn.Module):
     def __call__(self, nodes: Graph, *, train: bool) -> jax.Array:
         """logits_NK; in training it needs the rng "dropout"."""
         own_NK = self.layer_1(self.features(nodes, train=train), train=train)
-        return graph.propagate(graph.renormalized(nodes.adjacency_NN), own_NK)
+        return sparse.propagate(sparse.renormalized(nodes.adjacency_NN), own_NK)
 
     def features(self, nodes: Graph, *, train: bool) -> jax.Array:
         """hidden_ND, after the ReLU."""
         own_ND = self.layer_0(nodes.features_ND, train=train)
-        heard_ND = graph.propagate(graph.renormalized(nodes.adjacency_NN), own_ND)
+        heard_ND = sparse.propagate(sparse.renormalized(nodes.adjacency_NN), own_ND)
         return nn.relu(heard_ND)

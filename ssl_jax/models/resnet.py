@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ssl_jax.core import UserError
+from ssl_jax.errors import UserError
 
 _he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ssl_jax import graph
-from ssl_jax.graph import Graph
+from ssl_jax.graphs import sparse
+from ssl_jax.graphs.sparse import Graph
 from ssl_jax.models.gcn import Dense
 
 
@@ -35,7 +35,7 @@ class Network(nn.Module):
         return self._smoothed(nodes, dense_ND.add(x_ND.values_E))
 
     def _smoothed(self, nodes, y_NK):
-        looped = graph.renormalized(nodes.adjacency_NN)
+        looped = sparse.renormalized(nodes.adjacency_NN)
         for _ in range(self.propagations):
-            y_NK = graph.propagate(looped, y_NK)
+            y_NK = sparse.propagate(looped, y_NK)
         return y_NK

@@ -1,0 +1,103 @@
+"""What train steps are made of: initialise, apply, take one optimizer step, average."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from ssl_jax.core.contract import Metrics, PyTree, TrainState
+from ssl_jax.core.metrics import mean
+from ssl_jax.errors import UserError
+
+
+def init_state(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    key: jax.Array,
+    images_BHWC: jax.Array,
+    initial: PyTree | None,
+) -> TrainState:
+    """Step 0 on fresh variables, with the parts in `initial` laid over them.
+
+    Args:
+      initial: None, or what an earlier phase hands over:
+        {"params": {part: ...}, "batch_stats": {part: ...}}, where a part is a
+        top-level module such as "encoder".
+
+    Raises:
+      UserError: a part is missing from the model, or its shapes differ.
+    """
+    variables = model.init(key, images_BHWC, train=False)
+    for collection, parts in (initial or {}).items():
+        for part, value in parts.items():
+            fresh = variables.get(collection, {}).get(part)
+            if jax.tree.map(jnp.shape, fresh) != jax.tree.map(jnp.shape, value):
+                raise UserError(
+                    f"{collection}/{part} handed over by the earlier phase does not "
+                    "fit this phase's model: use the same config.model for both."
+                )
+            laid_over = {**variables[collection], part: value}
+            variables = {**variables, collection: laid_over}
+    params = variables["params"]
+    return TrainState(
+        step=jnp.int32(0),
+        params=params,
+        model_state={k: v for k, v in variables.items() if k != "params"},
+        opt_state=tx.init(params),
+        extra={},
+    )
+
+
+def forward(
+    model: nn.Module,
+    params: PyTree,
+    model_state: PyTree,
+    images_BHWC: jax.Array,
+    *,
+    train: bool,
+    method: str | None = None,
+) -> tuple[jax.Array, PyTree]:
+    """Applies the model: (outputs, model_state), the latter moved only if `train`."""
+    variables = {"params": params, **model_state}
+    if train:
+        return model.apply(
+            variables, images_BHWC, train=True, mutable=list(model_state), method=method
+        )
+    return model.apply(variables, images_BHWC, train=False, method=method), model_state
+
+
+def gradient_step(
+    loss_fn: Callable[[PyTree], tuple[jax.Array, tuple]],
+    tx: optax.GradientTransformation,
+    state: TrainState,
+) -> tuple[TrainState, Metrics, *tuple[Any, ...]]:
+    """One optimizer step on `loss_fn(params) -> (loss, (model_state, metrics, *rest))`:
+    (state, metrics, *rest), where rest is what else the loss came by."""
+    (loss, (model_state, metrics, *rest)), grads = jax.value_and_grad(
+        loss_fn, has_aux=True
+    )(state.params)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    state = state.replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        model_state=model_state,
+        opt_state=opt_state,
+    )
+    return state, {"loss": mean(loss), **metrics}, *rest
+
+
+def ema(average: PyTree, value: PyTree, decay: jax.Array | float) -> PyTree:
+    """decay * average + (1 - decay) * value, leaf by leaf.
+
+    Give it parameters and BatchNorm moments together: a teacher that averages only
+    the parameters is judged with statistics that do not belong to them.
+    """
+    return optax.incremental_update(value, average, 1 - decay)
+
+
+def ramp(step: jax.Array, steps: float) -> jax.Array:
+    """Linear from 0 at step 0 to 1 at `steps`, then 1; always 1 if `steps` is 0."""
+    return jnp.minimum(step / steps, 1.0) if steps else jnp.float32(1)

@@ -1,0 +1,1 @@
+"""(algorithm, state, batches) -> numbers."""

@@ -1,0 +1,92 @@
+"""A representation judged."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssl_jax.data.loading import Data
+from ssl_jax.errors import UserError
+from ssl_jax.evaluate import probes
+from ssl_jax.graphs import neighbors
+
+Features = tuple[np.ndarray, np.ndarray]  # features_ND float32, labels_N int32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What a probe does beside k-NN with 5 and with 200 neighbours."""
+
+    epochs: int = 80  # of SGD, BYOL's linear protocol (arXiv:2006.07733, appendix C)
+    batch_size: int = 1024  # of SGD
+    learning_rates: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1, 0.05)  # to choose from
+    # to choose from, of L-BFGS
+    l2s: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    folds: int = 5  # parts of the labeled images, each held out once to choose
+    baselines: tuple[str, ...] = ("random",)  # judged alike: also "pixels"
+    map_images: int = 1000  # test images on the map of features; 0: no figures
+
+    def __post_init__(self):
+        if unknown := set(self.baselines) - {"random", "pixels"}:
+            raise UserError(
+                f"baselines names {sorted(unknown)}; there are random and pixels."
+            )
+        for name in ("epochs", "batch_size", "folds"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)} must be at least 1.")
+        for name in ("learning_rates", "l2s"):
+            values = getattr(self, name)
+            if not values or min(values) <= 0:
+                raise UserError(f"{name}={values} must be one or more numbers above 0.")
+
+
+def judge(protocol: Protocol, train: Features, test: Features, data: Data, seed: int):
+    """Test accuracies of given features: {"knn_5": {"accuracy"}, "knn_200", "sgd",
+    "logistic"}, the last two with what was chosen on held-out training images."""
+    knn = dict(
+        knn_5=dict(k=5, metric="euclidean", temperature=1.0),  # arXiv:2007.06346
+        knn_200=dict(k=200, metric="cosine", temperature=0.1),  # arXiv:1805.01978
+    )
+    scores = {
+        name: {"accuracy": _share(_classify(train, test, data, **how) == test[1])}
+        for name, how in knn.items()
+    }
+    common = dict(
+        num_classes=len(data.dataset.class_names), num_folds=protocol.folds, seed=seed
+    )
+    fitted = {
+        "sgd": probes.sgd(
+            *train,
+            learning_rates=protocol.learning_rates,
+            epochs=protocol.epochs,
+            batch_size=protocol.batch_size,
+            **common,
+        ),
+        "logistic": probes.logistic_regression(*train, l2s=protocol.l2s, **common),
+    }
+    for name, probe in fitted.items():
+        predicted_M = np.asarray(probes.logits(probe, test[0])).argmax(-1)
+        scores[name] = {
+            "accuracy": _share(predicted_M == test[1]),
+            "chosen": probe.chosen,
+            "held_out": {f"{value:g}": a for value, a in probe.held_out.items()},
+            "converged": probe.converged,
+        }
+    return scores
+
+
+def _classify(bank, test, data, **how):
+    num_classes = len(data.dataset.class_names)
+    how["k"] = min(how["k"], len(bank[0]))
+    predicted_M = neighbors.classify(test[0], *bank, num_classes=num_classes, **how)
+    return np.asarray(predicted_M)
+
+
+def _pixels(batches):
+    """The images themselves as features, 0 to 1."""
+    images = np.concatenate([b["image"][np.asarray(b["mask"])] for b in batches])
+    labels = np.concatenate([b["label"][np.asarray(b["mask"])] for b in batches])
+    return images.reshape(len(images), -1) / np.float32(255), labels
+
+
+def _share(right_M):
+    return float(right_M.mean())

@@ -1,0 +1,60 @@
+"""How a model is judged: sums over a data set, and what is reported of them."""
+
+import numpy as np
+
+COLLAPSED = {"train/projection_std": 0.1, "test/effective_rank": 1.5}  # below these
+
+
+def collapsed(row: dict) -> bool:
+    """Whether an evaluation's row shows features or projections that say nothing."""
+    if "test/effective_rank" not in row or row["train/loss"] is None:
+        return False  # the message has both numbers; and diverged is not collapsed
+    values = {key: row.get(key) for key in COLLAPSED}
+    return any(v is not None and v < COLLAPSED[key] for key, v in values.items())
+
+
+def collapse_message(row: dict) -> str:
+    """What a collapsed row means, with its numbers."""
+    numbers = ", ".join(
+        f"{key} {row[key]:.3g} (collapsed below {bar:g})"
+        for key, bar in COLLAPSED.items()
+        if row.get(key) is not None
+    )
+    return (
+        f"phase {row['phase']!r} has collapsed at step {row['step']}: {numbers}. Its "
+        "features say next to nothing about the image: lower the learning rate, or "
+        "look at the views."
+    )
+
+
+def reported(rows: list[dict]) -> dict:
+    """The figures that papers report, from a phase's journal rows.
+
+    accuracy: the last evaluation. accuracy_median20: the median of the last 20
+    (FixMatch's protocol), or of all `evaluations` when fewer. accuracy_at_best_val: at
+    the first evaluation with the best validation accuracy, None without a validation
+    set. accuracy_best_on_test: chosen on the test set (TorchSSL's protocol), an
+    oracle: only for a place beside a number that was chosen the same way.
+
+    What else was measured on the test images is given as it was last; without
+    accuracies (an autoencoder's phase), nothing else is.
+    """
+    last = {
+        key.removeprefix("test/"): rows[-1][key]
+        for key in rows[-1]
+        if key.startswith("test/") and key not in ("test/accuracy", "test/loss")
+    }
+    evaluated = [row for row in rows if "test/accuracy" in row]
+    if not evaluated:
+        return last
+    accuracies = [row["test/accuracy"] for row in evaluated]
+    validated = [row for row in evaluated if "val/accuracy" in row]
+    best = max(validated, key=lambda row: row["val/accuracy"], default=None)
+    return {
+        "accuracy": accuracies[-1],
+        "accuracy_median20": float(np.median(accuracies[-20:])),
+        "evaluations": len(accuracies),
+        "accuracy_at_best_val": best and best["test/accuracy"],
+        "accuracy_best_on_test": max(accuracies),
+        **last,
+    }

@@ -1,0 +1,1 @@
+"""Graphs over rows: sparse matrices, neighbours, similarities, and labels that flow."""

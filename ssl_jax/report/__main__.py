@@ -1,0 +1,67 @@
+"""Runs in words: a summary for the terminal, and tables of mean +- std over seeds.
+
+python -m ssl_jax.report PATH... [--format=markdown] [--baseline=fixmatch]
+    [--figure=all] [--published=FILE.json]
+
+compares the runs in result.json files, in folders of such, or in workdirs: test errors
+by method, data set and number of labels, with Welch's test against the baseline,
+corrected by Holm over the methods of a column, and beside each what was published.
+experiments/results/cifar10_labels/published.json is such a FILE.
+"""
+
+import sys
+
+from absl import app, flags
+
+from ssl_jax.errors import UserError
+from ssl_jax.report import tables
+from ssl_jax.report.formats import FORMATS
+from ssl_jax.workdir import results
+
+
+def main(argv: list[str], given: flags.FlagValues = flags.FLAGS) -> None:
+    """Prints the comparison that the flags, by `parse`, and the paths ask for."""
+    figures = list(tables.FIGURES) if given.figure == "all" else [given.figure]
+    try:
+        published = tables.read_published(given.published) if given.published else {}
+        found = results.read(argv[1:])
+        rows = tables.compare(found, given.baseline, published, figures)
+        if not rows:
+            raise UserError(f"none of these results has {' or '.join(figures)}.")
+        methods = sorted({row.method for row in rows})
+        if given["baseline"].present and given.baseline not in methods:
+            raise UserError(
+                f"--baseline={given.baseline} is none of these results' methods; they "
+                f"are: {', '.join(methods)}."
+            )
+    except UserError as error:
+        _fail(error)
+    print(FORMATS[given.format](rows))
+
+
+def parse(argv: list[str], given: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """Defines the flags, which at import would meet other programs', and reads them."""
+    given.set_gnu_getopt()  # they may follow the paths
+    figures = [*tables.FIGURES, "all"]
+    flags.DEFINE_enum("format", "markdown", list(FORMATS), "of the output", given)
+    flags.DEFINE_string(
+        "baseline", tables.BASELINE, "the method to test against", given
+    )
+    flags.DEFINE_enum("figure", "all", figures, "which test accuracy", given)
+    flags.DEFINE_string("published", "", "JSON file of what was published", given)
+    try:
+        rest = given(argv)
+    except flags.Error as error:
+        _fail(error)
+    if len(rest) < 2:
+        _fail("give result.json files, folders of such, or workdirs of runs.")
+    return rest
+
+
+def _fail(error):
+    print(f"report: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,1 @@
+"""Functions from what was measured to a matplotlib Figure."""

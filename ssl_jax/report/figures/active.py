@@ -1,0 +1,171 @@
+"""Active learning made visible: what was asked, and what the answers brought."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ssl_jax.report.figures import curves, drawing
+from ssl_jax.report.figures.drawing import BLUE, PALETTE, VERMILLION
+
+_COLUMNS, _SHEET = 8, 48  # images in a row and on a sheet of questions
+_SHOWN = 10  # images in a row of `rounds_grid`
+_LETTERS = 22  # of an image's name that fit above it
+
+
+def question_sheet(
+    images_MHWC: np.ndarray, rows: Sequence[dict[str, str]], title: str
+) -> Figure:
+    """The images asked about, each under its name, with what the model takes it for.
+
+    Args:
+      rows: of queries.csv: image, predicted and probability of each.
+    """
+    columns = min(_COLUMNS, max(4, len(rows)))
+    lines = -(-len(rows) // columns)
+    figure = Figure(figsize=(1.7 * columns, 2.05 * lines + 0.5), layout="constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, image_HWC, row in zip(grid, images_MHWC, rows, strict=False):
+        axes.imshow(image_HWC.squeeze(), cmap="gray", vmin=0, vmax=255)
+        said = f"{_ending(row['predicted'])}? {float(row['probability']):.2f}"
+        axes.set_title(f"{_ending(row['image'])}\n{said}", fontsize=8, parse_math=False)
+    return figure
+
+
+def rounds_grid(
+    rounds: Sequence[dict],
+    images: Sequence[np.ndarray],
+    title: str,
+) -> Figure:
+    """scikit-learn's figure: a row for each round that asked, with the images that it
+    asked about, predicted and true class; wrong predictions in red and bold.
+
+    Args:
+      rounds: entries of result.json.
+      images: images_MHWC of each round's questions.
+    """
+    asked = [entry for entry in rounds if entry["queried"]]
+    columns = min(_SHOWN, max(len(entry["queried"]) for entry in asked))
+    figure = Figure(
+        figsize=(2.3 + 1.25 * columns, 1.75 * len(asked) + 0.6), layout="constrained"
+    )
+    figure.suptitle(title)
+    grid = figure.subplots(len(asked), columns, squeeze=False)
+    for r, (axes_row, entry) in enumerate(zip(grid, asked, strict=True), start=1):
+        more = len(entry["queried"]) - columns
+        axes_row[0].annotate(
+            f"round {r}: model fitted\nwith {entry['labels']:,} labels\n"
+            f"accuracy {entry['accuracy']:.1%}"
+            + (f"\n{more} more asked" if more > 0 else ""),
+            xy=(-0.2, 0.5),
+            xycoords="axes fraction",
+            ha="right",
+            va="center",
+        )
+        for axes in axes_row:
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        for axes, image_HWC, row in zip(
+            axes_row, images[r - 1], entry["queried"], strict=False
+        ):
+            axes.imshow(image_HWC.squeeze(), cmap="gray_r", vmin=0, vmax=255)
+            wrong = row["predicted"] != row["label"]
+            axes.set_title(
+                f"predict: {_ending(row['predicted'])}\ntrue: {_ending(row['label'])}",
+                fontsize=10,
+                parse_math=False,  # a name may hold dollars
+                color=VERMILLION if wrong else "black",
+                fontweight="bold" if wrong else "normal",
+            )
+    return figure
+
+
+def learning_curve(rounds: Sequence[dict], title: str) -> Figure:
+    """Accuracy against labels, on what is still unlabeled and on the test images."""
+    curves = {"images still unlabeled": [entry["accuracy"] for entry in rounds]}
+    if all("accuracy" in entry["test"] for entry in rounds):
+        curves["test images"] = [entry["test"]["accuracy"] for entry in rounds]
+    figure = Figure(figsize=(5.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    labels = [entry["labels"] for entry in rounds]
+    for (name, values), color, style in zip(
+        curves.items(), (BLUE, VERMILLION), ("o-", "s--"), strict=False
+    ):
+        axes.plot(labels, values, style, color=color, label=name)
+    axes.set(xlabel="labels", ylabel="accuracy", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def strategy_curves(
+    curves: dict[str, dict[str, np.ndarray]], labels_R: Sequence[int], title: str
+) -> Figure:
+    """Mean and standard deviation over seeds, a panel for each kind of accuracy.
+
+    Args:
+      curves: kind -> strategy -> accuracy_SR, of seeds and rounds.
+    """
+    figure = Figure(figsize=(5 * len(curves), 4.2), layout="constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
+    for axes, (kind, of_kind) in zip(grid, curves.items(), strict=True):
+        styles = itertools.cycle(("o-", "s--", "^-.", "D:"))
+        for (strategy, accuracy_SR), color in zip(
+            of_kind.items(), PALETTE, strict=False
+        ):
+            mean_R = accuracy_SR.mean(axis=0)
+            axes.plot(labels_R, mean_R, next(styles), color=color, label=strategy)
+            if len(accuracy_SR) > 1:
+                std_R = accuracy_SR.std(axis=0, ddof=1)
+                axes.fill_between(
+                    labels_R, mean_R - std_R, mean_R + std_R, color=color, alpha=0.15
+                )
+        axes.set(xlabel="labels", ylabel="accuracy", title=kind, xticks=labels_R)
+        axes.grid(alpha=0.3)
+    grid[0].legend()
+    return figure
+
+
+def save_sheets(
+    path: Path, images_MHWC: np.ndarray, rows: Sequence[dict[str, str]], title: str
+) -> list[Path]:
+    """Writes all questions as `path` and, where they are many, <name>_2.png and so on;
+    returns the files. Sheets of earlier questions go."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.glob(f"{path.stem}_[0-9]*.png"):
+        old.unlink()
+    paths = []
+    for start in range(0, len(rows), _SHEET):
+        part, number = slice(start, start + _SHEET), start // _SHEET + 1
+        paths.append(path.with_stem(f"{path.stem}_{number}") if start else path)
+        figure = question_sheet(images_MHWC[part], rows[part], title)
+        figure.savefig(paths[-1], dpi=150)
+    return paths
+
+
+def save_simulation(
+    prefix: Path,
+    title: str,
+    rounds: Sequence[dict],
+    images: Sequence[np.ndarray],
+    class_names: Sequence[str],
+) -> None:
+    """Writes what a simulation can show as <prefix>_*.png."""
+    drawing.save(learning_curve(rounds, title), prefix, "learning_curve")
+    counts_KK = np.array(rounds[-1]["confusion"])
+    still = f"{title}: still unlabeled after the last round"
+    matrix = curves.confusion_matrix(counts_KK, class_names, still)
+    drawing.save(matrix, prefix, "confusion_matrix")
+    if len(rounds) > 1:
+        drawing.save(rounds_grid(rounds, images, title), prefix, "rounds")
+
+
+def _ending(text):
+    """The end of a long name, which tells files of one folder apart."""
+    return text if len(text) <= _LETTERS else f"…{text[1 - _LETTERS :]}"

@@ -1,0 +1,176 @@
+"""Tables of mean +- std over seeds, in Markdown, LaTeX and CSV."""
+
+import csv
+import io
+import json
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ssl_jax.report import tables
+
+
+def mean_std(values: Iterable[float], scale: float = 100) -> str:
+    """ "4.52 +- 0.31 (5)": mean, sample standard deviation, number of seeds."""
+    values = [scale * value for value in values]
+    std = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2f}{std} ({len(values)})"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def into_readme(name: str, text: str) -> None:
+    """Puts `text` between the markers of `name` in README.md.
+
+    Raises:
+      ValueError: it has none, or several.
+    """
+    readme = Path("README.md")
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+    filled, count = re.subn(
+        pattern, lambda m: f"{m[1]}{text}\n{m[2]}", readme.read_text(), flags=re.S
+    )
+    if count != 1:
+        raise ValueError(f"README.md has {count} places for {name}, not one.")
+    readme.write_text(filled)
+
+
+def markdown(rows: Sequence[tables.Row]) -> str:
+    """The rows of `tables.compare`: a table for each figure, a line for each method."""
+    texts = []
+    for of_figure in _by_figure(rows):
+        header, lines, notes = _cells(of_figure)
+        texts.append(f"{_caption(of_figure)}:\n\n{markdown_table(header, lines)}")
+        if notes:
+            texts.append(_sources(notes))
+    return "\n\n".join(texts)
+
+
+def latex(rows: Sequence[tables.Row]) -> str:
+    """As `markdown`, for a document with the package booktabs."""
+    texts = []
+    for of_figure in _by_figure(rows):
+        header, lines, notes = _cells(of_figure)
+        written = [
+            " & ".join(map(escape_latex, line)) + r" \\" for line in [header, *lines]
+        ]
+        texts += [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escape_latex(_caption(of_figure))}.}}",
+            rf"\begin{{tabular}}{{{'l' * len(header)}}}",
+            r"\toprule",
+            written[0],
+            r"\midrule",
+            *written[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            *([rf"\par {escape_latex(_sources(notes))}"] if notes else []),
+            r"\end{table}",
+        ]
+    return "\n".join(texts)
+
+
+def as_csv(rows: Sequence[tables.Row]) -> str:
+    """A line for each row, errors in %, what does not exist empty; seeds are separated
+    by spaces, and what was published is a JSON list."""
+    written = io.StringIO()
+    file = csv.writer(written, lineterminator="\n")
+    file.writerow(
+        "data labels method figure seeds n error std steps published_steps baseline "
+        "difference p_holm published".split()
+    )
+    for row in rows:
+        seeds, published = " ".join(map(str, row.seeds)), json.dumps(row.published)
+        known = row.published_steps or None
+        file.writerow(
+            [row.data, row.labels, row.method, row.figure, seeds, len(row.errors)]
+            + [row.mean, row.std, row.steps, known, row.baseline, row.difference, row.p]
+            + [published if row.published else None]
+        )
+    return written.getvalue().rstrip("\n")
+
+
+def against(row: tables.Row) -> str:
+    """ "-2.50, p 0.012": 2.5 points fewer errors than the baseline, and the corrected
+    p, or a dash where there is no test. Without a baseline, nothing."""
+    if row.difference is None:
+        return ""
+    p = "-" if row.p is None else f"{row.p:.3f}"
+    return f"{row.difference:+.2f}, p {p if p != '0.000' else '< 0.001'}"
+
+
+def progress(row: tables.Row) -> str:
+    """ "200,000 of 1,048,576": steps, and the published ones where those are more."""
+    short = row.steps < row.published_steps
+    return f"{row.steps:,}" + (f" of {row.published_steps:,}" if short else "")
+
+
+def escape_latex(text: str) -> str:
+    names = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
+    names |= {"^": r"\textasciicircum{}", "±": r"$\pm$", "<": "$<$", ">": "$>$"}
+    text = re.sub(r"[\\~^±<>&%$#_{}]", lambda m: names.get(m[0], rf"\{m[0]}"), text)
+    return re.sub(r"^-(?=\d)", "$-$", text)
+
+
+def _by_figure(rows):
+    figures = dict.fromkeys(row.figure for row in rows)
+    return [[row for row in rows if row.figure == figure] for figure in figures]
+
+
+def _caption(rows):
+    caption = (
+        f"Test error in %, mean ± std (seeds), of {tables.FIGURES[rows[0].figure]}"
+    )
+    if any(row.difference is not None for row in rows):
+        caption += (
+            f"; differences to {rows[0].baseline} in points, with Welch's p corrected "
+            "by Holm over the methods"
+        )
+    return caption
+
+
+def _cells(rows):
+    """Header, a line for each method, and the sources that are cited by number."""
+    lines = {row.method: [row.method] for row in rows}
+    header, notes = ["method"], []
+    for data, labels in dict.fromkeys((row.data, row.labels) for row in rows):
+        column = {r.method: r for r in rows if (r.data, r.labels) == (data, labels)}
+        cells = {
+            f"{data}, {f'{labels:,}' if labels else 'all'} labels": lambda r: mean_std(
+                r.errors, scale=1
+            ),
+            "published": lambda r: _cited(r, notes),
+            f"against {rows[0].baseline}": against,
+            "steps": progress,
+        }
+        for name, write in cells.items():
+            written = {method: write(row) for method, row in column.items()}
+            if any(written.values()):
+                header.append(name)
+                for method, line in lines.items():
+                    line.append(written.get(method, ""))
+    return header, list(lines.values()), notes
+
+
+def _cited(row, notes):
+    cited = []
+    for entry in row.published:
+        note = f"{entry['source']}, {entry['steps']:,} steps"
+        if note not in notes:
+            notes.append(note)
+        std = f" ± {entry['std']:.2f}" if "std" in entry else ""
+        cited.append(f"{entry['error']:.2f}{std} [{notes.index(note) + 1}]")
+    return "; ".join(cited)
+
+
+def _sources(notes):
+    cited = (f"[{i}] {note}" for i, note in enumerate(notes, start=1))
+    return f"Published: {'; '.join(cited)}."
+
+
+FORMATS = {"markdown": markdown, "csv": as_csv, "latex": latex}

@@ -1,0 +1,340 @@
+"""Many seeds at once: a phase's whole training, vmapped, as one compiled program.
+
+`config.num_seeds` runs of one phase that differ in their seed alone, and so in their
+labels, weights, batches and views. Each does what `loop.run` would do with its seed, up
+to rounding. What is the same for all is held once. There are no checkpoints: a program
+that runs for minutes is not stopped in the middle, and a killed one starts again.
+
+On a CPU this is for dense and sparse models: XLA runs a vmapped convolution about 40
+times slower than 10 single ones in turn.
+"""
+
+import contextlib
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from clu.metrics import Average
+from ml_collections import ConfigDict
+
+from ssl_jax import core
+from ssl_jax.core import PyTree
+from ssl_jax.data import loading
+from ssl_jax.errors import UserError
+from ssl_jax.evaluate import reported
+from ssl_jax.evaluate.batches import sums
+from ssl_jax.report.figures import curves
+from ssl_jax.train import phases, program, stopping
+from ssl_jax.train.phases import Phase
+from ssl_jax.train.run import check as check_run
+from ssl_jax.workdir import results, workdirs
+from ssl_jax.workdir.files import write_json
+from ssl_jax.workdir.journal import Journal
+
+_FEW = 5  # of 2 to 20, 4 and 5 were fastest for GCN on Cora
+
+
+class Inputs(NamedTuple):
+    """What a seed's training is a function of, for S seeds: leaves [S, ...], or
+    without that axis where all seeds have the same."""
+
+    key: jax.Array
+    arrays: PyTree  # of the feed
+    items: PyTree  # [steps / eval_every, eval_every, ...] of it
+    eval_sets: PyTree
+
+
+def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict:
+    """Trains `config.num_seeds` seeds from `config.seed` on, on one device.
+
+    Returns:
+      The contents of result.json: "seeds" lists what each seed's own would have, and
+      "test" has the means, and the standard deviations as <name>_std.
+
+    Raises:
+      UserError: a mistake in the configuration, the data or the workdir; more phases
+        than one, or a convolution on a CPU; a loss that is not finite.
+    """
+    mesh = core.make_mesh((devices or jax.devices())[:1])
+    check_run(config, mesh)
+    _check(config)
+    workdirs.check(workdir, config)
+    if finished := workdirs.finished(workdir, config):
+        return finished
+    (name,) = config.phases
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    own = workdirs.own_labels(workdir, config)
+    dataset, phase, inputs, axes = _build(own, mesh, seeds)
+    workdirs.check_data(workdir, dataset)
+    with workdirs.opened(workdir, config, mesh, dataset) as resumed, jax.set_mesh(mesh):
+        began = time.monotonic()
+        train = _at_once(lambda *args: _train(phase, Inputs(*args)), tuple(axes))
+        _check_convolutions(train, inputs)
+        compiled = jax.jit(train).lower(*inputs).compile()
+        compile_seconds = time.monotonic() - began
+        began = time.monotonic()
+        values, evaluations_S = jax.device_get(compiled(*inputs))
+        seconds = time.monotonic() - began
+        rows_of = {
+            seed: _rows(
+                phase, {k: v[i] for k, v in values.items()}, int(evaluations_S[i])
+            )
+            for i, seed in enumerate(seeds)
+        }
+        _check_finite(name, rows_of)
+        with contextlib.closing(Journal(workdir / "metrics.jsonl")) as journal:
+            journal.resume(name, 0)
+            for seed, rows in rows_of.items():
+                for row in rows:
+                    journal.write({"seed": seed, **row, "seconds": seconds})
+            journal.sync()
+        entries = {
+            seed: _entry(phase, rows, seconds, compile_seconds)
+            for seed, rows in rows_of.items()
+        }
+        title = f"{phase.title}, {len(seeds)} seeds"
+        prefix = workdir / "figures" / name
+        curves.save_bands(prefix, title, list(rows_of.values()))
+        (workdir / name).mkdir(exist_ok=True)
+        write_json(workdir / name / "done.json", next(iter(entries.values())))
+        result = _result(config, mesh, name, entries, resumed)
+        write_json(workdir / "result.json", result)
+    return result
+
+
+def _check(config):
+    if len(config.phases) > 1 or "algorithm" not in config[config.phases[0]]:
+        raise UserError(
+            f"num_seeds={config.num_seeds} trains one phase, and phases="
+            f"{tuple(config.phases)}: use num_seeds=1, and --config.seed for each."
+        )
+    phase = config[config.phases[0]]
+    if phase.steps % phase.eval_every:
+        raise UserError(
+            f"steps={phase.steps} must be a multiple of eval_every={phase.eval_every} "
+            f"where num_seeds={config.num_seeds} are trained at once."
+        )
+    if phase.start_from != "scratch" or phase.knn or config.query.rounds:
+        raise UserError(
+            f"num_seeds={config.num_seeds} are trained from scratch at once, with "
+            "neither knn nor query.rounds: set start_from='scratch' and these to 0."
+        )
+
+
+def _at_once(train, axes):
+    """`train` vmapped over the seeds; on a CPU over a few at a time, in a loop of the
+    same program, because many fall out of its cache."""
+
+    def all_seeds(*inputs):
+        leaves, tree = jax.tree.flatten(inputs)
+        which = jax.tree.leaves(axes, is_leaf=lambda axis: axis is None)
+        own = [leaf for leaf, axis in zip(leaves, which, strict=True) if axis == 0]
+
+        def one(own):
+            given = iter(own)
+            pairs = zip(leaves, which, strict=True)
+            mine = [next(given) if axis == 0 else leaf for leaf, axis in pairs]
+            return train(*jax.tree.unflatten(tree, mine))
+
+        few = _FEW if jax.default_backend() == "cpu" else len(own[0])
+        return jax.lax.map(one, own, batch_size=few)
+
+    return all_seeds
+
+
+def _check_convolutions(train, inputs):
+    if jax.default_backend() != "cpu":
+        return
+    if "conv_general_dilated" in str(jax.make_jaxpr(train)(*inputs)):
+        raise UserError(
+            "num_seeds > 1 of a convolutional network is slower on a CPU than one seed "
+            "after another: use num_seeds=1 and --config.seed, or a model such as mlp."
+        )
+
+
+def _build(config, mesh, seeds):
+    """(the data set; the phase, whose seed is of no account; the inputs of all seeds;
+    their axes)."""
+    source = loading.read(config, mesh)
+    if source.pool is None and source.nodes is None:
+        raise UserError(
+            f"num_seeds={config.num_seeds} needs the images on the device: use "
+            "data.placement='device'."
+        )
+    each = []
+    for seed in seeds:
+        seeded = config.copy_and_resolve_references()
+        seeded.seed = seed
+        data = loading.load(seeded, mesh, source)
+        phase = phases.build_phase(seeded, config.phases[0], data, mesh)
+        each.append(Inputs(phase.key, phase.feed.arrays, _items(phase), data.eval_sets))
+
+    def together(*leaves):
+        return leaves[0] if _same(leaves) else jnp.stack(leaves)
+
+    def axis(*leaves):
+        return None if _same(leaves) else 0
+
+    inputs, axes = (jax.tree.map(f, *each) for f in (together, axis))
+    return (
+        data.dataset,
+        phase,
+        inputs._replace(key=jnp.stack([one.key for one in each])),
+        (axes._replace(key=0)),
+    )
+
+
+def _same(leaves):
+    first = leaves[0]
+    if jnp.issubdtype(first.dtype, jax.dtypes.prng_key):
+        return False
+    return all(leaf is first or np.array_equal(leaf, first) for leaf in leaves[1:])
+
+
+def _items(phase):
+    """What all the phase's steps are sent: leaves [evaluations, eval_every, ...]."""
+    calls = list(phase.feed.items(0, phase.config.steps))
+    every = phase.config.eval_every
+
+    def joined(*leaves):
+        steps = np.concatenate([np.asarray(leaf) for leaf in leaves])
+        return steps.reshape(len(steps) // every, every, *steps.shape[1:])
+
+    return jax.tree.map(joined, *calls)
+
+
+def _train(phase: Phase, inputs: Inputs):
+    """One seed: the rows' values, each [E], and how many evaluations there were."""
+    config, algorithm = phase.config, phase.algorithm
+    key_init, key_steps = jax.random.split(inputs.key)
+    E = config.steps // config.eval_every
+    first = jax.tree.map(lambda leaf: leaf[0, 0], inputs.items)
+    batch = phase.feed.batch(inputs.arrays, first)
+    state = algorithm.init(key_init, batch)
+    _, shapes = jax.eval_shape(algorithm.train_step, state, batch, key_steps)
+    no_sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def step(carry, item):
+        state_and_sums = program.train_step(
+            phase, key_steps, inputs.arrays, *carry, item
+        )
+        return state_and_sums, None
+
+    def evaluated(state, sums):
+        row = _values("train", sums)
+        for name, batches in inputs.eval_sets.items():
+            row |= _values(name, _evaluate(algorithm, state, batches, inputs.key))
+        return row
+
+    def goes_on(carry):
+        _, values, evaluations = carry
+        if not (config.patience or config.loss_window):
+            return evaluations < E
+        stale = stopping.stale(
+            values["val/accuracy"],
+            values["val/loss"],
+            evaluations,
+            patience=config.patience,
+            loss_window=config.loss_window,
+        )
+        return (evaluations < E) & ~stale
+
+    def until_evaluated(carry):
+        state, values, place = carry
+        items = jax.tree.map(lambda leaf: leaf[place], inputs.items)
+        (state, sums), _ = jax.lax.scan(step, (state, no_sums), items)
+        row = evaluated(state, sums)
+        values = {name: of_E.at[place].set(row[name]) for name, of_E in values.items()}
+        return state, values, place + 1
+
+    names = jax.eval_shape(evaluated, state, no_sums)
+    values = {name: jnp.zeros(E) for name in names}
+    carry = state, values, jnp.int32(0)
+    _, values, evaluations = jax.lax.while_loop(goes_on, until_evaluated, carry)
+    return values, evaluations
+
+
+def _evaluate(algorithm, state, batches, key):
+    keys = jax.random.split(key, len(batches))
+    parts = [
+        sums(algorithm, state, batch, key)[0]
+        for batch, key in zip(batches, keys, strict=True)
+    ]
+    return jax.tree.map(lambda *leaves: sum(leaves), *parts)
+
+
+def _values(prefix, metrics):
+    """Means by name; what is no mean can be computed on the host alone, and is not."""
+    return {
+        f"{prefix}/{name}": metric.compute()
+        for name, metric in metrics.items()
+        if isinstance(metric, Average)
+    }
+
+
+def _rows(phase, values, evaluations):
+    """The journal's rows of one seed, until it stopped."""
+    return [
+        {
+            "phase": phase.name,
+            "step": (i + 1) * phase.config.eval_every,
+            **{name: np.asarray(of_E[i]).tolist() for name, of_E in values.items()},
+        }
+        for i in range(evaluations)
+    ]
+
+
+def _check_finite(name, rows_of):
+    for seed, rows in rows_of.items():
+        for row in rows:
+            if not np.isfinite(row["train/loss"]):
+                raise UserError(
+                    f"the loss of seed {seed} in phase {name!r} is not finite at step "
+                    f"{row['step']}: lower the learning rate."
+                )
+
+
+def _entry(phase, rows, seconds, compile_seconds):
+    """A seed's entry of the phase, as loop.train_phase gives it; times are of all."""
+    accuracy = rows[-1].get("val/accuracy")
+    steps = rows[-1]["step"]
+    return {
+        "algorithm": phase.config.algorithm.name,
+        "steps": steps,
+        "stopped": stopping.stopped_by(
+            rows,
+            phase.config.steps,
+            patience=phase.config.patience,
+            loss_window=phase.config.loss_window,
+        ),
+        "seconds": seconds,
+        "compile_seconds": compile_seconds,
+        "val": {} if accuracy is None else {"accuracy": accuracy},
+        "test": reported.reported(rows),
+    }
+
+
+def _result(config, mesh, name, entries, resumed):
+    """What result.json holds: the first seed's, with means in place of its test, and
+    the most and the least steps."""
+    first, *_ = entries.values()
+    steps = sorted(entry["steps"] for entry in entries.values())
+    over = {"seeds": len(entries), "steps": steps[-1], "least_steps": steps[0]}
+    over["stopped"] = "by seed" if steps[0] < steps[-1] else first["stopped"]
+    for of in ("val", "test"):
+        over[of] = dict(first[of])
+        for figure in (key for key in first[of] if isinstance(first[of][key], float)):
+            values = [entry[of][figure] for entry in entries.values()]
+            over[of][figure] = float(np.mean(values))
+            over[of][f"{figure}_std"] = float(np.std(values, ddof=1))
+    done = {name: first | over}
+    result = results.result(config, mesh, done, resumed)
+    return result | {
+        "seeds": [
+            {"seed": seed, "phases": {name: entry}, "test": entry["test"]}
+            for seed, entry in entries.items()
+        ]
+    }

@@ -1,0 +1,142 @@
+"""Schedule, optimizer chain, and the mask that leaves weight decay to kernels."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ssl_jax.core import PyTree
+from ssl_jax.errors import UserError
+from ssl_jax.train import optimizers
+
+
+def schedule(
+    name: str, *, learning_rate: float, warmup_steps: int, total_steps: int
+) -> optax.Schedule:
+    """Learning rate as a function of the step, 0 <= step < total_steps.
+
+    "cosine_7_16" is FixMatch's learning_rate * cos(7 pi step / (16 total_steps))
+    (arXiv:2001.07685, section 2.3), which ends at 0.195 of where it began. "cosine"
+    ends at 0. "drops" is constant but for a factor of 0.2 from 97.5% of all steps on,
+    and another from 98.75%: 50 and 25 of 2,000 epochs before the end (arXiv:2007.06346
+    and htdt/self-supervised). With warmup_steps the rate first rises linearly from 0,
+    and the decay covers the steps that remain.
+
+    Raises:
+      UserError: unknown name, or a warm-up that leaves nothing to decay.
+    """
+    decay_steps = total_steps - warmup_steps
+    if decay_steps <= 0:
+        raise UserError(
+            f"optimizer.warmup_steps={warmup_steps} must be less than "
+            f"steps={total_steps}."
+        )
+
+    def cosine(arc):
+        return lambda step: learning_rate * jnp.cos(arc * step / decay_steps)
+
+    # The drops count from the end; fewer than 40 steps have none.
+    drops = {decay_steps - total_steps // n: 0.2 for n in (40, 80)}
+    decays = {
+        "constant": optax.constant_schedule(learning_rate),
+        "cosine": optax.cosine_decay_schedule(learning_rate, decay_steps),
+        "cosine_7_16": cosine(7 * jnp.pi / 16),
+        "drops": optax.piecewise_constant_schedule(learning_rate, drops),
+    }
+    if name not in decays:
+        raise UserError(
+            f"optimizer.schedule={name!r} is unknown; choose from {sorted(decays)}."
+        )
+    if not warmup_steps:
+        return decays[name]
+    warmup = optax.linear_schedule(0.0, learning_rate, warmup_steps)
+    return optax.join_schedules([warmup, decays[name]], [warmup_steps])
+
+
+def scaled(learning_rate: float, per_batch: int, batch_size: int) -> float:
+    """learning_rate * batch_size / per_batch (linear scaling rule, arXiv:1706.02677).
+
+    Args:
+      per_batch: the batch size that learning_rate is for; 0 leaves the rate as it is.
+    """
+    return learning_rate * batch_size / per_batch if per_batch else learning_rate
+
+
+def kernels_only(params: PyTree) -> PyTree:
+    """True for the kernels; False for biases and BatchNorm scales."""
+    return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def build(
+    name: str,
+    *,
+    rate: optax.Schedule,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    trust_coefficient: float,
+) -> optax.GradientTransformation:
+    """SGD with momentum, Adam (`momentum` is its beta_1, no `nesterov`), or LARS.
+
+    Weight decay is L2 in the gradient, before the momentum, on kernels only, as in
+    the FixMatch code and in PyTorch's optimizers: not the decoupled kind of AdamW.
+
+    Args:
+      trust_coefficient: eta of LARS, which alone uses it.
+
+    Raises:
+      UserError: unknown name.
+    """
+    optimizers = {
+        "sgd": lambda: optax.sgd(rate, momentum=momentum, nesterov=nesterov),
+        "adam": lambda: optax.adam(rate, b1=momentum),
+        "lars": lambda: _lars(rate, momentum, nesterov, trust_coefficient),
+    }
+    if name not in optimizers:
+        raise UserError(
+            f"optimizer.name={name!r} is unknown; choose from {sorted(optimizers)}."
+        )
+    decay = optax.add_decayed_weights(weight_decay, mask=kernels_only)
+    return optax.chain(decay, optimizers[name]())
+
+
+def _lars(rate, momentum, nesterov, trust_coefficient) -> optax.GradientTransformation:
+    """LARS (arXiv:1708.03888) as in BYOL's code, on gradients g that hold the decay.
+
+    u = eta g |w| / |g|, or g where a norm is 0, and on all that is not a kernel
+    m <- momentum m + u;  w <- w - rate(step) m
+
+    optax.lars has the rate inside the momentum, so that a gradient keeps the rate of
+    its own step: the same at a constant rate only.
+    """
+    adapt = optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient)
+    return optax.chain(
+        optax.masked(adapt, kernels_only),
+        optax.trace(decay=momentum, nesterov=nesterov),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def _build_optimizer(phase):
+    """(schedule, transformation) of a phase."""
+    section = phase.optimizer
+    if section.warmup_steps < 0:
+        raise UserError(
+            f"optimizer.warmup_steps={section.warmup_steps} must be at least 0."
+        )
+    rate = optimizers.schedule(
+        section.schedule,
+        learning_rate=optimizers.scaled(
+            section.learning_rate, section.per_batch, phase.batch_size
+        ),
+        warmup_steps=section.warmup_steps,
+        total_steps=phase.steps,
+    )
+    tx = optimizers.build(
+        section.name,
+        rate=rate,
+        momentum=section.momentum,
+        nesterov=section.nesterov,
+        weight_decay=section.weight_decay,
+        trust_coefficient=section.trust_coefficient,
+    )
+    return rate, tx

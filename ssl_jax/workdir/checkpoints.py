@@ -1,0 +1,179 @@
+"""What a run leaves so that it can go on: checkpoints with checksums, and the journal.
+
+The only importer of orbax. A checkpoint is {"state": TrainState, "sums": the metric
+sums since the last log point}, so a resumed run writes the rows that the undisturbed
+one would have written.
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from ssl_jax.core import PyTree
+from ssl_jax.errors import UserError
+
+KEEP = 3  # newest checkpoints of a phase: the last, and two to fall back on
+
+
+class Checkpoints:
+    """The checkpoints of one phase; use it in a `with` block.
+
+    Args:
+      tidy: remove what killed saves left: only for the process that trains the phase.
+    """
+
+    def __init__(self, folder: Path, *, tidy: bool = False):
+        self.folder = folder.absolute()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEEP, cleanup_tmp_directories=tidy
+        )
+        self._manager = ocp.CheckpointManager(
+            self.folder, options=options, item_names=("state", "checksum")
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._manager.close()  # waits for a save under way
+
+    @property
+    def steps(self) -> list[int]:
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, tree: PyTree) -> None:
+        """Copies `tree` off the device and writes it in the background, atomically.
+
+        Raises:
+          UserError: a parameter is not finite; nothing is written.
+        """
+        if step in self.steps:
+            return
+        tree = jax.device_get(tree)
+        for path, leaf in jax.tree.leaves_with_path(tree["state"].params):
+            if not np.isfinite(np.asarray(leaf, np.float32)).all():
+                raise UserError(
+                    f"parameter {jax.tree_util.keystr(path)} is not finite at step "
+                    f"{step}; {self._last_good()} Lower optimizer.learning_rate and "
+                    "use another workdir."
+                )
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(tree),
+                # Orbax notices a truncated file but restores a flipped byte as it is.
+                checksum=ocp.args.JsonSave({"blake2b": checksum(tree)}),
+            ),
+        )
+
+    def wait(self) -> None:
+        """Until the save under way, if any, is on disk."""
+        self._manager.wait_until_finished()
+
+    def restore(self, step: int, like: PyTree) -> PyTree:
+        """The tree saved at `step`, with the structure and shardings of `like`.
+
+        Raises:
+          UserError: it cannot be read, or is not what was saved; the message names it
+            and the newest one that can be read.
+        """
+        return self._restore_or_explain(step, jax.tree.map(_abstract, like))
+
+    def restore_newest(self) -> PyTree:
+        """The newest tree as nested dicts of NumPy arrays.
+
+        Raises:
+          UserError: there is none, or as `restore`.
+        """
+        if not self.steps:
+            raise UserError(f"there is no checkpoint in {self.folder}.")
+        return self._restore_or_explain(self.steps[-1], None)
+
+    def _restore_or_explain(self, step, like):
+        try:
+            return self._restore(step, like)
+        except _Damaged as error:
+            damaged = self.folder / str(step)
+            raise UserError(
+                f"checkpoint {damaged} cannot be read ({error}). "
+                f"{self._remedy(damaged, step, like)}"
+            ) from error
+
+    def _restore(self, step, like):
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(like), checksum=ocp.args.JsonRestore()
+        )
+        hook = sys.unraisablehook
+        sys.unraisablehook = _without_abandoned_reads(hook)
+        try:
+            restored = self._manager.restore(step, args=args)
+            expected = restored.checksum["blake2b"]
+        except Exception as error:  # orbax raises no narrower one for bad data
+            raise _Damaged(_first_line(error)) from None
+        sys.unraisablehook = hook  # after a failure the filter stays
+        if checksum(jax.device_get(restored.state)) != expected:
+            raise _Damaged("its checksum differs from the one saved with it")
+        return restored.state
+
+    def _remedy(self, damaged, step, like):
+        done = self.folder.parent / "done.json"  # there if a later phase asks
+        also = f" and {done}" if done.exists() else ""
+        for earlier in reversed([s for s in self.steps if s < step]):
+            try:
+                self._restore(earlier, like)
+            except _Damaged:
+                continue
+            return (
+                f"The newest readable one is {self.folder / str(earlier)}: to go on "
+                f"from there, delete every later one{also}, and run the same command."
+            )
+        return (
+            "No other can be read: to train this phase from its start, delete "
+            f"{self.folder}{also}, and run the same command."
+        )
+
+    def _last_good(self):
+        if not self.steps:
+            return "no checkpoint was saved before."
+        return f"the last good checkpoint is {self.folder / str(self.steps[-1])}."
+
+
+class _Damaged(Exception):
+    """Files of a checkpoint are short, missing or garbled."""
+
+
+def _without_abandoned_reads(hook):
+    """When one array cannot be read, orbax abandons the reads of the others, and each
+    of them reports a traceback, some of them much later."""
+
+    def filtered(unraisable):
+        said = str(unraisable.exc_value)
+        if "Event loop is closed" not in said and "reading array index" not in said:
+            hook(unraisable)
+
+    return filtered
+
+
+def checksum(tree: PyTree) -> str:
+    """blake2b over every leaf's name and bytes, whatever the containers."""
+    digest = hashlib.blake2b(digest_size=16)
+    named = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
+    for name in sorted(named):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(named[name]).reshape(-1).view(np.uint8))
+    return digest.hexdigest()
+
+
+def _abstract(leaf):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+
+def _first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
