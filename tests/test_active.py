@@ -193,7 +193,7 @@ def test_a_user_who_answers_like_the_oracle_gets_its_rounds(
     questions.ask(by_hand, second)
     rows = _rows(second / "queries.csv")
     assert [(row["image"], row["label"]) for row in rows[:3]] == [
-        (row["image"], row["label"]) for row in questions
+        (row["image"], row["label"]) for row in asked_rows
     ]
     asked_now = {row["image"] for row in rows[3:]}
     assert len(asked_now) == 3 and not asked_now & {row["image"] for row in asked_rows}

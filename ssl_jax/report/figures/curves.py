@@ -157,7 +157,7 @@ def bands(rows_of: Sequence[list[dict]], title: str) -> Figure:
     figure.suptitle(title)
     *curves, last = figure.subplots(1, 3)
     for axes, metric in zip(curves, ("loss", "accuracy"), strict=True):
-        for name, (color, style) in _LINES.items():
+        for name, line in _LINES.items():
             values_of = {}  # step -> of the seeds
             for rows in rows_of:
                 for row in rows:
@@ -169,8 +169,9 @@ def bands(rows_of: Sequence[list[dict]], title: str) -> Figure:
                 steps = sorted(values_of)
                 mean = np.array([np.mean(values_of[step]) for step in steps])
                 std = np.array([np.std(values_of[step]) for step in steps])
-                axes.plot(steps, mean, color=color, linestyle=style, label=name)
-                axes.fill_between(steps, mean - std, mean + std, color=color, alpha=0.2)
+                axes.plot(steps, mean, label=name, **line)
+                spread = dict(color=line["color"], alpha=0.2)
+                axes.fill_between(steps, mean - std, mean + std, **spread)
         axes.set(xlabel="step", ylabel=metric)
         axes.grid(alpha=0.3)
         if axes.lines:
