@@ -1,13 +1,13 @@
-"""queries.csv."""
+"""queries.csv: what a run asks, in the format of data/answers.py."""
 
 import csv
 import io
-import json
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from ssl_jax.active import strategies
 from ssl_jax.data import answers
@@ -15,100 +15,101 @@ from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.splits import candidates
 from ssl_jax.errors import UserError
 from ssl_jax.report.figures import active
-from ssl_jax.train import restored
+from ssl_jax.train import restored, sections
 from ssl_jax.train.restored import Trained
-from ssl_jax.workdir import workdirs
+from ssl_jax.train.sections import Query
 from ssl_jax.workdir.files import write_atomically
-
-FILE = "queries.csv"
-
+from ssl_jax.workdir.workdir import Workdir
 
 COLUMNS = ("image", "predicted", "probability", "entropy", "label")
 
 
-def query(
-    run: Trained,
-    probs_NK: np.ndarray,
-    strategy: str,
-    size: int,
-    seed: int,
-) -> np.ndarray:
-    """index_M: the `size` rows of the pool that the run would have labeled.
-
-    Args:
-      probs_NK: what it says of `self_training.candidates`.
-
-    Raises:
-      UserError: as `strategies.choose`, or the run has no features to choose by.
-    """
-    images, labeled_L = run.data.dataset.images_NHWC, run.data.split.labeled
-    index_N, features = candidates(run.data.split), {}
-    if strategy == "k_center":
-        features_of = restored.featurizer(run)
-        features["features_ND"] = features_of(images, index_N)
-        features["centers_LD"] = features_of(images, labeled_L)
-    return strategies.choose(
-        strategy, size, index_N, labeled_L, probs_NK=probs_NK, seed=seed, **features
-    )
-
-
-def ask(config: ConfigDict, workdir: Path) -> None:
-    """Writes queries.csv, for a user to fill in its column `label`, and the images as
-    figures/queries.png. The answers that the run was trained with come first, so the
-    newest file holds every answer there is.
+def ask(config: Mapping[str, Any], path: Path) -> None:
+    """Writes queries.csv into the workdir `path`, for a user to fill in its column
+    `label`, and the images as figures/queries.png. The answers that the run was trained
+    with come first, so the newest file holds every answer there is.
 
     Raises:
       UserError: the run is not trained to its end, nothing is left to ask, or
         queries.csv holds answers that the run does not know.
     """
-    strategy, size = config.query.strategy, config.query.size
-    strategies.check(strategy, size)
-    path = workdir / FILE
-    own = workdirs.own_labels(workdir, config, compare=False)
-    known = _answered(own.data.labels)
-    _check_nothing_lost(path, known)
-    run = restored.load(config, workdir)
-    dataset, index_N = run.data.dataset, candidates(run.data.split)
-    strategies.check(strategy, size, len(index_N))
-    probs_NK = restored.of_pool(run, index_N)
-    chosen_M = query(run, probs_NK, strategy, size, config.seed)
-    questions = _questions(run, chosen_M, probs_NK)
-    _write(path, known, questions)
-    sheets = active.save_sheets(
-        workdir / "figures" / "queries.png",
-        dataset.images_NHWC[chosen_M],
-        questions,
-        f"{config.name}: {len(questions)} questions by {strategy}",
-    )
+    wanted, workdir = sections.parse(config, to_train=False), Workdir(path)
+    known = answered(workdir.labels(wanted.config, compare=False))
+    _check_nothing_lost(workdir.queries, known)
+    trained = restored.load(wanted, workdir)
+    dataset, index_N = trained.data.dataset, candidates(trained.data.split)
+    sections.check_query(wanted.query, len(index_N))
+    probs_NK = restored.of_pool(trained, index_N)
+    chosen_M = choose(trained, probs_NK, wanted.query, wanted.seed)
+    asked = rows(trained, chosen_M, probs_NK)
+    write(workdir.queries, known, asked)
+    title = f"{wanted.name}: {len(asked)} questions by {wanted.query.strategy}"
+    sheets = active.question_sheets(dataset.images_NHWC[chosen_M], asked, title)
+    drawn = workdir.draw_pages("queries", sheets)
     print(
-        f"{len(questions)} questions in {path}, the images in "
-        f"{', '.join(map(str, sheets))}.\n"
+        f"{len(asked)} questions in {workdir.queries}, the images in "
+        f"{', '.join(map(str, drawn))}.\n"
         "Fill in the column label (a row left empty stays a question), then train with "
-        f"the answers:\n{_command(workdir, path)}"
+        f"the answers:\n{_command(workdir)}"
     )
 
 
-def _command(workdir, path):
-    """What trained the run in `workdir`, with the answers in `path`."""
-    saved = json.loads((workdir / "config.json").read_text())["command"]
+def choose(
+    trained: Trained, probs_NK: np.ndarray, query: Query, seed: int
+) -> np.ndarray:
+    """index_M: the `query.size` rows of the pool that the run would have labeled.
+
+    Args:
+      probs_NK: what it says of `splits.candidates`.
+
+    Raises:
+      UserError: as `strategies.choose`, or the run has no features to choose by.
+    """
+    images, labeled_L = trained.data.dataset.images_NHWC, trained.data.split.labeled
+    index_N, features = candidates(trained.data.split), {}
+    if query.strategy == "k_center":
+        features_of = restored.featurizer(trained)
+        features["features_ND"] = features_of(images, index_N)
+        features["centers_LD"] = features_of(images, labeled_L)
+    return strategies.choose(
+        query.strategy,
+        query.size,
+        index_N,
+        labeled_L,
+        probs_NK=probs_NK,
+        seed=seed,
+        **features,
+    )
+
+
+def _command(workdir):
+    """What trained the run in `workdir`, with the answers to its questions."""
+    script, *flags = workdir.command
     own = ("--workdir", "--config.data.labels")
-    flags = [arg for arg in saved[1:] if not arg.startswith(own)]
-    flags += [f"--config.data.labels={path}", "--workdir=ANOTHER"]
-    return shlex.join(["python", saved[0], *flags])
+    flags = [flag for flag in flags if not flag.startswith(own)]
+    flags += [f"--config.data.labels={workdir.queries}", "--workdir=ANOTHER"]
+    return shlex.join(["python", script, *flags])
 
 
-def _name(dataset: Dataset, index: int) -> str:
+def name(dataset: Dataset, index: int) -> str:
     """What queries.csv calls a row of the pool."""
     return dataset.names_N[index] if dataset.names_N else str(index)
 
 
-def _questions(run, index_M, probs_NK):
-    """A row of queries.csv for each image, its label empty."""
-    dataset = run.data.dataset
-    probs_MK = probs_NK[np.searchsorted(candidates(run.data.split), index_M)]
+def rows(
+    trained: Trained, index_M: np.ndarray, probs_NK: np.ndarray
+) -> list[dict[str, str]]:
+    """A row of queries.csv for each image, its label empty.
+
+    Args:
+      index_M: rows of the pool.
+      probs_NK: what the run says of `splits.candidates`.
+    """
+    dataset = trained.data.dataset
+    probs_MK = probs_NK[np.searchsorted(candidates(trained.data.split), index_M)]
     return [
         {
-            "image": _name(dataset, index),
+            "image": name(dataset, index),
             "predicted": dataset.class_names[probs_K.argmax()],
             "probability": f"{probs_K.max():.4f}",
             "entropy": f"{entropy:.4f}",
@@ -120,10 +121,10 @@ def _questions(run, index_M, probs_NK):
     ]
 
 
-def _answered(path: str) -> dict[str, str]:
+def answered(path: str) -> dict[str, str]:
     """{image: label} of the file that a run was trained with, if with any."""
-    rows = answers.rows(Path(path)) if path else []
-    return {row.image: row.label for row in rows if row.label}
+    given = answers.rows(Path(path)) if path else []
+    return {row.image: row.label for row in given if row.label}
 
 
 def _check_nothing_lost(path, known):
@@ -144,7 +145,7 @@ def _check_nothing_lost(path, known):
         )
 
 
-def _write(path, known, rows):
+def write(path: Path, known: Mapping[str, str], rows: Sequence[dict]) -> None:
     """The answers known, then the rows, as CSV."""
     written = io.StringIO()
     file = csv.DictWriter(written, COLUMNS, restval="", lineterminator="\n")

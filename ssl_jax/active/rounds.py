@@ -1,83 +1,77 @@
 """Rounds of active learning: a run asks for labels, a user or an oracle answers, and
 the next run learns from the answers. Which images it asks about: strategies.py.
 
-Between runs stands queries.csv, in the format of data/answers.py.
+Between runs stands queries.csv (questions.py).
 """
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from ml_collections import ConfigDict
 from sklearn.metrics import classification_report, confusion_matrix
 
-from ssl_jax.active import strategies
-from ssl_jax.active.questions import FILE, _answered, _name, _questions, _write, query
+from ssl_jax.active import questions
 from ssl_jax.core import make_mesh
-from ssl_jax.data import loading
 from ssl_jax.data.splits import candidates
 from ssl_jax.errors import UserError
 from ssl_jax.report.figures import active
-from ssl_jax.train import restored, run
-from ssl_jax.workdir import settings, workdirs
-from ssl_jax.workdir.files import write_json
+from ssl_jax.train import restored, sections
+from ssl_jax.train import run as runs
+from ssl_jax.workdir import results, settings
+from ssl_jax.workdir.workdir import Round, Workdir
 
 
 def simulate(
-    config: ConfigDict, workdir: Path, devices: list | None = None
+    config: Mapping[str, Any], path: Path, devices: list | None = None
 ) -> dict | None:
     """Trains `config.query.rounds` times; after each an oracle, the truth of the data
     set, answers `config.query.size` questions.
 
-    Round r is an ordinary run in round<r>, whose queries.csv the next one learns from.
-    A finished round is not trained again. Nothing learns from the last answers.
+    Round r is an ordinary run in the workdir's round<r>, whose queries.csv the next one
+    learns from. A finished round is not trained again. Nothing learns from the last
+    answers.
 
     Returns:
       The contents of result.json: the last round's, and "rounds"; None if a signal
       stopped it, and the same call goes on.
 
     Raises:
-      UserError: as `choose` or `loop.run`; or the truth of an image is not known.
+      UserError: as `strategies.choose` or `train.run.run`; or the truth of an image is
+        not known.
     """
-    if finished := _finished(config, workdir):
-        return finished
     mesh = make_mesh(devices)
-    run.check(_of_round(config, config.data.labels), mesh)
-    restored.classifying(config)
-    dataset, split = loading.load(config, mesh)[:2]
-    _check_simulation(config, dataset, split)
-    with workdirs.opened(workdir, config, mesh, dataset) as resumed:
-        rounds, labels = [], config.data.labels
-        for r in range(1, config.query.rounds + 1):
-            folder = workdir / _round(r)
-            of_round = _of_round(config, labels)
-            result = run.run(of_round, folder, devices)
+    wanted = sections.parse(config, mesh.size)
+    with Workdir.open(path, wanted.config, results.device(mesh)) as workdir:
+        if workdir.result is not None:
+            return workdir.result
+        restored.classifying(wanted)
+        dataset, split = runs.load(wanted, workdir, mesh)[:2]
+        _check(wanted, dataset, split)
+        rounds, labels = [], workdir.labels(wanted.config)
+        for r in range(1, wanted.query.rounds + 1):
+            values = {"query.rounds": 0, "data.labels": labels}
+            of_round = sections.changed(wanted.config, values)
+            folder = workdir.round(r)
+            result = runs.run(of_round, folder.path, devices)
             if result is None:
                 return None
-            if not (folder / "round.json").exists():
-                entry = _judge(of_round, folder, result["test"])
-                write_json(folder / "round.json", entry)
-            rounds.append(json.loads((folder / "round.json").read_text()))
-            labels = str(folder / FILE)
-        result |= {
-            "name": config.name,
-            "config": settings.plain(config),
-            "rounds": rounds,
-            "resumed": resumed,
-        }
-        index_of = {_name(dataset, i): i for i in range(len(dataset.labels_N))}
+            rounds.append(folder.entry or folder.enter(_judge(of_round, folder)))
+            labels = str(folder.queries)
+        names = {questions.name(dataset, i): i for i in range(len(dataset.labels_N))}
         asked = [
-            dataset.images_NHWC[[index_of[q["image"]] for q in entry["queried"]]]
+            dataset.images_NHWC[[names[row["image"]] for row in entry["queried"]]]
             for entry in rounds
         ]
-        active.save_simulation(
-            workdir / "figures" / config.name,
-            f"{config.name}, {config.query.strategy}, seed {config.seed}",
-            rounds,
-            asked,
-            dataset.class_names,
-        )
-        write_json(workdir / "result.json", result)
-    return result
+        title = f"{wanted.name}, {wanted.query.strategy}, seed {wanted.seed}"
+        shown = active.of_simulation(title, rounds, asked, dataset.class_names)
+        workdir.draw(wanted.name, shown)
+        own = {
+            "name": wanted.name,
+            "config": settings.plain(wanted.config),
+            "rounds": rounds,
+            "resumed": workdir.resumed,
+        }
+        return workdir.finish(result | own)
 
 
 def summary(result: dict) -> str:
@@ -94,65 +88,46 @@ def summary(result: dict) -> str:
     return "\n".join(lines)
 
 
-def _round(r):
-    return f"round{r}"
-
-
-def _of_round(config, labels):
-    """The config of one training of the simulation."""
-    of_round = config.copy_and_resolve_references()
-    with of_round.unlocked():
-        of_round.query.rounds = 0
-        of_round.data.labels = labels
-    return of_round
-
-
-def _finished(config, workdir):
-    workdirs.check(workdir, config)
-    path = workdir / "result.json"
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-def _check_simulation(config, dataset, split):
-    index_N = candidates(split)
-    asked = config.query.size * config.query.rounds
-    strategies.check(config.query.strategy, config.query.size)
+def _check(run, dataset, split):
+    index_N, query = candidates(split), run.query
+    asked = query.size * query.rounds
     if asked >= len(index_N):
         raise UserError(
-            f"query.rounds={config.query.rounds} trainings with query.size="
-            f"{config.query.size} questions after each ask for {asked:,} labels, and "
+            f"query.rounds={query.rounds} trainings with query.size="
+            f"{query.size} questions after each ask for {asked:,} labels, and "
             f"{len(index_N):,} images have none: some must be left to judge by."
         )
     unknown = index_N[dataset.labels_N[index_N] < 0]
     if len(unknown):
         raise UserError(
-            f"the oracle of query.rounds={config.query.rounds} is the truth, which "
+            f"the oracle of query.rounds={query.rounds} is the truth, which "
             f"{dataset.name} does not have of {len(unknown):,} unlabeled images (such "
-            f"as {_name(dataset, unknown[0])}): set query.rounds=0 and ask yourself, "
+            f"as {questions.name(dataset, unknown[0])}): set query.rounds=0 and ask yourself, "
             "by --mode=query, or take other data."
         )
 
 
-def _judge(config, folder, test):
+def _judge(config, folder: Round):
     """The entry of the round in `folder`, and its queries.csv: the answers that it was
     trained with, then its questions, answered."""
-    run = restored.load(config, folder)
-    dataset, index_N = run.data.dataset, candidates(run.data.split)
+    wanted = sections.parse(config, to_train=False)
+    trained = restored.load(wanted, folder)
+    dataset, index_N = trained.data.dataset, candidates(trained.data.split)
     names = dataset.class_names
-    probs_NK = restored.of_pool(run, index_N)
+    probs_NK = restored.of_pool(trained, index_N)
     truth_N, predicted_N = dataset.labels_N[index_N], probs_NK.argmax(axis=1)
-    strategy, size = config.query.strategy, config.query.size
-    chosen_M = query(run, probs_NK, strategy, size, config.seed)
-    queried = _questions(run, chosen_M, probs_NK)
+    chosen_M = questions.choose(trained, probs_NK, wanted.query, wanted.seed)
+    queried = questions.rows(trained, chosen_M, probs_NK)
     for row, index in zip(queried, chosen_M, strict=True):
         row["label"] = names[dataset.labels_N[index]]
-    _write(folder / FILE, _answered(config.data.labels), queried)
+    known = questions.answered(wanted.data.labels)
+    questions.write(folder.queries, known, queried)
     classes = range(len(names))
     return {
-        "labels": len(run.data.split.labeled),
+        "labels": len(trained.data.split.labeled),
         "unlabeled": len(index_N),
         "accuracy": float((predicted_N == truth_N).mean()),
-        "test": test,
+        "test": folder.result["test"],
         "queried": [
             {key: row[key] for key in ("image", "predicted", "label")}
             for row in queried

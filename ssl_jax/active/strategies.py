@@ -8,6 +8,7 @@ import numpy as np
 
 from ssl_jax.errors import UserError
 from ssl_jax.graphs import neighbors
+from ssl_jax.train.sections import Query, check_query
 
 _BLOCK = 4096  # rows whose differences to a center are in memory at once
 
@@ -38,7 +39,6 @@ UNCERTAINTY = {
     "margin": lambda probs_NK: -margin(probs_NK),
     "least_confidence": least_confidence,
 }
-STRATEGIES = (*UNCERTAINTY, "k_center", "random")
 
 
 def k_center(features_ND: np.ndarray, centers_LD: np.ndarray, size: int) -> np.ndarray:
@@ -89,7 +89,7 @@ def choose(
     """The `size` candidates to ask about, the most telling first: rows of the pool.
 
     Args:
-      strategy: one of `STRATEGIES`.
+      strategy: one of `sections.STRATEGIES`.
       candidates_N: rows of the pool; those in `labeled_L` are never chosen, and none is
         chosen twice.
       labeled_L: the rows that have a label.
@@ -123,14 +123,4 @@ def choose(
 
 def check(strategy: str, size: int, num_candidates: int | None = None) -> None:
     """Raises UserError unless the strategy is known and so many can be asked about."""
-    if strategy not in STRATEGIES:
-        raise UserError(
-            f"query.strategy={strategy!r} is unknown; choose {', '.join(STRATEGIES)}."
-        )
-    if size < 1:
-        raise UserError(f"query.size={size} must be at least 1.")
-    if num_candidates is not None and size > num_candidates:
-        raise UserError(
-            f"query.size={size}, but {num_candidates:,} images have no label: ask for "
-            "no more than those."
-        )
+    check_query(Query(strategy=strategy, size=size, rounds=0), num_candidates)

@@ -7,23 +7,23 @@ class in a column of its own, p_<class>.
 import csv
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from ssl_jax.data.sources import image_files
 from ssl_jax.data.sources.image_files import Unreadable
 from ssl_jax.errors import UserError
-from ssl_jax.train import restored
+from ssl_jax.train import restored, sections
+from ssl_jax.workdir.files import replacing
+from ssl_jax.workdir.workdir import Workdir
 
-FILE = "predictions.csv"
 
-
-def write(config: ConfigDict, workdir: Path) -> None:
-    """Labels the images below `config.predict.dir` by the run in `workdir`, into
-    predictions.csv there, and prints a summary.
+def write(config: Mapping[str, Any], path: Path) -> None:
+    """Labels the images below `config.predict.dir` by the run in the workdir `path`,
+    into predictions.csv there, and prints a summary.
 
     Images that cannot be read are listed in the log and left out.
 
@@ -31,17 +31,17 @@ def write(config: ConfigDict, workdir: Path) -> None:
       UserError: there is no such folder or no image in it, one cannot be read under
         `config.data.strict`, or the run is not trained to its end.
     """
-    root, names = find(config.predict.dir)
-    run = restored.load(config, workdir)
-    dataset = run.data.dataset
+    wanted, workdir = sections.parse(config, to_train=False), Workdir(path)
+    root, names = find(wanted.predict.dir)
+    trained = restored.load(wanted, workdir)
+    dataset, strict = trained.data.dataset, wanted.data.strict
     shape = dataset.images_NHWC.shape[1:]
-    path = workdir / FILE
-    blocks = predicted(
-        root, names, shape, restored.classifier(run), strict=config.data.strict
-    )
-    counts, unreadable = save(path, blocks, dataset.class_names)
+    classifier = restored.classifier(trained)
+    blocks = predicted(root, names, shape, classifier, strict=strict)
+    written = workdir.predictions
+    counts, unreadable = save(written, blocks, dataset.class_names)
     image_files.report(unreadable, strict=False)
-    print(summary(path, shape, dataset.class_names, counts, len(unreadable)))
+    print(summary(written, shape, dataset.class_names, counts, len(unreadable)))
 
 
 def find(predict_dir: str) -> tuple[str, list[str]]:
@@ -97,37 +97,29 @@ def save(
 ) -> tuple[Counter, list[Unreadable]]:
     """Writes the blocks to `path`: (images by predicted class, those left out).
 
-    Beside it first: a run that is stopped leaves the file as it was.
+    A run that is stopped leaves the file as it was.
 
     Raises:
       UserError: no image could be read.
     """
     counts, unreadable = Counter(), []
-    beside = path.with_name(f"{path.name}.tmp")
-    try:
-        # A name that is not UTF-8 is written as the bytes that it is.
-        with beside.open(
-            "w", newline="", encoding="utf-8", errors="surrogateescape"
-        ) as (file):
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["path", "label", *(f"p_{name}" for name in class_names)])
-            for names, probs_BK, bad in blocks:
-                unreadable += bad
-                for name, probs_K in zip(names, probs_BK, strict=True):
-                    label = class_names[int(probs_K.argmax())]
-                    counts[label] += 1
-                    writer.writerow([name, label, *(f"{p:.6f}" for p in probs_K)])
-            file.flush()
-            os.fsync(file.fileno())
+    # A name that is not UTF-8 is written as the bytes that it is.
+    text = dict(newline="", encoding="utf-8", errors="surrogateescape")
+    with replacing(path, **text) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "label", *(f"p_{name}" for name in class_names)])
+        for names, probs_BK, bad in blocks:
+            unreadable += bad
+            for name, probs_K in zip(names, probs_BK, strict=True):
+                label = class_names[int(probs_K.argmax())]
+                counts[label] += 1
+                writer.writerow([name, label, *(f"{p:.6f}" for p in probs_K)])
         if not counts:
             first = unreadable[0]
             raise UserError(
                 f"of {len(unreadable):,} images none can be read ({first.name}: "
                 f"{first.reason}): give a folder with images that can."
             )
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
     return counts, unreadable
 
 

@@ -1,15 +1,17 @@
-"""A representation judged."""
+"""A representation judged: k-NN and linear probes of features extracted once.
+
+Every hyper-parameter of a probe is chosen on held-out training images, and the test set
+is looked at once, at the end.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_jax.data.loading import Data
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate import probes
+from ssl_jax.evaluate.batches import Features
 from ssl_jax.graphs import neighbors
-
-Features = tuple[np.ndarray, np.ndarray]  # features_ND float32, labels_N int32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,9 @@ class Protocol:
                 raise UserError(f"{name}={values} must be one or more numbers above 0.")
 
 
-def judge(protocol: Protocol, train: Features, test: Features, data: Data, seed: int):
+def judge(
+    protocol: Protocol, train: Features, test: Features, num_classes: int, seed: int
+) -> dict[str, dict]:
     """Test accuracies of given features: {"knn_5": {"accuracy"}, "knn_200", "sgd",
     "logistic"}, the last two with what was chosen on held-out training images."""
     knn = dict(
@@ -47,12 +51,14 @@ def judge(protocol: Protocol, train: Features, test: Features, data: Data, seed:
         knn_200=dict(k=200, metric="cosine", temperature=0.1),  # arXiv:1805.01978
     )
     scores = {
-        name: {"accuracy": _share(_classify(train, test, data, **how) == test[1])}
+        name: {
+            "accuracy": _share(
+                classify(train, test[0], num_classes=num_classes, **how) == test[1]
+            )
+        }
         for name, how in knn.items()
     }
-    common = dict(
-        num_classes=len(data.dataset.class_names), num_folds=protocol.folds, seed=seed
-    )
+    common = dict(num_classes=num_classes, num_folds=protocol.folds, seed=seed)
     fitted = {
         "sgd": probes.sgd(
             *train,
@@ -74,14 +80,14 @@ def judge(protocol: Protocol, train: Features, test: Features, data: Data, seed:
     return scores
 
 
-def _classify(bank, test, data, **how):
-    num_classes = len(data.dataset.class_names)
-    how["k"] = min(how["k"], len(bank[0]))
-    predicted_M = neighbors.classify(test[0], *bank, num_classes=num_classes, **how)
-    return np.asarray(predicted_M)
+def classify(bank: Features, features_MD: np.ndarray, *, k: int, **how) -> np.ndarray:
+    """Classes by `neighbors.classify` among the bank's k nearest, or all where they are
+    fewer: predicted_M."""
+    k = min(k, len(bank[0]))
+    return np.asarray(neighbors.classify(features_MD, *bank, k=k, **how))
 
 
-def _pixels(batches):
+def pixels(batches: list[dict]) -> Features:
     """The images themselves as features, 0 to 1."""
     images = np.concatenate([b["image"][np.asarray(b["mask"])] for b in batches])
     labels = np.concatenate([b["label"][np.asarray(b["mask"])] for b in batches])

@@ -1,4 +1,4 @@
-"""How a model is judged: sums over a data set, and what is reported of them."""
+"""What is reported of a phase, from the rows of its journal."""
 
 import numpy as np
 
@@ -13,8 +13,10 @@ def collapsed(row: dict) -> bool:
     return any(v is not None and v < COLLAPSED[key] for key, v in values.items())
 
 
-def collapse_message(row: dict) -> str:
-    """What a collapsed row means, with its numbers."""
+def warning(rows: list[dict], row: dict) -> str | None:
+    """What to tell of a new row after `rows`: that it is the first one collapsed."""
+    if not collapsed(row) or any(map(collapsed, rows)):
+        return None
     numbers = ", ".join(
         f"{key} {row[key]:.3g} (collapsed below {bar:g})"
         for key, bar in COLLAPSED.items()
@@ -57,4 +59,33 @@ def reported(rows: list[dict]) -> dict:
         "accuracy_at_best_val": best and best["test/accuracy"],
         "accuracy_best_on_test": max(accuracies),
         **last,
+    }
+
+
+def entry(
+    rows: list[dict],
+    *,
+    algorithm: str,
+    stopped: str,
+    seconds: float,
+    compile_seconds: float,
+    **measured: float | None,
+) -> dict:
+    """A trained phase's entry in result.json.
+
+    Args:
+      stopped: by what: "steps", "patience", "loss_window".
+      seconds: of training and evaluating.
+      **measured: what else is known of its speed.
+    """
+    accuracy = rows[-1].get("val/accuracy")
+    return {
+        "algorithm": algorithm,
+        "steps": rows[-1]["step"],
+        "stopped": stopped,
+        "seconds": seconds,
+        "compile_seconds": compile_seconds,
+        **measured,
+        "val": {} if accuracy is None else {"accuracy": accuracy},
+        "test": reported(rows),
     }

@@ -1,7 +1,7 @@
 """Many seeds at once: a phase's whole training, vmapped, as one compiled program.
 
 `config.num_seeds` runs of one phase that differ in their seed alone, and so in their
-labels, weights, batches and views. Each does what `loop.run` would do with its seed, up
+labels, weights, batches and views. Each does what `run.run` would do with its seed, up
 to rounding. What is the same for all is held once. There are no checkpoints: a program
 that runs for minutes is not stopped in the middle, and a killed one starts again.
 
@@ -10,29 +10,28 @@ times slower than 10 single ones in turn.
 """
 
 import contextlib
+import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from clu.metrics import Average
-from ml_collections import ConfigDict
 
-from ssl_jax import core
-from ssl_jax.core import PyTree
+from ssl_jax.core import PyTree, make_mesh
 from ssl_jax.data import loading
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate import reported
 from ssl_jax.evaluate.batches import sums
 from ssl_jax.report.figures import curves
-from ssl_jax.train import phases, program, stopping
+from ssl_jax.train import phases, program, sections, stopping
 from ssl_jax.train.phases import Phase
-from ssl_jax.train.run import check as check_run
-from ssl_jax.workdir import results, workdirs
-from ssl_jax.workdir.files import write_json
-from ssl_jax.workdir.journal import Journal
+from ssl_jax.train.sections import Trains
+from ssl_jax.workdir import results
+from ssl_jax.workdir.workdir import Workdir
 
 _FEW = 5  # of 2 to 20, 4 and 5 were fastest for GCN on Cora
 
@@ -47,7 +46,9 @@ class Inputs(NamedTuple):
     eval_sets: PyTree
 
 
-def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict:
+def run(
+    config: Mapping[str, Any], path: Path, devices: list | None = None
+) -> dict | None:
     """Trains `config.num_seeds` seeds from `config.seed` on, on one device.
 
     Returns:
@@ -58,18 +59,14 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict:
       UserError: a mistake in the configuration, the data or the workdir; more phases
         than one, or a convolution on a CPU; a loss that is not finite.
     """
-    mesh = core.make_mesh((devices or jax.devices())[:1])
-    check_run(config, mesh)
-    _check(config)
-    workdirs.check(workdir, config)
-    if finished := workdirs.finished(workdir, config):
-        return finished
-    (name,) = config.phases
-    seeds = range(config.seed, config.seed + config.num_seeds)
-    own = workdirs.own_labels(workdir, config)
-    dataset, phase, inputs, axes = _build(own, mesh, seeds)
-    workdirs.check_data(workdir, dataset)
-    with workdirs.opened(workdir, config, mesh, dataset) as resumed, jax.set_mesh(mesh):
+    mesh = make_mesh((devices or jax.devices())[:1])
+    wanted = sections.parse(config)
+    _check(wanted)
+    device = results.device(mesh)
+    with Workdir.open(path, wanted.config, device) as workdir, jax.set_mesh(mesh):
+        if workdir.result is not None:
+            return workdir.result
+        phase, inputs, axes = _build(wanted, workdir, mesh)
         began = time.monotonic()
         train = _at_once(lambda *args: _train(phase, Inputs(*args)), tuple(axes))
         _check_convolutions(train, inputs)
@@ -82,44 +79,53 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict:
             seed: _rows(
                 phase, {k: v[i] for k, v in values.items()}, int(evaluations_S[i])
             )
-            for i, seed in enumerate(seeds)
+            for i, seed in enumerate(_seeds(wanted))
         }
-        _check_finite(name, rows_of)
-        with contextlib.closing(Journal(workdir / "metrics.jsonl")) as journal:
-            journal.resume(name, 0)
+        _check_finite(phase.name, rows_of)
+        with contextlib.closing(workdir.journal) as journal:
+            journal.resume(phase.name, 0)
             for seed, rows in rows_of.items():
                 for row in rows:
                     journal.write({"seed": seed, **row, "seconds": seconds})
             journal.sync()
-        entries = {
-            seed: _entry(phase, rows, seconds, compile_seconds)
+        entries = {  # times are of all seeds
+            seed: reported.entry(
+                rows,
+                algorithm=phase.section.algorithm,
+                stopped=stopping.stopped_by(rows, phase.section),
+                seconds=seconds,
+                compile_seconds=compile_seconds,
+            )
             for seed, rows in rows_of.items()
         }
-        title = f"{phase.title}, {len(seeds)} seeds"
-        prefix = workdir / "figures" / name
-        curves.save_bands(prefix, title, list(rows_of.values()))
-        (workdir / name).mkdir(exist_ok=True)
-        write_json(workdir / name / "done.json", next(iter(entries.values())))
-        result = _result(config, mesh, name, entries, resumed)
-        write_json(workdir / "result.json", result)
-    return result
+        title = f"{phase.title}, {wanted.num_seeds} seeds"
+        bands = curves.bands(list(rows_of.values()), title)
+        workdir.draw(phase.name, {"seeds": bands})
+        workdir.phase(phase.name).finish(next(iter(entries.values())))
+        return workdir.finish(_result(wanted, device, entries, workdir.resumed))
 
 
-def _check(config):
-    if len(config.phases) > 1 or "algorithm" not in config[config.phases[0]]:
+def _seeds(wanted):
+    return range(wanted.seed, wanted.seed + wanted.num_seeds)
+
+
+def _check(wanted):
+    section, *others = wanted.sections
+    if others or not isinstance(section, Trains):
         raise UserError(
-            f"num_seeds={config.num_seeds} trains one phase, and phases="
-            f"{tuple(config.phases)}: use num_seeds=1, and --config.seed for each."
+            f"num_seeds={wanted.num_seeds} trains one phase, and phases="
+            f"{tuple(wanted.config['phases'])}: use num_seeds=1, and --config.seed for "
+            "each."
         )
-    phase = config[config.phases[0]]
-    if phase.steps % phase.eval_every:
+    if section.steps % section.eval_every:
         raise UserError(
-            f"steps={phase.steps} must be a multiple of eval_every={phase.eval_every} "
-            f"where num_seeds={config.num_seeds} are trained at once."
+            f"steps={section.steps} must be a multiple of "
+            f"eval_every={section.eval_every} where num_seeds={wanted.num_seeds} are "
+            "trained at once."
         )
-    if phase.start_from != "scratch" or phase.knn or config.query.rounds:
+    if section.start_from != "scratch" or section.knn or wanted.query.rounds:
         raise UserError(
-            f"num_seeds={config.num_seeds} are trained from scratch at once, with "
+            f"num_seeds={wanted.num_seeds} are trained from scratch at once, with "
             "neither knn nor query.rounds: set start_from='scratch' and these to 0."
         )
 
@@ -155,22 +161,22 @@ def _check_convolutions(train, inputs):
         )
 
 
-def _build(config, mesh, seeds):
-    """(the data set; the phase, whose seed is of no account; the inputs of all seeds;
-    their axes)."""
-    source = loading.read(config, mesh)
+def _build(wanted, workdir, mesh):
+    """(the phase, whose seed is of no account; the inputs of all seeds; their axes)."""
+    (section,), each = wanted.sections, []
+    own = wanted.data_with(workdir.labels(wanted.config))
+    source = loading.read(own, mesh, as_graph=wanted.on_graph)
     if source.pool is None and source.nodes is None:
         raise UserError(
-            f"num_seeds={config.num_seeds} needs the images on the device: use "
+            f"num_seeds={wanted.num_seeds} needs the images on the device: use "
             "data.placement='device'."
         )
-    each = []
-    for seed in seeds:
-        seeded = config.copy_and_resolve_references()
-        seeded.seed = seed
-        data = loading.load(seeded, mesh, source)
-        phase = phases.build_phase(seeded, config.phases[0], data, mesh)
+    for seed in _seeds(wanted):
+        data = loading.load(own, mesh, seed=seed, source=source)
+        seeded = dataclasses.replace(wanted, seed=seed)
+        phase = phases.build(seeded, section, data, mesh)
         each.append(Inputs(phase.key, phase.feed.arrays, _items(phase), data.eval_sets))
+    workdir.remember_data(data.dataset)
 
     def together(*leaves):
         return leaves[0] if _same(leaves) else jnp.stack(leaves)
@@ -179,12 +185,8 @@ def _build(config, mesh, seeds):
         return None if _same(leaves) else 0
 
     inputs, axes = (jax.tree.map(f, *each) for f in (together, axis))
-    return (
-        data.dataset,
-        phase,
-        inputs._replace(key=jnp.stack([one.key for one in each])),
-        (axes._replace(key=0)),
-    )
+    inputs = inputs._replace(key=jnp.stack([one.key for one in each]))
+    return phase, inputs, axes._replace(key=0)
 
 
 def _same(leaves):
@@ -196,8 +198,8 @@ def _same(leaves):
 
 def _items(phase):
     """What all the phase's steps are sent: leaves [evaluations, eval_every, ...]."""
-    calls = list(phase.feed.items(0, phase.config.steps))
-    every = phase.config.eval_every
+    calls = list(phase.feed.items(0, phase.section.steps))
+    every = phase.section.eval_every
 
     def joined(*leaves):
         steps = np.concatenate([np.asarray(leaf) for leaf in leaves])
@@ -208,9 +210,9 @@ def _items(phase):
 
 def _train(phase: Phase, inputs: Inputs):
     """One seed: the rows' values, each [E], and how many evaluations there were."""
-    config, algorithm = phase.config, phase.algorithm
+    section, algorithm = phase.section, phase.algorithm
     key_init, key_steps = jax.random.split(inputs.key)
-    E = config.steps // config.eval_every
+    E = section.steps // section.eval_every
     first = jax.tree.map(lambda leaf: leaf[0, 0], inputs.items)
     batch = phase.feed.batch(inputs.arrays, first)
     state = algorithm.init(key_init, batch)
@@ -231,14 +233,14 @@ def _train(phase: Phase, inputs: Inputs):
 
     def goes_on(carry):
         _, values, evaluations = carry
-        if not (config.patience or config.loss_window):
+        if not stopping.watches(section):
             return evaluations < E
         stale = stopping.stale(
             values["val/accuracy"],
             values["val/loss"],
             evaluations,
-            patience=config.patience,
-            loss_window=config.loss_window,
+            patience=section.patience,
+            loss_window=section.loss_window,
         )
         return (evaluations < E) & ~stale
 
@@ -280,7 +282,7 @@ def _rows(phase, values, evaluations):
     return [
         {
             "phase": phase.name,
-            "step": (i + 1) * phase.config.eval_every,
+            "step": (i + 1) * phase.section.eval_every,
             **{name: np.asarray(of_E[i]).tolist() for name, of_E in values.items()},
         }
         for i in range(evaluations)
@@ -297,30 +299,10 @@ def _check_finite(name, rows_of):
                 )
 
 
-def _entry(phase, rows, seconds, compile_seconds):
-    """A seed's entry of the phase, as loop.train_phase gives it; times are of all."""
-    accuracy = rows[-1].get("val/accuracy")
-    steps = rows[-1]["step"]
-    return {
-        "algorithm": phase.config.algorithm.name,
-        "steps": steps,
-        "stopped": stopping.stopped_by(
-            rows,
-            phase.config.steps,
-            patience=phase.config.patience,
-            loss_window=phase.config.loss_window,
-        ),
-        "seconds": seconds,
-        "compile_seconds": compile_seconds,
-        "val": {} if accuracy is None else {"accuracy": accuracy},
-        "test": reported.reported(rows),
-    }
-
-
-def _result(config, mesh, name, entries, resumed):
+def _result(wanted, device, entries, resumed):
     """What result.json holds: the first seed's, with means in place of its test, and
     the most and the least steps."""
-    first, *_ = entries.values()
+    (section,), (first, *_) = wanted.sections, entries.values()
     steps = sorted(entry["steps"] for entry in entries.values())
     over = {"seeds": len(entries), "steps": steps[-1], "least_steps": steps[0]}
     over["stopped"] = "by seed" if steps[0] < steps[-1] else first["stopped"]
@@ -330,11 +312,11 @@ def _result(config, mesh, name, entries, resumed):
             values = [entry[of][figure] for entry in entries.values()]
             over[of][figure] = float(np.mean(values))
             over[of][f"{figure}_std"] = float(np.std(values, ddof=1))
-    done = {name: first | over}
-    result = results.result(config, mesh, done, resumed)
+    done = {section.name: first | over}
+    result = results.of_run(wanted.config, device, done, resumed)
     return result | {
         "seeds": [
-            {"seed": seed, "phases": {name: entry}, "test": entry["test"]}
+            {"seed": seed, "phases": {section.name: entry}, "test": entry["test"]}
             for seed, entry in entries.items()
         ]
     }

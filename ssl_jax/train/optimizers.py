@@ -1,12 +1,14 @@
 """Schedule, optimizer chain, and the mask that leaves weight decay to kernels."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from ssl_jax.core import PyTree
 from ssl_jax.errors import UserError
-from ssl_jax.train import optimizers
 
 
 def schedule(
@@ -116,27 +118,28 @@ def _lars(rate, momentum, nesterov, trust_coefficient) -> optax.GradientTransfor
     )
 
 
-def _build_optimizer(phase):
-    """(schedule, transformation) of a phase."""
-    section = phase.optimizer
-    if section.warmup_steps < 0:
+def of_phase(
+    section: Mapping[str, Any], *, batch_size: int, total_steps: int
+) -> tuple[optax.Schedule, optax.GradientTransformation]:
+    """(learning rate as a function of the step, transformation) of a phase.
+
+    Args:
+      section: its section `optimizer`, which configs/base.py explains.
+
+    Raises:
+      UserError: unknown name, or a warm-up that is negative or leaves nothing to decay.
+    """
+    if section["warmup_steps"] < 0:
         raise UserError(
-            f"optimizer.warmup_steps={section.warmup_steps} must be at least 0."
+            f"optimizer.warmup_steps={section['warmup_steps']} must be at least 0."
         )
-    rate = optimizers.schedule(
-        section.schedule,
-        learning_rate=optimizers.scaled(
-            section.learning_rate, section.per_batch, phase.batch_size
+    rate = schedule(
+        section["schedule"],
+        learning_rate=scaled(
+            section["learning_rate"], section["per_batch"], batch_size
         ),
-        warmup_steps=section.warmup_steps,
-        total_steps=phase.steps,
+        warmup_steps=section["warmup_steps"],
+        total_steps=total_steps,
     )
-    tx = optimizers.build(
-        section.name,
-        rate=rate,
-        momentum=section.momentum,
-        nesterov=section.nesterov,
-        weight_decay=section.weight_decay,
-        trust_coefficient=section.trust_coefficient,
-    )
-    return rate, tx
+    chain = ("name", "momentum", "nesterov", "weight_decay", "trust_coefficient")
+    return rate, build(rate=rate, **{name: section[name] for name in chain})

@@ -1,40 +1,33 @@
-"""A phase built from its config and compiled for its devices, but not yet trained."""
+"""A phase built for its data and its devices, but not yet compiled or trained."""
 
 import zlib
 from typing import NamedTuple
 
 import jax
-import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from ml_collections import ConfigDict
 
-from ssl_jax import algorithms, augment, models
-from ssl_jax.augment.two_crops import TwoCrops
-from ssl_jax.augment.weak_strong import WeakStrong
+from ssl_jax import algorithms, models
 from ssl_jax.core import Algorithm
 from ssl_jax.data import feeds
 from ssl_jax.data.loading import Data
-from ssl_jax.train.optimizers import _build_optimizer
-from ssl_jax.train.sections import check_phase
+from ssl_jax.train.sections import Run, Trains
 
 
 class Phase(NamedTuple):
-    """One phase, built and checked but not started."""
+    """One phase that trains, built and checked but not started."""
 
     name: str
     title: str  # the run's name and the phase's, for figures
-    config: ConfigDict
+    section: Trains
     algorithm: Algorithm
-    views: WeakStrong | TwoCrops | None  # None: the algorithm asks for none
-    rate: optax.Schedule | None  # None: the algorithm has no optimizer
     feed: feeds.Feed
     key: jax.Array
     mesh: Mesh
 
     @property
     def images_per_step(self) -> int:
-        drawn = self.config.batch_size * (1 + self.config.unlabeled_ratio)
+        drawn = self.section.batch_size * (1 + self.section.unlabeled_ratio)
         return drawn or self.feed.num_rows
 
     @property
@@ -44,56 +37,51 @@ class Phase(NamedTuple):
         return NamedSharding(self.mesh, P() if whole else P("data"))
 
 
-def build_phase(
-    config: ConfigDict,
-    name: str,
+def build(
+    run: Run,
+    section: Trains,
     data: Data,
     mesh: Mesh,
     labels: feeds.Labels | None = None,
 ) -> Phase:
-    """Builds the phase `name`; starts nothing and writes nothing.
+    """Builds the phase of `section`; starts nothing and writes nothing.
 
     Args:
       labels: of a phase with labels_from: what it trains on. Until an earlier phase has
         given them, the labels granted stand in, so that all else can be checked.
 
     Raises:
-      UserError: the phase's configuration contradicts itself, the data or the mesh.
+      UserError: the section contradicts the data.
     """
-    check_phase(config, name, mesh)
-    phase = config[name]
-    rate = tx = views = None
-    if algorithms.takes(phase.algorithm.name, "tx"):
-        rate, tx = _build_optimizer(phase)
-    if phase.augment:
-        views = augment.build(**phase.augment)
     num_classes = len(data.dataset.class_names)
-    hparams = phase.algorithm.to_dict()
     algorithm = algorithms.build(
-        hparams.pop("name"),
-        hparams,
-        model=models.build(num_classes=num_classes, **config.model),
-        tx=tx,
-        views=views,
+        section.method,
+        section.hparams,
+        model=models.build(
+            run.model.name, num_classes=num_classes, **run.model.hparams
+        ),
+        tx=section.tx,
+        views=section.views,
         num_classes=num_classes,
         num_unlabeled=len(data.split.unlabeled),
-        total_steps=phase.steps,
+        total_steps=section.steps,
     )
-    if phase.labels_from and labels is None:
+    if section.labels_from and labels is None:
         labels = feeds.granted(data.dataset, data.split)
-    feed = feeds.build(
-        data.dataset,
-        data.split,
-        data.pool,
-        mesh=mesh,
-        seed=config.seed,
-        draws_from=algorithms.draws_from(phase.algorithm.name),
-        batch_size=phase.batch_size,
-        unlabeled_ratio=phase.unlabeled_ratio,
-        steps_per_call=phase.steps_per_call,
-        labels=labels,
-        graph=data.graph,
+    draw = feeds.Draw(
+        draws_from=section.method.draws_from,
+        batch_size=section.batch_size,
+        unlabeled_ratio=section.unlabeled_ratio,
+        steps_per_call=section.steps_per_call,
+        seed=run.seed,
     )
-    key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
-    title = f"{config.name}, {name}"
-    return Phase(name, title, phase, algorithm, views, rate, feed, key, mesh)
+    key = jax.random.key(run.seed)
+    return Phase(
+        name=section.name,
+        title=f"{run.name}, {section.name}",
+        section=section,
+        algorithm=algorithm,
+        feed=feeds.build(data, mesh, draw, labels),
+        key=jax.random.fold_in(key, zlib.crc32(section.name.encode())),
+        mesh=mesh,
+    )

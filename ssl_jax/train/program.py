@@ -41,7 +41,7 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
     def call(state, sums, arrays, items):
         # XLA:CPU runs a convolution inside a loop 20 to 50 times slower than outside.
         if jax.default_backend() == "cpu" and convolves:
-            for i in range(phase.config.steps_per_call):
+            for i in range(phase.section.steps_per_call):
                 state, sums = one_step(arrays, state, sums, at(items, i))
             return state, sums
         carry, _ = jax.lax.scan(
@@ -100,7 +100,7 @@ def check_handovers(phases: list[Phase]) -> None:
     """
     variables = {}
     for phase in phases:
-        start_from, keep = phase.config.start_from, phase.config.keep
+        start_from, keep = phase.section.start_from, phase.section.keep
         if start_from in variables:
             initial = handover.kept(variables[start_from], keep, start_from)
         else:
@@ -112,7 +112,7 @@ def check_handovers(phases: list[Phase]) -> None:
 
 def first_item(phase: Phase) -> PyTree:
     """What the phase's first call is sent."""
-    return next(phase.feed.items(0, phase.config.steps_per_call))
+    return next(phase.feed.items(0, phase.section.steps_per_call))
 
 
 def at(items: PyTree, i: int) -> PyTree:
@@ -144,7 +144,7 @@ def _trace_step(phase, state):
         if error.args != ("unlabeled_image",):
             raise
         raise UserError(
-            f"{phase.config.algorithm.name} learns from unlabeled images too: "
-            f"unlabeled_ratio={phase.config.unlabeled_ratio} must be at least 1."
+            f"{phase.section.algorithm} learns from unlabeled images too: "
+            f"unlabeled_ratio={phase.section.unlabeled_ratio} must be at least 1."
         ) from error
     return jaxpr, shapes

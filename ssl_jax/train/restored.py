@@ -1,8 +1,6 @@
 """A run that is there, to be asked about images."""
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -10,18 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from ml_collections import ConfigDict
 
-from ssl_jax import algorithms
-from ssl_jax.core import TrainState, make_mesh
+from ssl_jax.core import can, make_mesh
 from ssl_jax.data import loading
-from ssl_jax.data.feeds import EVAL_BATCH
 from ssl_jax.data.loading import Data
+from ssl_jax.data.placement import EVAL_BATCH
 from ssl_jax.errors import UserError
-from ssl_jax.train.phases import Phase, build_phase
+from ssl_jax.train import phases
+from ssl_jax.train.phases import Phase
 from ssl_jax.train.program import like
-from ssl_jax.workdir import workdirs
-from ssl_jax.workdir.checkpoints import Checkpoints
+from ssl_jax.train.sections import Run, Trains
+from ssl_jax.workdir import handover
+from ssl_jax.workdir.phase_folder import PhaseFolder
+from ssl_jax.workdir.workdir import Workdir
 
 
 class Trained(NamedTuple):
@@ -29,77 +28,63 @@ class Trained(NamedTuple):
 
     phase: Phase
     data: Data
-    folder: Path  # the phase's: <workdir>/<phase>
+    folder: PhaseFolder
 
 
-def load(config: ConfigDict, workdir: Path) -> Trained:
+def load(run: Run, workdir: Workdir) -> Trained:
     """What the run in `workdir` has learned.
 
     Raises:
       UserError: it is not trained to its end, or has no phase that classifies images.
     """
-    if not {"query", "predict"} <= set(config):
+    if run.num_seeds > 1:
         raise UserError(
-            f"the run in {workdir} was trained by an older version of ssl_jax: train "
-            "it again with this one."
-        )
-    if config.num_seeds > 1:
-        raise UserError(
-            f"the {config.num_seeds} seeds in {workdir} were trained at once, which "
+            f"the {run.num_seeds} seeds in {workdir.path} were trained at once, which "
             "keeps no networks: train one with num_seeds=1 and --config.seed."
         )
-    if config.query.rounds:
-        last = workdir / f"round{config.query.rounds}"
+    if run.query.rounds:
+        last = workdir.round(run.query.rounds).path
         raise UserError(
-            f"{workdir} is a simulation: take one of its rounds, --workdir={last}."
+            f"{workdir.path} is a simulation: take one of its rounds, --workdir={last}."
         )
-    name = classifying(config)
-    if not (workdir / name / "done.json").exists():
+    section = classifying(run)
+    folder = workdir.phase(section.name)
+    if folder.done is None:
         raise UserError(
-            f"the phase {name!r} in {workdir} is not trained to its end: run its "
-            "command again first."
+            f"the phase {section.name!r} in {workdir.path} is not trained to its end: "
+            "run its command again first."
         )
-    phase, data = rebuild(config, name, workdir)
-    return Trained(phase, data, workdir / name)
+    return Trained(*rebuild(run, section, workdir), folder)
 
 
-def classifying(config: ConfigDict) -> str:
-    """The last phase of a config that classifies images.
+def classifying(run: Run) -> Trains:
+    """The last phase of a run that classifies images.
 
     Raises:
       UserError: there is none.
     """
-    names = [
-        name
-        for name in config.phases
-        if "algorithm" in config[name]
-        and algorithms.has(config[name].algorithm.name, "predict")
-        and algorithms.draws_from(config[name].algorithm.name) != "graph"
+    sections = [
+        section
+        for section in run.trained.values()
+        if can(section.method, "predict") and section.method.draws_from != "graph"
     ]
-    if not names:
-        raise UserError(f"no phase of {config.name} classifies images.")
-    return names[-1]
+    if not sections:
+        raise UserError(f"no phase of {run.name} classifies images.")
+    return sections[-1]
 
 
-def rebuild(config: ConfigDict, name: str, workdir: Path) -> tuple[Phase, Data]:
-    """The phase `name` of the run in `workdir`, and its data.
+def rebuild(run: Run, section: Trains, workdir: Workdir) -> tuple[Phase, Data]:
+    """A phase of the run in `workdir`, and its data.
 
     Raises:
-      UserError: it has other fields than today's, another network than `config` says,
-        or its data is not there.
+      UserError: it has another network than `run` says, or its data is not there.
     """
-    workdirs.check(workdir, config, "model", f"{name}.algorithm")
+    workdir.check(run.config, "model", f"{section.name}.algorithm")
     mesh = make_mesh()
-    try:
-        own = workdirs.own_labels(workdir, config, compare=False)
-        data = loading.load(own, mesh)
-        workdirs.check_data(workdir, data.dataset)
-        return build_phase(config, name, data, mesh), data
-    except AttributeError as error:
-        raise UserError(
-            f"the configuration in {workdir} was written by another version of ssl_jax "
-            f"({error}): train it again with this one."
-        ) from error
+    own = workdir.labels(run.config, compare=False)
+    data = loading.load(run.data_with(own), mesh, seed=run.seed, as_graph=run.on_graph)
+    workdir.check_data(data.dataset)
+    return phases.build(run, section, data, mesh), data
 
 
 def classifier(trained: Trained) -> Callable[..., np.ndarray]:
@@ -120,9 +105,9 @@ def of_pool(trained: Trained, index_M: np.ndarray) -> np.ndarray:
       UserError: as `classifier`.
     """
     phase, data = trained.phase, trained.data
-    if not hasattr(phase.algorithm, "transduce"):
+    if not can(phase.algorithm, "transduce"):
         return classifier(trained)(data.dataset.images_NHWC, index_M)
-    log_NK = phase.algorithm.transduce(restore(phase, trained.folder))
+    log_NK = phase.algorithm.transduce(_restored(phase, trained.folder))
     rows = np.union1d(data.split.labeled, data.split.unlabeled)
     return np.exp(np.asarray(log_NK))[np.searchsorted(rows, index_M)]
 
@@ -134,8 +119,8 @@ def featurizer(trained: Trained) -> Callable[..., np.ndarray]:
       UserError: the algorithm has none; or as `classifier`.
     """
     phase = trained.phase
-    if not hasattr(phase.algorithm, "features"):
-        raise UserError(f"{phase.config.algorithm.name} learns no features.")
+    if not can(phase.algorithm, "features"):
+        raise UserError(f"{phase.section.algorithm} learns no features.")
     return on_images(phase, trained.folder, type(phase.algorithm).features)
 
 
@@ -144,15 +129,17 @@ def _probabilities(algorithm, state, batch):
 
 
 def on_images(
-    phase: Phase, folder: Path, of_batch: Callable[..., jax.Array] = _probabilities
+    phase: Phase,
+    folder: PhaseFolder,
+    of_batch: Callable[..., jax.Array] = _probabilities,
 ) -> Callable[..., np.ndarray]:
     """(images_NHWC, index_M=all) -> of_batch(algorithm, state, batch) of the images
     `index_M`, on the host, by the checkpoint in `folder` of the phase's last step.
 
     Raises:
-      UserError: as `restore`.
+      UserError: there is none, or it cannot be read.
     """
-    state = restore(phase, folder)
+    state = _restored(phase, folder)
     rows = NamedSharding(phase.mesh, P("data"))
 
     @jax.jit
@@ -175,17 +162,7 @@ def on_images(
     return of_all
 
 
-def restore(phase: Phase, folder: Path) -> TrainState:
-    """The state of the phase's last step.
-
-    Raises:
-      UserError: there is no such checkpoint in `folder`, or it cannot be read.
-    """
-    steps = json.loads((folder / "done.json").read_text())["steps"]
-    with Checkpoints(folder / "checkpoints") as checkpoints, jax.set_mesh(phase.mesh):
-        if steps not in checkpoints.steps:
-            raise UserError(
-                f"{phase.name} was trained for {steps} steps, but has no checkpoint "
-                f"of the last: delete {folder / 'done.json'} and run the same command."
-            )
-        return checkpoints.restore(steps, like(phase))["state"]
+def _restored(phase, folder):
+    """The state of the phase's last step."""
+    with jax.set_mesh(phase.mesh):
+        return handover.restored(folder, like(phase))[1]["state"]

@@ -1,190 +1,402 @@
-"""The config, parsed once."""
+"""The config, parsed once: typed, frozen, and checked as far as that goes without data.
 
-from jax.sharding import Mesh
-from ml_collections import ConfigDict
+`parse` is the only reader of a configuration. What it returns holds classes, optimizers
+and views, not their names. A function here that reads a part yields a message for each
+mistake in it and returns the part, so that `parse` tells of all mistakes at once.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import jax
+import optax
 
 from ssl_jax import algorithms, augment, models
-from ssl_jax.data import feeds
-from ssl_jax.data.splits import Split, candidates
+from ssl_jax.core import Algorithm, named
+from ssl_jax.data import loading
+from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
-from ssl_jax.train.optimizers import _build_optimizer
+from ssl_jax.evaluate.protocol import Protocol
+from ssl_jax.train import optimizers, rules
+
+# Set in XLA_FLAGS before JAX starts, it makes a GPU's results repeat bit for bit.
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+# Which images to ask labels for: active/strategies.py has them.
+STRATEGIES = ("entropy", "margin", "least_confidence", "k_center", "random")
+
+Tree = Mapping[str, Any]  # a section of the configuration
+Part = TypeVar("Part")
+Reading = Generator[str, None, Part]  # yields mistakes, returns what was read
 
 
-def check_phase(config: ConfigDict, name: str, mesh: Mesh) -> None:
-    """Everything about the phase `name` that can be told without the data.
+@dataclass(frozen=True, kw_only=True)
+class Trains:
+    """A phase that trains; configs/base.py explains the fields from `start_from` on."""
 
-    Raises:
-      UserError: its configuration contradicts itself or the mesh.
-    """
-    phase = config[name]
-    _check_numbers(phase, config.data.num_validation)
-    _check_fields(phase.algorithm, algorithms.hparams(phase.algorithm.name))
-    _check_fields(config.model, models.hparams(config.model.name))
-    if config.model.dtype not in ("float32", "bfloat16"):
-        raise UserError(
-            f"model.dtype={config.model.dtype!r} is unknown; choose float32 or "
-            "bfloat16."
-        )
-    whole = algorithms.draws_from(phase.algorithm.name) in ("pool", "graph")
-    on_graph = algorithms.draws_from(phase.algorithm.name) == "graph"
-    if on_graph != models.on_graph(config.model.name):
-        wanted = "a network on a graph, such as gcn" if on_graph else "an encoder"
-        raise UserError(
-            f"model.name={config.model.name!r}: {phase.algorithm.name} trains {wanted}."
-        )
-    if on_graph and phase.knn:
-        raise UserError(f"knn={phase.knn} is for images: use 0 on a graph.")
-    takes_model = algorithms.takes(phase.algorithm.name, "model")
-    if phase.start_from != "scratch" and not takes_model:
-        raise UserError(
-            f"start_from={phase.start_from!r}: {phase.algorithm.name} has no network "
-            "to take over; use 'scratch'."
-        )
-    if phase.batch_size < 1 and not whole:
-        raise UserError(f"batch_size={phase.batch_size} must be at least 1.")
-    if phase.batch_size and whole:
-        raise UserError(
-            f"batch_size={phase.batch_size}: a step of {phase.algorithm.name} sees all "
-            "rows at once; use 0."
-        )
-    if phase.batch_size % mesh.size:
-        raise UserError(
-            f"batch_size={phase.batch_size} does not divide over {mesh.size} devices; "
-            f"use a multiple of {mesh.size}."
-        )
-    feeds.check_placement(config.data.placement)
-    if algorithms.takes(phase.algorithm.name, "tx"):
-        _build_optimizer(phase)
-    wanted, given = algorithms.views(phase.algorithm.name), dict(phase.augment)
-    if given.get("name", "") != wanted:
-        raise UserError(
-            f"{phase.algorithm.name} trains on the views {wanted!r}, but "
-            f"{name}.augment is {given.get('name', '')!r}: use "
-            f"base.augmentation({wanted!r})."
-        )
-    if wanted:
-        _check_fields(phase.augment, augment.hparams(wanted))
-        augment.build(**phase.augment)
-    if phase.patience and not algorithms.has(phase.algorithm.name, "predict"):
-        raise UserError(
-            f"patience={phase.patience} watches an accuracy, which "
-            f"{phase.algorithm.name} has not: use patience=0."
-        )
-    draws_from = algorithms.draws_from(phase.algorithm.name)
-    if draws_from != "labeled" and phase.unlabeled_ratio:
-        raise UserError(
-            f"{phase.algorithm.name} draws its images from the {draws_from}: "
-            f"unlabeled_ratio={phase.unlabeled_ratio} must be 0."
-        )
+    name: str
+    algorithm: str  # "fixmatch.FixMatch"
+    method: type[Algorithm]  # that class
+    hparams: Tree  # its fields that have a default
+    rate: optax.Schedule | None  # None: the method has no optimizer
+    tx: optax.GradientTransformation | None
+    augment: Tree  # {}: the method asks for no views
+    views: Any  # of the kind that the method asks for, or None
+    start_from: str
+    keep: tuple[str, ...]
+    labels_from: str
+    confidence: float
+    per_class: int
+    steps: int
+    batch_size: int
+    unlabeled_ratio: int
+    steps_per_call: int
+    log_every: int
+    eval_every: int
+    checkpoint_every: int
+    knn: int
+    patience: int
+    loss_window: int
 
 
-def _check_fields(section: ConfigDict, defaults: dict) -> None:
-    """A name given on the command line comes without the fields that belong to it."""
-    fields = set(section) - {"name"}
-    if fields != defaults.keys():
-        raise UserError(
-            f"{section.name!r} has the fields {', '.join(defaults)}, but the config "
-            f"gives {', '.join(sorted(fields))}: choose it in a config file, by "
-            "base.algorithm(), base.model() or base.augmentation()."
-        )
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """A phase that judges the features that an earlier one has learned."""
+
+    name: str
+    start_from: str
+    protocol: Protocol
 
 
-def _check_numbers(phase: ConfigDict, num_validation: int) -> None:
-    for name in (
-        "steps",
-        "steps_per_call",
-        "log_every",
-        "eval_every",
-        "checkpoint_every",
-    ):
-        if phase[name] < 1:
-            raise UserError(f"{name}={phase[name]} must be at least 1.")
-        if name.endswith(("steps", "every")) and phase[name] % phase.steps_per_call:
-            raise UserError(
-                f"{name}={phase[name]} is not a multiple of "
-                f"steps_per_call={phase.steps_per_call}."
-            )
-    for name, value in (
-        ("unlabeled_ratio", phase.unlabeled_ratio),
-        ("patience", phase.patience),
-        ("knn", phase.knn),
-        ("loss_window", phase.loss_window),
-    ):
-        if value < 0:
-            raise UserError(f"{name}={value} must be at least 0.")
-    for name in ("patience", "loss_window"):
-        if phase[name] and not num_validation:
-            raise UserError(
-                f"{name}={phase[name]} needs validation images: set "
-                f"data.num_validation, or {name}=0."
-            )
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    name: str
+    hparams: Tree
 
 
-def check(config: ConfigDict, name: str, earlier: tuple[str, ...]) -> None:
-    """Everything about where the phase `name` has its labels from that can be told
-    without the data; `earlier` are the phases before it.
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """How to ask for labels, and how often an oracle answers as the run goes on."""
+
+    strategy: str
+    size: int
+    rounds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    dir: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A whole configuration."""
+
+    name: str
+    seed: int
+    num_seeds: int
+    deterministic: bool
+    tensorboard: bool
+    data: Wanted
+    model: Model
+    query: Query
+    predict: Predict
+    sections: tuple[Trains | Probes, ...]  # in order
+    config: Tree  # what it was parsed from, for config.json
+
+    @property
+    def trained(self) -> dict[str, Trains]:
+        """The phases that train, by name."""
+        return {s.name: s for s in self.sections if isinstance(s, Trains)}
+
+    def data_with(self, labels: str) -> Wanted:
+        """Its data, with the answers in the file `labels`."""
+        return dataclasses.replace(self.data, labels=labels)
+
+    @property
+    def on_graph(self) -> bool:
+        """Whether its phases learn from a graph."""
+        return any(s.method.draws_from == "graph" for s in self.trained.values())
+
+
+def parse(config: Tree, num_devices: int = 1, *, to_train: bool = True) -> Run:
+    """The run that a configuration asks for.
+
+    Args:
+      config: an ml_collections.ConfigDict that configs/base.py made, or the like of it
+        as a dict.
+      num_devices: that batches are split over.
+      to_train: whether it is to be trained, and not only asked: then what it starts
+        from must be there.
 
     Raises:
-      UserError: no earlier phase can give them, or a number makes no sense.
+      UserError: with every mistake in it that can be told without data.
     """
-    phase = config[name]
-    if not 0 <= phase.confidence <= 1:
+    tree = config.to_dict() if hasattr(config, "to_dict") else config
+    return told(_run(tree, num_devices, to_train))
+
+
+def told(reading: Reading[Part]) -> Part:
+    """What is read, if there is no mistake in it.
+
+    Raises:
+      UserError: with all that there are.
+    """
+    mistakes, part = {}, None  # a dict, as two phases may share one
+    while True:
+        try:
+            mistakes[next(reading)] = None
+        except StopIteration as end:
+            part = end.value
+            break
+    if len(mistakes) == 1:
+        raise UserError(*mistakes)
+    if mistakes:
+        lines = "\n".join(f"  {mistake}" for mistake in mistakes)
+        raise UserError(f"{len(mistakes)} mistakes in the configuration:\n{lines}")
+    return part
+
+
+def changed(config: Tree, values: Mapping[str, Any]) -> dict:
+    """A copy of the configuration with other values: {"data.labels": "a.csv"}."""
+    copy = dict(config)
+    for field, value in values.items():
+        head, _, rest = field.partition(".")
+        copy[head] = changed(copy[head], {rest: value}) if rest else value
+    return copy
+
+
+def check_query(query: Query, num_candidates: int | None = None) -> None:
+    """Raises UserError unless the strategy is known and so many can be asked about."""
+    told(_query(query))
+    if num_candidates is not None and query.size > num_candidates:
         raise UserError(
-            f"{name}.confidence={phase.confidence} is a probability: use 0 to 1."
+            f"query.size={query.size}, but {num_candidates:,} images have no label: ask for "
+            "no more than those."
         )
-    if phase.per_class < 0:
-        raise UserError(f"{name}.per_class={phase.per_class} must be at least 0.")
-    if not phase.labels_from:
-        for field in ("confidence", "per_class"):
-            if phase[field]:
-                raise UserError(
-                    f"{name}.{field}={phase[field]} chooses among pseudo-labels, which "
-                    f"{name} has not: name an earlier phase in {name}.labels_from, or "
-                    f"set {field}=0."
-                )
-        return
-    teachers = [
-        other
-        for other in earlier
-        if "algorithm" in config[other]
-        and algorithms.has(config[other].algorithm.name, "predict")
+
+
+def probes(tree: Tree, name: str, trained: Mapping[str, Any]) -> Reading[Probes]:
+    """The section `name`, which judges one of the phases `trained`."""
+    section = dict(tree[name])
+    start_from = section.pop("start_from", "")
+    if start_from not in trained:
+        yield (
+            f"{name}.start_from={start_from!r} must be an earlier phase of this run "
+            f"that trains ({', '.join(trained) or 'there is none'}); to probe another "
+            "run: launch.py --mode=probe --workdir=W."
+        )
+    fields = {field.name for field in dataclasses.fields(Protocol)}
+    if section.keys() != fields:
+        yield f"a probe has the fields {', '.join(sorted(fields))}."
+        return None
+    protocol = yield from _tried(Protocol, **section)
+    return Probes(name=name, start_from=start_from, protocol=protocol)
+
+
+def phase_names(tree: Tree) -> list[str]:
+    """The sections that `phases` may name: each starts from something."""
+    return [
+        name
+        for name, section in tree.items()
+        if isinstance(section, Mapping) and "start_from" in section
     ]
-    if phase.labels_from not in teachers:
-        raise UserError(
-            f"{name}.labels_from={phase.labels_from!r} must be a phase that `phases` "
-            "has before it and that trains a classifier "
-            f"({', '.join(teachers) or 'there is none'}); or '' for no pseudo-labels."
+
+
+def trains(section: Tree) -> bool:
+    """Whether a section is of a phase that trains; else it probes."""
+    return "algorithm" in section
+
+
+def _run(tree, num_devices, to_train):
+    given = yield from _top(tree, to_train)
+    data = yield from _typed(Wanted, tree, "data")
+    if data is not None:
+        yield from loading.mistakes(data)
+    query = yield from _typed(Query, tree, "query")
+    if query is not None:
+        yield from _query(query)
+    predict = yield from _typed(Predict, tree, "predict")
+    model = yield from _model(tree)
+    sections = {}
+    for name in (yield from _phases(tree)):
+        trained = {n: s for n, s in sections.items() if trains(tree[n])}
+        if trains(tree[name]):
+            section = yield from _trains(tree, name, num_devices)
+            if section is not None:
+                yield from rules.beginning(section, sections, trained, to_train)
+        else:
+            section = yield from probes(tree, name, trained)
+        sections[name] = section
+    if None in (data, query, predict, model, given, *sections.values()):
+        return None
+    run = Run(
+        **given,
+        data=data,
+        query=query,
+        predict=predict,
+        model=model,
+        sections=tuple(sections.values()),
+        config=tree,
+    )
+    yield from rules.between_phases(run)
+    return run
+
+
+def _top(tree, to_train):
+    names = ("name", "seed", "num_seeds", "deterministic", "tensorboard")
+    if missing := [name for name in names if name not in tree]:
+        yield _of_another_version("the configuration", missing)
+        return None
+    for field, least in (("seed", 0), ("num_seeds", 1)):
+        if tree[field] < least:
+            yield f"{field}={tree[field]} must be at least {least}."
+    on_gpu = to_train and tree["deterministic"] and jax.default_backend() == "gpu"
+    if on_gpu and DETERMINISTIC not in os.environ.get("XLA_FLAGS", ""):
+        yield (
+            f"deterministic=True needs XLA_FLAGS to hold {DETERMINISTIC} before JAX "
+            "starts."
         )
-    if algorithms.draws_from(phase.algorithm.name) != "labeled":
-        raise UserError(
-            f"{name}.labels_from={phase.labels_from!r} labels images for "
-            f"{phase.algorithm.name}, which does not draw its images from the labeled "
-            "ones: use labels_from=''."
+    return {name: tree[name] for name in names}
+
+
+def _typed(cls, tree, name):
+    """The section `name` as a dataclass of the same fields."""
+    fields = {field.name for field in dataclasses.fields(cls)}
+    section = tree.get(name, {})
+    if unlike := sorted(fields ^ section.keys()):
+        yield _of_another_version(name, unlike)
+        return None
+    return cls(**section)
+
+
+def _of_another_version(where, fields):
+    return (
+        f"{where} differs in {', '.join(fields)}: the configuration was written by "
+        "another version of ssl_jax; train it again with this one."
+    )
+
+
+def _tried(build: Callable[..., Part], *args, **kwargs) -> Reading[Part]:
+    """What `build` gives; where it refuses, None, and its message is the mistake."""
+    try:
+        return build(*args, **kwargs)
+    except UserError as error:
+        yield str(error)
+        return None
+
+
+def _query(query):
+    if query.strategy not in STRATEGIES:
+        yield (
+            f"query.strategy={query.strategy!r} is unknown; choose "
+            f"{', '.join(STRATEGIES)}."
         )
+    if query.size < 1:
+        yield f"query.size={query.size} must be at least 1."
 
 
-def check_split(config: ConfigDict, name: str, split: Split) -> None:
-    """Raises UserError unless there is an image to label for the phase `name`."""
-    if not len(candidates(split)):
-        raise UserError(
-            f"{name}.labels_from={config[name].labels_from!r} has nothing to label: "
-            f"all {len(split.unlabeled):,} unlabeled images are among the "
-            f"{len(split.labeled):,} labeled ones; use a smaller data.num_labels."
+def _phases(tree):
+    """The names of the phases, in order."""
+    names, there = tuple(tree["phases"]), phase_names(tree)
+    if not names:
+        yield f"phases is empty; name some of: {', '.join(there)}."
+    elif unknown := [name for name in names if name not in there]:
+        yield (
+            f"phases names {', '.join(map(repr, unknown))}, which this config does "
+            f"not have; it has: {', '.join(there)}."
         )
+        return ()
+    elif len(set(names)) < len(names):
+        yield f"phases={names} names a phase twice."
+    return names
 
 
-def on_graph(config: ConfigDict) -> bool:
-    """Whether the run's phases learn from a graph.
-
-    Raises:
-      UserError: some do and some do not.
-    """
-    trained = [config[name] for name in config.phases if "algorithm" in config[name]]
-    names = [phase.algorithm.name for phase in trained]
-    graph = [name for name in names if algorithms.draws_from(name) == "graph"]
-    if graph and len(graph) < len(names):
-        raise UserError(
-            f"{', '.join(graph)} learns from a graph, and the other phases from "
-            "images: make them two runs."
+def _model(tree):
+    section = dict(tree["model"])
+    name = section.pop("name")
+    cls = yield from _tried(models.find, name)
+    if cls is None or not (yield from _same_fields(name, section, named.defaults(cls))):
+        return None
+    if section["dtype"] not in ("float32", "bfloat16"):
+        yield (
+            f"model.dtype={section['dtype']!r} is unknown; choose float32 or bfloat16."
         )
-    return bool(graph)
+    return Model(name=name, hparams=section)
+
+
+def _same_fields(name, given, defaults):
+    """Whether a section has the fields of the class that it names."""
+    same = given.keys() == defaults.keys()
+    if not same:
+        yield (
+            f"{name!r} has the fields {', '.join(defaults)}, but the config gives "
+            f"{', '.join(sorted(given))}: choose it by its name on the command line, "
+            "or in a config file by base.algorithm(), base.model() or "
+            "base.augmentation()."
+        )
+    return same
+
+
+def _trains(tree, name, num_devices):
+    """The phase `name`."""
+    section = dict(tree[name])
+    kept = {field.name for field in dataclasses.fields(Trains)} & section.keys()
+    kept -= {"name", "algorithm", "augment"}
+    plain = {field: section[field] for field in kept}
+    wanted = {field.name for field in dataclasses.fields(Trains)}
+    wanted -= {"name", "method", "hparams", "rate", "tx", "views"}
+    if unlike := sorted((wanted | {"optimizer"}) ^ section.keys()):
+        yield _of_another_version(name, unlike)
+        return None
+    hparams = dict(section["algorithm"])
+    algorithm = hparams.pop("name")
+    method = yield from _tried(algorithms.find, algorithm)
+    if method is None:
+        return None
+    phase = Trains(
+        **plain,
+        name=name,
+        algorithm=algorithm,
+        method=method,
+        hparams=hparams,
+        augment=section["augment"],
+        **dict.fromkeys(("rate", "tx", "views")),
+    )
+    if (yield from _same_fields(algorithm, hparams, named.defaults(method))):
+        yield from _tried(_stand_in, phase)
+    numbers = list(rules.numbers(phase, tree["data"].get("num_validation", 0)))
+    yield from numbers
+    yield from rules.batches(phase, num_devices)
+    if not numbers and algorithms.takes(method, "tx"):
+        built = yield from _tried(
+            optimizers.of_phase,
+            section["optimizer"],
+            batch_size=phase.batch_size,
+            total_steps=phase.steps,
+        )
+        rate, tx = built or (None, None)
+        phase = dataclasses.replace(phase, rate=rate, tx=tx)
+    views = yield from _views(phase)
+    return dataclasses.replace(phase, views=views)
+
+
+def _stand_in(phase):
+    """Builds the method without what data gives: it checks its hyper-parameters."""
+    context = ("model", "tx", "views", "num_classes", "num_unlabeled", "total_steps")
+    algorithms.build(phase.method, phase.hparams, **dict.fromkeys(context))
+
+
+def _views(phase):
+    settings, wanted = dict(phase.augment), phase.method.views_kind
+    kind = settings.pop("name", "")
+    if kind != wanted:
+        yield (
+            f"{phase.algorithm} trains on the views {wanted!r}, but "
+            f"{phase.name}.augment is {kind!r}: use base.augmentation({wanted!r})."
+        )
+    elif kind and (yield from _same_fields(kind, settings, augment.hparams(kind))):
+        return (yield from _tried(augment.build, kind, **settings))
+    return None

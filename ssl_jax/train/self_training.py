@@ -12,7 +12,6 @@ A run that was stopped goes on by this file. The truth of an image that is not l
 is counted in the result, and reaches nothing that trains.
 """
 
-import os
 import zipfile
 from pathlib import Path
 
@@ -25,16 +24,27 @@ from ssl_jax.core.metrics import pseudo_label_quality
 from ssl_jax.data import feeds
 from ssl_jax.data.feeds import Labels
 from ssl_jax.data.loading import Data
-from ssl_jax.data.splits import candidates
+from ssl_jax.data.splits import Split, candidates
 from ssl_jax.errors import UserError
 from ssl_jax.train import restored
 from ssl_jax.train.phases import Phase
+from ssl_jax.train.sections import Trains
+from ssl_jax.workdir.files import replacing
+from ssl_jax.workdir.workdir import Workdir
 
-FILE = "pseudo_labels.npz"
+
+def check_split(section: Trains, split: Split) -> None:
+    """Raises UserError unless there is an image to label for the phase."""
+    if not len(candidates(split)):
+        raise UserError(
+            f"{section.name}.labels_from={section.labels_from!r} has nothing to label: "
+            f"all {len(split.unlabeled):,} unlabeled images are among the "
+            f"{len(split.labeled):,} labeled ones; use a smaller data.num_labels."
+        )
 
 
 def teach(
-    student: Phase, teacher: Phase, data: Data, workdir: Path
+    student: Phase, teacher: Phase, data: Data, workdir: Workdir
 ) -> tuple[Labels, dict, Metrics]:
     """The labeled set of `student`, inside `jax.set_mesh`, and how good it is.
 
@@ -48,14 +58,14 @@ def teach(
       UserError: the teacher is sure enough of no image, its last checkpoint is missing
         or damaged, or so is what was written before.
     """
-    path = workdir / student.name / FILE
+    path = workdir.phase(student.name).pseudo_labels
     index_N = candidates(data.split)
     if path.exists():
         probs_NK = _load(path, index_N)
     else:
-        probs_of = restored.on_images(teacher, workdir / teacher.name)
+        probs_of = restored.on_images(teacher, workdir.phase(teacher.name))
         probs_NK = probs_of(data.dataset.images_NHWC, index_N)
-    threshold, per_class = student.config.confidence, student.config.per_class
+    threshold, per_class = student.section.confidence, student.section.per_class
     label_N, confidence_N = probs_NK.argmax(-1).astype(np.int32), probs_NK.max(-1)
     chosen = choose(probs_NK, confidence=threshold, per_class=per_class)
     if not len(chosen):
@@ -67,14 +77,15 @@ def teach(
         )
     taken = np.unique(chosen)
     if not path.exists():
-        _save(
-            path,
-            index=index_N[taken],
-            label=label_N[taken],
-            confidence=confidence_N[taken],
-            all_index=index_N,
-            all_probs=probs_NK,
-        )
+        with replacing(path, "wb") as file:
+            np.savez(
+                file,
+                index=index_N[taken],
+                label=label_N[taken],
+                confidence=confidence_N[taken],
+                all_index=index_N,
+                all_probs=probs_NK,
+            )
     truth_N = data.dataset.labels_N[index_N]
     said = summary(label_N, taken, truth_N, probs_NK.shape[1])
     names = data.dataset.class_names
@@ -133,19 +144,8 @@ def summary(
     }
 
 
-def _save(path: Path, **arrays: np.ndarray) -> None:
-    """Beside `path` and renamed: a killed process leaves no file, or a whole one."""
-    path.parent.mkdir(exist_ok=True)
-    beside = path.with_name(f"{path.name}.tmp")
-    with beside.open("wb") as file:
-        np.savez(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-
-
 def _load(path: Path, index_N: np.ndarray) -> np.ndarray:
-    """probs_NK of the images `index_N`, as `_save` wrote them."""
+    """probs_NK of the images `index_N`, as `teach` wrote them."""
     try:
         with path.open("rb") as file, np.load(file) as saved:
             saved_index_N, probs_NK = saved["all_index"], saved["all_probs"]

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ssl_jax.train.sections import Trains
+
 
 def stale(accuracies_E, losses_E, evaluations, *, patience: int, loss_window: int):
     """Whether a phase should stop after `evaluations` of its E validations.
@@ -26,15 +28,33 @@ def stale(accuracies_E, losses_E, evaluations, *, patience: int, loss_window: in
     return stop
 
 
-def stopped_by(rows: list[dict], steps: int, *, patience: int, loss_window: int) -> str:
+def watches(section: Trains) -> bool:
+    """Whether the phase may stop before its last step."""
+    return bool(section.patience or section.loss_window)
+
+
+def over(rows: list[dict], section: Trains) -> bool:
+    """Whether the phase with these journal rows should stop by a rule of its own."""
+    accuracies_E, losses_E = _validations(rows)
+    if not (watches(section) and len(accuracies_E)):
+        return False
+    rule = dict(patience=section.patience, loss_window=section.loss_window)
+    return bool(stale(accuracies_E, losses_E, len(accuracies_E), **rule))
+
+
+def stopped_by(rows: list[dict], section: Trains) -> str:
     """Why the phase with these rows ended: "steps", or the rule of `stale`."""
-    if rows[-1]["step"] == steps:
+    if rows[-1]["step"] == section.steps:
         return "steps"
-    accuracies_E, losses_E = (
+    accuracies_E, losses_E = _validations(rows)
+    rule = dict(patience=section.patience, loss_window=0)
+    by_patience = stale(accuracies_E, losses_E, len(losses_E), **rule)
+    return "patience" if by_patience else "loss_window"
+
+
+def _validations(rows):
+    """(accuracies_E, losses_E)."""
+    return tuple(
         np.array([row[name] for row in rows if name in row])
         for name in ("val/accuracy", "val/loss")
     )
-    by_patience = stale(
-        accuracies_E, losses_E, len(losses_E), patience=patience, loss_window=0
-    )
-    return "patience" if by_patience else "loss_window"

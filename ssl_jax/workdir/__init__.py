@@ -1,1 +1,12 @@
-"""Everything that is on disk, and its only writer."""
+"""Everything that is on disk, and its only writer.
+
+workdir      Workdir: how a run's folder is entered, and every name in it
+phase_folder a phase's own folder, of this run or of another
+checkpoints  the only importer of orbax
+handover     what a phase leaves to a later one
+journal      metrics.jsonl
+logs         rows on their way to the journal and to whoever watches
+settings     config.json: what may differ between two launches, and what may not
+results      result.json, written and read
+files        files of which a killed process leaves the old one or the new one
+"""

@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 
 from ssl_jax.core import PyTree
 from ssl_jax.errors import UserError
+from ssl_jax.workdir.phase_folder import PhaseFolder
 
 KEEP = 3  # newest checkpoints of a phase: the last, and two to fall back on
 
@@ -74,26 +75,26 @@ class Checkpoints:
         """Until the save under way, if any, is on disk."""
         self._manager.wait_until_finished()
 
-    def restore(self, step: int, like: PyTree) -> PyTree:
-        """The tree saved at `step`, with the structure and shardings of `like`.
-
-        Raises:
-          UserError: it cannot be read, or is not what was saved; the message names it
-            and the newest one that can be read.
-        """
-        return self._restore_or_explain(step, jax.tree.map(_abstract, like))
-
-    def restore_newest(self) -> PyTree:
-        """The newest tree as nested dicts of NumPy arrays.
+    def newest(self, like: PyTree | None = None) -> tuple[int, PyTree]:
+        """(step, tree) of the newest checkpoint, as `restore` gives it.
 
         Raises:
           UserError: there is none, or as `restore`.
         """
         if not self.steps:
-            raise UserError(f"there is no checkpoint in {self.folder}.")
-        return self._restore_or_explain(self.steps[-1], None)
+            raise UserError(f"there is no checkpoint in {self.folder} yet.")
+        return self.steps[-1], self.restore(self.steps[-1], like)
 
-    def _restore_or_explain(self, step, like):
+    def restore(self, step: int, like: PyTree | None = None) -> PyTree:
+        """The tree saved at `step`, with the structure and shardings of `like`; without
+        that, nested dicts of NumPy arrays.
+
+        Raises:
+          UserError: it cannot be read, or is not what was saved; the message names it
+            and the newest one that can be read.
+        """
+        if like is not None:
+            like = jax.tree.map(_abstract, like)
         try:
             return self._restore(step, like)
         except _Damaged as error:
@@ -120,8 +121,8 @@ class Checkpoints:
         return restored.state
 
     def _remedy(self, damaged, step, like):
-        done = self.folder.parent / "done.json"  # there if a later phase asks
-        also = f" and {done}" if done.exists() else ""
+        marker = PhaseFolder(self.folder.parent).marker  # there if a later phase asks
+        also = f" and {marker}" if marker.exists() else ""
         for earlier in reversed([s for s in self.steps if s < step]):
             try:
                 self._restore(earlier, like)

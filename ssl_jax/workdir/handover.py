@@ -1,46 +1,73 @@
-"""What a phase leaves to a later one."""
+"""What a phase leaves to a later one: its checkpoint, restored by one rule."""
 
-import json
 from pathlib import Path
 
 from ssl_jax.core import PyTree
 from ssl_jax.errors import UserError
+from ssl_jax.workdir import settings
 from ssl_jax.workdir.checkpoints import Checkpoints
-from ssl_jax.workdir.settings import _saved
+from ssl_jax.workdir.phase_folder import PhaseFolder
 
 
-def finished_phase(workdir: Path) -> Path:
-    """The folder of a phase of another run: `workdir` itself, or if that is a run's
-    workdir, of the only phase that it trained.
+def restored(
+    folder: PhaseFolder, like: PyTree | None = None, *, finished: bool = True
+) -> tuple[int, PyTree]:
+    """(step, {"state", "sums"}) of a phase's newest checkpoint.
+
+    Args:
+      like: shapes, dtypes and shardings; None: nested dicts of NumPy arrays.
+      finished: the phase must be over, and this be of its last step.
+
+    Raises:
+      UserError: there is none, it cannot be read, or is not of the last step.
+    """
+    with Checkpoints(folder.checkpoints) as checkpoints:
+        done, newest = folder.done, max(checkpoints.steps, default=None)
+        if finished and done["steps"] != newest:
+            there = "none" if newest is None else f"the newest is of step {newest}"
+            raise UserError(
+                f"{folder.path} was trained for {done['steps']} steps, but has no "
+                f"checkpoint of the last ({there}): delete {folder.marker} and run its "
+                "command again."
+            )
+        return checkpoints.newest(like)
+
+
+def finished_phase(workdir: Path) -> PhaseFolder:
+    """A phase of another run: `workdir` itself, or if that is a run's workdir, the only
+    phase that it trained.
 
     Raises:
       UserError: it is no such folder, not trained to its end, or the run trained
         several phases.
     """
-    if (workdir / "done.json").exists() and (workdir / "checkpoints").exists():
-        return workdir
-    saved = _saved(workdir)
-    config = saved["config"] if saved else {"phases": []}
-    trained = [name for name in config["phases"] if "algorithm" in config[name]]
+    folder = PhaseFolder(workdir)
+    if folder.done is not None and folder.checkpoints.exists():
+        return folder
+    saved = settings.saved(workdir)
+    phases = saved["config"]["phases"] if saved else []
+    trained = [
+        name for name in phases if PhaseFolder(workdir / name).checkpoints.exists()
+    ]
     if len(trained) > 1:
         raise UserError(
             f"start_from={str(workdir)!r} trained several phases: name one, such as "
             f"{str(workdir / trained[0])!r}."
         )
-    if not trained or not (workdir / trained[0] / "done.json").exists():
+    if not trained or PhaseFolder(workdir / trained[0]).done is None:
         raise UserError(
             f"start_from={str(workdir)!r} is neither 'scratch', nor an earlier one of "
             "this run's phases, nor the workdir of a finished run."
         )
-    return workdir / trained[0]
+    return PhaseFolder(workdir / trained[0])
 
 
 def handed_over(start_from: str, keep: tuple[str, ...], workdir: Path) -> PyTree | None:
     """The variables that a phase starts from, for `core.init_state`.
 
     Args:
-      start_from: "scratch", the name of a phase of this run, or another run's workdir
-        or phase (`finished_phase`).
+      start_from: "scratch", the name of a phase of the run in `workdir`, or another
+        run's workdir or phase (`finished_phase`).
       keep: the top-level parts that come along, such as "encoder".
 
     Raises:
@@ -49,20 +76,11 @@ def handed_over(start_from: str, keep: tuple[str, ...], workdir: Path) -> PyTree
     """
     if start_from == "scratch":
         return None
-    folder = workdir / start_from
-    done = folder / "done.json"
-    if not done.exists():
+    folder = PhaseFolder(workdir / start_from)
+    if folder.done is None:
         folder = finished_phase(Path(start_from))
-        done = folder / "done.json"
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        state = checkpoints.restore_newest()["state"]
-    steps = json.loads(done.read_text())["steps"]
-    if state["step"] != steps:
-        raise UserError(
-            f"start_from={start_from!r} was trained for {steps} steps, but its newest "
-            f"checkpoint is of step {state['step']}: delete {done} and run its command "
-            "again."
-        )
+    _, tree = restored(folder)
+    state = tree["state"]
     variables = {"params": state["params"], **state["model_state"]}
     return kept(variables, keep, start_from)
 

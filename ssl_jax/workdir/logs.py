@@ -5,6 +5,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from tqdm import tqdm
 
 from ssl_jax.core import Metrics
 from ssl_jax.errors import UserError
-from ssl_jax.evaluate import reported
 from ssl_jax.workdir.journal import Journal
 
 
@@ -148,10 +148,12 @@ class Log:
         journal: Journal,
         tensorboard: TensorBoard,
         progress: Progress,
+        warning: Callable[[list[dict], dict], str | None],
     ):
         self._rows = rows  # of this phase; grows
         self._journal = journal
         self._shown_by = (tensorboard, progress)
+        self._warning = warning  # (rows before, row) -> what to tell of it, or None
         self._pending = None
 
     def put(self, head: dict, sums: dict[str, Metrics]) -> None:
@@ -174,8 +176,8 @@ class Log:
             for metric, value in computed(metrics).items()
         }
         row |= {key: nulled(value) for key, value in values.items()}
-        if reported.collapsed(row) and not any(map(reported.collapsed, self._rows)):
-            logging.warning("%s", reported.collapse_message(row))
+        if warning := self._warning(self._rows, row):
+            logging.warning("%s", warning)
         self._rows.append(row)
         self._journal.write(row)
         for shown in self._shown_by:

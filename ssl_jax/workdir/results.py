@@ -3,35 +3,35 @@
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from ssl_jax import __version__
 from ssl_jax.errors import UserError
 from ssl_jax.workdir.settings import plain
 
 
-def result(config: ConfigDict, mesh: Mesh, done: dict, resumed: int) -> dict:
+def of_run(
+    config: Mapping, device: Mapping, done: Mapping[str, dict], resumed: int
+) -> dict:
     """What result.json holds, from each phase's entry (design, section 5)."""
     tests = [phase["test"] for phase in done.values() if phase["test"]]
     probes = [phase["probe"] for phase in done.values() if "probe" in phase]
     return {
-        "name": config.name,
-        "seed": config.seed,
+        "name": config["name"],
+        "seed": config["seed"],
         "config": plain(config),
-        "device": device(mesh),
+        "device": device,
         "versions": versions(),
-        "phases": done,
+        "phases": dict(done),
         "test": tests[-1] if tests else {},
         **({"probe": probes[-1]} if probes else {}),
         "resumed": resumed,
     }
 
 
-def device(mesh: Mesh) -> dict:
+def device(mesh) -> dict:
+    """What trains: of a jax.sharding.Mesh, the kind of its devices and how many."""
     return {"kind": mesh.devices.flat[0].device_kind, "count": mesh.size}
 
 

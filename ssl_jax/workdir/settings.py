@@ -1,46 +1,25 @@
-"""What may differ between two launches of one run, and what may not."""
+"""config.json: what may differ between two launches of one run, and what may not."""
 
 import json
-
-from ml_collections import ConfigDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from ssl_jax.errors import UserError
 
+CONFIG = "config.json"
 # What may differ between two launches in one workdir: where things are, what is shown,
 # and, in any phase, how often it saves.
 FREE = ("tensorboard", "data.dir", "predict.dir")
-
-
 FREE_PHASE = ("checkpoint_every",)
 
 
-def _decisive(config):
-    """{"train.steps": "1000", ...}, without what cannot change the result."""
-    free = {*FREE, *(f"{name}.{field}" for name in config for field in FREE_PHASE)}
-    flat = {name: value for name, value in _flat(config) if name not in free}
-    # That there are answers; which, `own_labels` compares.
-    flat["data.labels"] = flat.get("data.labels", '""') != '""'
-    if flat.get("query.rounds", "0") == "0":  # nothing is asked as it trains
-        flat = {k: v for k, v in flat.items() if not k.startswith("query.")}
-    return flat
+def saved(workdir: Path) -> dict | None:
+    """What config.json in `workdir` says, or None without one.
 
-
-def _flat(tree, prefix=""):
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, json.dumps(value)
-
-
-def plain(config: ConfigDict) -> dict:
-    """As JSON gives it back: tuples become lists."""
-    return json.loads(json.dumps(config.to_dict()))
-
-
-def _saved(workdir):
-    """What config.json says, or None without one."""
-    path = workdir / "config.json"
+    Raises:
+      UserError: it is no JSON.
+    """
+    path = workdir / CONFIG
     if not path.exists():
         return None
     try:
@@ -49,3 +28,74 @@ def _saved(workdir):
         raise UserError(
             f"{path} is not JSON ({error}); give another --workdir."
         ) from error
+
+
+def of_run(workdir: str | Path) -> dict:
+    """The configuration of the run in `workdir`; lists are tuples again.
+
+    Raises:
+      UserError: there is none, or it is not one of ours.
+    """
+    path = Path(workdir) / CONFIG
+    try:
+        config = json.loads(path.read_text())["config"]
+        for field in ("name", "seed", "phases", "data", "model"):
+            config[field]  # or KeyError
+        return _with_tuples(config)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{str(workdir)!r} is no run's workdir: it has no config.json; give the "
+            "--workdir of a run."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} cannot be read as a run's configuration "
+            f"({type(error).__name__}: {error}); give the --workdir of a run."
+        ) from error
+
+
+def differences(there: Mapping, here: Mapping, *only: str) -> list[str]:
+    """A line for each field that two configurations do not share and that changes the
+    result.
+
+    Args:
+      *only: the sections that count, such as "model"; all by default.
+    """
+    there, here = _decisive(plain(there)), _decisive(plain(here))
+    return [
+        f"{field} = {there.get(field, 'absent')} there, {here.get(field, 'absent')} here"
+        for field in sorted(there.keys() | here.keys())
+        if there.get(field) != here.get(field)
+        and (not only or field.startswith(tuple(f"{name}." for name in only)))
+    ]
+
+
+def plain(config: Mapping) -> dict:
+    """As JSON gives it back: tuples become lists."""
+    return json.loads(json.dumps(config))
+
+
+def flat(tree: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """("train.steps", "1000"), ...: dotted fields, values as JSON."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, json.dumps(value)
+
+
+def _decisive(config):
+    """{"train.steps": "1000", ...}, without what cannot change the result."""
+    free = {*FREE, *(f"{name}.{field}" for name in config for field in FREE_PHASE)}
+    fields = {name: value for name, value in flat(config) if name not in free}
+    # That there are answers; which, the workdir's own copy tells.
+    fields["data.labels"] = fields.get("data.labels", '""') != '""'
+    if fields.get("query.rounds", "0") == "0":  # nothing is asked as it trains
+        fields = {k: v for k, v in fields.items() if not k.startswith("query.")}
+    return fields
+
+
+def _with_tuples(value):
+    if isinstance(value, dict):
+        return {key: _with_tuples(item) for key, item in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

@@ -2,12 +2,11 @@
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ssl_jax.report.figures import curves, drawing
+from ssl_jax.report.figures import curves
 from ssl_jax.report.figures.drawing import BLUE, PALETTE, VERMILLION
 
 _COLUMNS, _SHEET = 8, 48  # images in a row and on a sheet of questions
@@ -132,38 +131,34 @@ def strategy_curves(
     return figure
 
 
-def save_sheets(
-    path: Path, images_MHWC: np.ndarray, rows: Sequence[dict[str, str]], title: str
-) -> list[Path]:
-    """Writes all questions as `path` and, where they are many, <name>_2.png and so on;
-    returns the files. Sheets of earlier questions go."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for old in path.parent.glob(f"{path.stem}_[0-9]*.png"):
-        old.unlink()
-    paths = []
-    for start in range(0, len(rows), _SHEET):
-        part, number = slice(start, start + _SHEET), start // _SHEET + 1
-        paths.append(path.with_stem(f"{path.stem}_{number}") if start else path)
-        figure = question_sheet(images_MHWC[part], rows[part], title)
-        figure.savefig(paths[-1], dpi=150)
-    return paths
+def question_sheets(
+    images_MHWC: np.ndarray, rows: Sequence[dict[str, str]], title: str
+) -> list[Figure]:
+    """All questions, on as many sheets as they need."""
+    parts = [slice(at, at + _SHEET) for at in range(0, len(rows), _SHEET)]
+    return [question_sheet(images_MHWC[part], rows[part], title) for part in parts]
 
 
-def save_simulation(
-    prefix: Path,
+def of_simulation(
     title: str,
     rounds: Sequence[dict],
     images: Sequence[np.ndarray],
     class_names: Sequence[str],
-) -> None:
-    """Writes what a simulation can show as <prefix>_*.png."""
-    drawing.save(learning_curve(rounds, title), prefix, "learning_curve")
+) -> dict[str, Figure]:
+    """What a simulation can show, by kind.
+
+    Args:
+      images: those asked about in each round, images_MHWC.
+    """
     counts_KK = np.array(rounds[-1]["confusion"])
     still = f"{title}: still unlabeled after the last round"
-    matrix = curves.confusion_matrix(counts_KK, class_names, still)
-    drawing.save(matrix, prefix, "confusion_matrix")
+    figures = {
+        "learning_curve": learning_curve(rounds, title),
+        "confusion_matrix": curves.confusion_matrix(counts_KK, class_names, still),
+    }
     if len(rounds) > 1:
-        drawing.save(rounds_grid(rounds, images, title), prefix, "rounds")
+        figures["rounds"] = rounds_grid(rounds, images, title)
+    return figures
 
 
 def _ending(text):

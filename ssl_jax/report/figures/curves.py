@@ -2,20 +2,17 @@
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from ssl_jax.report.figures import drawing
 from ssl_jax.report.figures.drawing import (
     BLUE,
     ORANGE,
     PALETTE,
     VERMILLION,
-    _series,
-    save,
+    series,
 )
 from ssl_jax.report.figures.pseudo_labels import (
     pseudo_label_classes,
@@ -37,7 +34,7 @@ def learning_curves(rows: list[dict], title: str) -> Figure:
     figure.suptitle(title)
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for name, line in _LINES.items():
-            steps, values = _series(rows, f"{name}/{metric}")
+            steps, values = series(rows, f"{name}/{metric}")
             if steps:
                 axes.plot(steps, values, label=name, **line)
         axes.set(xlabel="step", ylabel=metric)
@@ -77,7 +74,7 @@ def comparison(rows_of: dict[str, list[dict]], title: str) -> Figure:
     axes = figure.subplots()
     styles = itertools.cycle(("-", "--", "-.", ":"))
     for (name, rows), color in zip(rows_of.items(), PALETTE, strict=False):
-        steps, values = _series(rows, "test/accuracy")
+        steps, values = series(rows, "test/accuracy")
         axes.plot(steps, values, label=name, color=color, linestyle=next(styles))
     axes.set(xlabel="step", ylabel="test accuracy", title=title)
     axes.grid(alpha=0.3)
@@ -97,15 +94,15 @@ def representation_curves(rows: list[dict], title: str) -> Figure:
         ("test/knn_accuracy", "k-NN", VERMILLION, "-", True),
     ):
         if drawn and any(key in row for row in rows):
-            steps, values = _series(rows, key)
+            steps, values = series(rows, key)
             accuracies.plot(steps, values, label=label, color=color, linestyle=line)
             accuracies.legend()
     accuracies.set(xlabel="step", ylabel="test accuracy")
-    steps, values = _series(rows, "test/effective_rank")
+    steps, values = series(rows, "test/effective_rank")
     collapse.plot(steps, values, color=BLUE)
     collapse.set(xlabel="step", ylim=(0, None))
     collapse.set_ylabel("effective rank of the features", color=BLUE)
-    steps, values = _series(rows, "train/projection_std")
+    steps, values = series(rows, "train/projection_std")
     if steps:
         std = collapse.twinx()
         std.plot(steps, values, color=VERMILLION, linestyle="--")
@@ -116,14 +113,18 @@ def representation_curves(rows: list[dict], title: str) -> Figure:
     return figure
 
 
-def save_figures(
-    prefix: Path,
+def of_phase(
     title: str,
     rows: list[dict],
     counts_KK: np.ndarray | None,
     class_names: Sequence[str],
-) -> None:
-    """Writes what a trained phase can show as <prefix>_*.png."""
+) -> dict[str, Figure]:
+    """What a trained phase can show, by kind.
+
+    Args:
+      rows: of its journal.
+      counts_KK: of test images, [truth, prediction]; None: it does not classify.
+    """
     figures = {"learning_curves": learning_curves(rows, title)}
     if counts_KK is not None:
         figures["confusion_matrix"] = confusion_matrix(
@@ -142,8 +143,7 @@ def save_figures(
         )
     if any(row.get("train/ece") is not None for row in rows):
         figures["reliability"] = reliability(rows, title)
-    for kind, figure in figures.items():
-        save(figure, prefix, kind)
+    return figures
 
 
 def bands(rows_of: Sequence[list[dict]], title: str) -> Figure:
@@ -181,8 +181,3 @@ def bands(rows_of: Sequence[list[dict]], title: str) -> Figure:
         last.hist(accuracies, bins="auto", color=VERMILLION, alpha=0.7)
     last.set(xlabel="test accuracy at the end", ylabel="seeds")
     return figure
-
-
-def save_bands(prefix: Path, title: str, rows_of: Sequence[list[dict]]) -> None:
-    """Writes `bands` as <prefix>_seeds.png."""
-    drawing.save(bands(rows_of, title), prefix, "seeds")

@@ -3,12 +3,11 @@
 import importlib
 import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ssl_jax.report.figures.drawing import BLUE, MARKERS, PALETTE, VERMILLION, save
+from ssl_jax.report.figures.drawing import BLUE, MARKERS, PALETTE, VERMILLION
 
 
 def views_grid(views: dict[str, np.ndarray], title: str) -> Figure:
@@ -83,25 +82,9 @@ def nearest_neighbors(
     return figure
 
 
-def save_views(prefix: Path, title: str, views: dict[str, np.ndarray]) -> None:
-    save(views_grid(views, f"{title}: what the model sees"), prefix, "views")
-
-
-def save_reconstructions(
-    prefix: Path, title: str, images: dict[str, np.ndarray]
-) -> None:
-    images = {name: np.asarray(rows) for name, rows in images.items()}
-    save(views_grid(images, f"{title}: test images"), prefix, "reconstructions")
-
-
-def save_feature_map(
-    prefix: Path,
-    title: str,
-    features_MD: np.ndarray,
-    labels_M: np.ndarray,
-    class_names: Sequence[str],
-) -> None:
-    """By PCA, and by t-SNE (scikit-learn's), or UMAP where umap-learn is installed."""
+def projections(features_MD: np.ndarray) -> dict[str, np.ndarray]:
+    """points_M2 by PCA, by t-SNE (scikit-learn's), and by UMAP where umap-learn is
+    installed: the maps of `feature_map`."""
     # Here because they take a second, which other figures need not pay.
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -114,15 +97,4 @@ def save_feature_map(
     if importlib.util.find_spec("umap"):
         umap = importlib.import_module("umap")
         maps["UMAP"] = umap.UMAP(random_state=0).fit_transform(features_MD)
-    save(feature_map(maps, labels_M, class_names, title), prefix, "feature_map")
-
-
-def save_neighbors(
-    prefix: Path,
-    title: str,
-    queries_QHWC: np.ndarray,
-    neighbors_QkHWC: np.ndarray,
-    same_class_Qk: np.ndarray,
-) -> None:
-    figure = nearest_neighbors(queries_QHWC, neighbors_QkHWC, same_class_Qk, title)
-    save(figure, prefix, "neighbors")
+    return maps

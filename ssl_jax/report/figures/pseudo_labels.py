@@ -12,7 +12,7 @@ from ssl_jax.report.figures.drawing import (
     ORANGE,
     PALETTE,
     VERMILLION,
-    _series,
+    series,
 )
 
 
@@ -26,7 +26,7 @@ def pseudo_label_quality(rows: list[dict], title: str) -> Figure:
         ("train/kept_accuracy", "right, of the kept", VERMILLION, "--"),
         ("train/rejected_accuracy", "right, of the rejected", GREEN, ":"),
     ):
-        steps, values = _series(rows, metric)
+        steps, values = series(rows, metric)
         if steps:
             axes.plot(steps, values, label=label, color=color, linestyle=style)
     axes.set(xlabel="step", ylabel="share of pseudo-labels", ylim=(-0.02, 1.02))
@@ -45,8 +45,8 @@ def pseudo_label_classes(
     figure = Figure(figsize=(10, height), layout="constrained")
     figure.suptitle(title)
     kept, threshold = figure.subplots(1, 2)
-    _classes(kept, *_series(rows, "train/kept_per_class"), class_names)
-    _classes(threshold, *_series(rows, "train/threshold_per_class"), class_names)
+    _classes(kept, *series(rows, "train/kept_per_class"), class_names)
+    _classes(threshold, *series(rows, "train/threshold_per_class"), class_names)
     kept.set(xlabel="step", ylabel="kept of the class, images a step", ylim=(0, None))
     threshold.set(xlabel="step", ylabel="threshold of the class", ylim=(-0.02, 1.02))
     for axes in (kept, threshold):
@@ -106,7 +106,7 @@ def reliability(rows: list[dict], title: str) -> Figure:
     M = len(count_M)
     centres_M = (np.arange(M) + 0.5) / M
     some_M = count_M > 0
-    steps, errors_S = _series(rows, "train/ece")
+    steps, errors_S = series(rows, "train/ece")
     # A teacher that speaks once has no course of errors.
     columns = (1.2, 1) if len(steps) > 1 else (1,)
     figure = Figure(figsize=(5 * len(columns), 4.6), layout="constrained")

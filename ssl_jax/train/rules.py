@@ -1,0 +1,143 @@
+"""What the fields of a phase may say: a message for each mistake, none without.
+
+`phase` is a `sections.Trains`, whose method and hyper-parameters are known already.
+"""
+
+from collections.abc import Container, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ssl_jax import algorithms, models
+from ssl_jax.core import can
+from ssl_jax.errors import UserError
+from ssl_jax.workdir import handover
+
+
+def numbers(phase: Any, num_validation: int) -> Iterator[str]:
+    """Numbers without meaning."""
+    for name in (
+        "steps",
+        "steps_per_call",
+        "log_every",
+        "eval_every",
+        "checkpoint_every",
+    ):
+        value = getattr(phase, name)
+        if value < 1:
+            yield f"{name}={value} must be at least 1."
+        elif name != "steps_per_call" and value % max(phase.steps_per_call, 1):
+            yield (
+                f"{name}={value} is not a multiple of "
+                f"steps_per_call={phase.steps_per_call}."
+            )
+    for name in ("unlabeled_ratio", "patience", "knn", "loss_window"):
+        if getattr(phase, name) < 0:
+            yield f"{name}={getattr(phase, name)} must be at least 0."
+    for name in ("patience", "loss_window"):
+        if getattr(phase, name) > 0 and not num_validation:
+            yield (
+                f"{name}={getattr(phase, name)} needs validation images: set "
+                f"data.num_validation, or {name}=0."
+            )
+    if phase.patience > 0 and not can(phase.method, "predict"):
+        yield (
+            f"patience={phase.patience} watches an accuracy, which {phase.algorithm} "
+            "has not: use patience=0."
+        )
+    if phase.method.draws_from == "graph" and phase.knn:
+        yield f"knn={phase.knn} is for images: use 0 on a graph."
+    if not 0 <= phase.confidence <= 1:
+        yield (
+            f"{phase.name}.confidence={phase.confidence} is a probability: use 0 to 1."
+        )
+    if phase.per_class < 0:
+        yield f"{phase.name}.per_class={phase.per_class} must be at least 0."
+
+
+def beginning(
+    phase: Any, earlier: Container[str], trained: Mapping[str, Any], to_train: bool
+) -> Iterator[str]:
+    """What the phase starts from, and has its labels from.
+
+    Args:
+      earlier: names of the sections before it.
+      trained: those of them that train; None for one with mistakes of its own.
+      to_train: whether another run that it starts from must be there.
+    """
+    if phase.start_from != "scratch":
+        if to_train and phase.start_from not in earlier:
+            try:
+                handover.finished_phase(Path(phase.start_from))
+            except UserError as error:
+                yield str(error)
+        if not algorithms.takes(phase.method, "model"):
+            yield (
+                f"start_from={phase.start_from!r}: {phase.algorithm} has no network to "
+                "take over; use 'scratch'."
+            )
+    if not phase.labels_from:
+        for field in ("confidence", "per_class"):
+            if value := getattr(phase, field):
+                yield (
+                    f"{phase.name}.{field}={value} chooses among pseudo-labels, which "
+                    f"{phase.name} has not: name an earlier phase in "
+                    f"{phase.name}.labels_from, or set {field}=0."
+                )
+        return
+    # One that has mistakes of its own might well do.
+    teachers = [n for n, s in trained.items() if s is None or can(s.method, "predict")]
+    if phase.labels_from not in teachers:
+        yield (
+            f"{phase.name}.labels_from={phase.labels_from!r} must be a phase that "
+            "`phases` has before it and that trains a classifier "
+            f"({', '.join(teachers) or 'there is none'}); or '' for no pseudo-labels."
+        )
+    if phase.method.draws_from != "labeled":
+        yield (
+            f"{phase.name}.labels_from={phase.labels_from!r} labels images for "
+            f"{phase.algorithm}, which does not draw its images from the labeled ones: "
+            "use labels_from=''."
+        )
+
+
+def batches(phase: Any, num_devices: int) -> Iterator[str]:
+    """Sizes that do not fit the method or the devices."""
+    draws_from, size = phase.method.draws_from, phase.batch_size
+    whole = draws_from in ("pool", "graph")
+    if size < 1 and not whole:
+        yield f"batch_size={size} must be at least 1."
+    if size and whole:
+        yield (
+            f"batch_size={size}: a step of {phase.algorithm} sees all rows at once; "
+            "use 0."
+        )
+    elif size % num_devices:
+        yield (
+            f"batch_size={size} does not divide over {num_devices} devices; use a "
+            f"multiple of {num_devices}."
+        )
+    if draws_from != "labeled" and phase.unlabeled_ratio:
+        yield (
+            f"{phase.algorithm} draws its images from the {draws_from}: "
+            f"unlabeled_ratio={phase.unlabeled_ratio} must be 0."
+        )
+
+
+def between_phases(run: Any) -> Iterator[str]:
+    """Of a `sections.Run`."""
+    on_graph = {
+        name: section.method.draws_from == "graph"
+        for name, section in run.trained.items()
+    }
+    model = models.find(run.model.name)
+    for section in run.trained.values():
+        graph = section.method.draws_from == "graph"
+        if graph != (model.takes == "graph"):
+            wanted = "a network on a graph, such as gcn" if graph else "an encoder"
+            yield f"model.name={run.model.name!r}: {section.algorithm} trains {wanted}."
+    if len(set(on_graph.values())) > 1:
+        graph = [run.trained[name].algorithm for name, on in on_graph.items() if on]
+        yield (
+            f"{', '.join(graph)} learns from a graph, and the other phases from "
+            "images: make them two runs."
+        )

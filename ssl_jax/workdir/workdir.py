@@ -1,0 +1,270 @@
+"""A run's folder: how it is entered, and every name in it.
+
+Entering is one ritual, whatever runs there: a configuration that is not the folder's is
+refused, a finished run is only read, another process is kept out, answers are copied,
+data that has changed is told of, and a mistake leaves no new folder behind.
+"""
+
+import contextlib
+import fcntl
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl_jax.errors import UserError
+from ssl_jax.workdir import settings
+from ssl_jax.workdir.files import write_figure, write_json
+from ssl_jax.workdir.journal import Journal
+from ssl_jax.workdir.phase_folder import PhaseFolder
+from ssl_jax.workdir.results import versions
+
+_LOCK, _LABELS = "lock", "labels.csv"
+_ENTERED = {settings.CONFIG, _LOCK, _LABELS}  # written before anything is trained
+
+
+class Workdir:
+    """What is in the folder `path`. To train there, use `Workdir.open`."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self.resumed = 0  # how often it was entered before
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(
+        cls, path: Path, config: Mapping, device: Mapping | None = None
+    ) -> Iterator["Workdir"]:
+        """Creates the folder for the run `config`, or enters it again, and keeps other
+        processes out. Where the run is finished nothing is written, and `result` is
+        there.
+
+        Args:
+          device: what trains, for config.json.
+
+        Raises:
+          UserError: the folder cannot be written, another process trains in it, or it
+            belongs to another configuration or to other answers. Of a folder in which
+            nothing was trained yet, nothing is left when the block ends by an
+            exception.
+        """
+        workdir = cls(path)
+        workdir.check(config)
+        workdir.labels(config)
+        if workdir.result is not None:
+            yield workdir
+            return
+        with contextlib.ExitStack() as until_left:
+            with _explained(workdir.path):
+                workdir.path.mkdir(parents=True, exist_ok=True)
+                # The lock goes with the process, however that ends.
+                lock = until_left.enter_context((workdir.path / _LOCK).open("a"))
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise UserError(
+                        f"another process is training in workdir {workdir.path}; wait "
+                        "until it ends, or give another --workdir."
+                    ) from error
+                workdir.check(config)  # again: that process may have just ended
+                workdir._enter(config, device)
+            try:
+                yield workdir
+            except BaseException:
+                workdir._leave_untouched()
+                raise
+
+    def check(self, config: Mapping, *only: str) -> None:
+        """Refuses a folder that belongs to another configuration; writes nothing.
+
+        Args:
+          *only: the sections that must agree, such as "model"; all by default.
+
+        Raises:
+          UserError: the configurations differ in something that changes the result, or
+            the folder is a file.
+        """
+        with _explained(self.path):
+            if self.path.exists() and not self.path.is_dir():
+                raise UserError(
+                    f"workdir {self.path} is a file; give another --workdir."
+                )
+            saved = settings.saved(self.path)
+        if saved is None:
+            return
+        if changes := settings.differences(saved["config"], config, *only):
+            raise UserError(
+                "\n".join(
+                    [
+                        f"workdir {self.path} belongs to another configuration:",
+                        *(f"  {change}" for change in changes),
+                        "Give another --workdir, or the configuration that is there.",
+                    ]
+                )
+            )
+
+    def labels(self, config: Mapping, *, compare: bool = True) -> str:
+        """The file data.labels as it was when the run began, as the one that the user
+        gave may have moved, or hold more answers now; the given one before.
+
+        Args:
+          compare: whether to refuse a file that has changed, as a launch must.
+
+        Raises:
+          UserError: it has.
+        """
+        own, given = self.path / _LABELS, config["data"]["labels"]
+        if not own.exists():
+            return given
+        if (
+            compare
+            and Path(given).exists()
+            and Path(given).read_bytes() != own.read_bytes()
+        ):
+            raise UserError(
+                f"{given} has other answers than those that workdir {self.path} began "
+                "with: give another --workdir to train with them."
+            )
+        return str(own)
+
+    def check_data(self, dataset: Any) -> None:
+        """Raises UserError unless a `data.dataset.Dataset` has the classes, images and
+        labels, by name and number, that the run began with."""
+        saved, digest = settings.saved(self.path), dataset.digest()
+        if saved is not None and saved.get("data", digest) != digest:
+            raise UserError(
+                f"workdir {self.path} began with other classes, images or labels than "
+                f"{dataset.name} has now: bring these back, or train anew in another "
+                "--workdir."
+            )
+
+    def remember_data(self, dataset: Any) -> None:
+        """`check_data`; and notes what it was, and whether it may change later.
+
+        Raises:
+          UserError: as `check_data`.
+        """
+        self.check_data(dataset)
+        if self.result is None:
+            saved = settings.saved(self.path)
+            noted = {"data": dataset.digest(), "data_may_change": dataset.may_change}
+            write_json(self.path / settings.CONFIG, saved | noted)
+
+    @property
+    def data_may_change(self) -> bool:
+        """Whether a finished run must look at its data before it gives its result."""
+        return (settings.saved(self.path) or {}).get("data_may_change", False)
+
+    @property
+    def command(self) -> list[str]:
+        """The command line that entered it last."""
+        return settings.saved(self.path)["command"]
+
+    @property
+    def result(self) -> dict | None:
+        """The contents of result.json; None unless every phase is over."""
+        saved, path = settings.saved(self.path), self.path / "result.json"
+        if saved is None or not path.exists():
+            return None
+        phases = saved["config"]["phases"]
+        if any(self.phase(name).done is None for name in phases):
+            # A simulation has rounds, each with its phases.
+            if not saved["config"].get("query", {}).get("rounds", 0):
+                return None
+        return json.loads(path.read_text())
+
+    def finish(self, result: dict) -> dict:
+        """Writes result.json, and returns it."""
+        write_json(self.path / "result.json", result)
+        return result
+
+    def phase(self, name: str) -> PhaseFolder:
+        return PhaseFolder(self.path / name)
+
+    def round(self, number: int) -> "Round":
+        """The folder of a training of a simulation, a run's workdir (active/rounds)."""
+        return Round(self.path / f"round{number}")
+
+    @property
+    def journal(self) -> Journal:
+        return Journal(self.path / "metrics.jsonl")
+
+    @property
+    def queries(self) -> Path:
+        return self.path / "queries.csv"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.csv"
+
+    def write_probe(self, result: dict) -> None:
+        write_json(self.path / "probe.json", result)
+
+    def draw(self, of: str, figures: Mapping[str, Any]) -> None:
+        """Writes matplotlib Figures, by their kind, as figures/<of>_<kind>.png."""
+        for kind, figure in figures.items():
+            write_figure(self.path / "figures" / f"{of}_{kind}.png", figure)
+
+    def draw_pages(self, name: str, pages: Sequence[Any]) -> list[Path]:
+        """Writes Figures as figures/<name>.png, <name>_2.png and so on, and returns
+        the files; pages of an earlier call go."""
+        folder = self.path / "figures"
+        for old in folder.glob(f"{name}_[0-9]*.png"):
+            old.unlink()
+        paths = [
+            folder / (f"{name}_{number}.png" if number > 1 else f"{name}.png")
+            for number in range(1, len(pages) + 1)
+        ]
+        for path, page in zip(paths, pages, strict=True):
+            write_figure(path, page)
+        return paths
+
+    def _enter(self, config, device):
+        saved = settings.saved(self.path)
+        self.resumed = 0 if saved is None else saved["resumed"] + 1
+        given, own = config["data"]["labels"], self.path / _LABELS
+        if given and not own.exists():
+            own.write_bytes(Path(given).read_bytes())
+        kept = ("data", "data_may_change")
+        write_json(
+            self.path / settings.CONFIG,
+            {
+                "config": settings.plain(config),
+                "resumed": self.resumed,
+                **{key: saved[key] for key in kept if saved and key in saved},
+                "device": device,
+                "versions": versions(),
+                "command": sys.argv,
+            },
+        )
+
+    def _leave_untouched(self):
+        """Takes back what `open` wrote if nothing came of it, or the mended
+        configuration would be refused there."""
+        if {path.name for path in self.path.iterdir()} <= _ENTERED:
+            shutil.rmtree(self.path)
+
+
+class Round(Workdir):
+    """One training of a simulation: a run's workdir, and its entry in the result."""
+
+    @property
+    def entry(self) -> dict | None:
+        path = self.path / "round.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def enter(self, entry: dict) -> dict:
+        write_json(self.path / "round.json", entry)
+        return self.entry
+
+
+@contextlib.contextmanager
+def _explained(path):
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"workdir {path} cannot be used ({error.strerror}); give another --workdir."
+        ) from error
