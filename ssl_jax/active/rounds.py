@@ -43,7 +43,7 @@ def simulate(
     mesh = make_mesh(devices)
     run.check(_of_round(config, config.data.labels), mesh)
     restored.classifying(config)
-    dataset, split = loading.load(config, mesh)[:2]
+    dataset, split = loading.load(config.data, mesh, seed=config.seed)[:2]
     _check_simulation(config, dataset, split)
     with workdirs.opened(workdir, config, mesh, dataset) as resumed:
         rounds, labels = [], config.data.labels

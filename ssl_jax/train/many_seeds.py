@@ -30,6 +30,7 @@ from ssl_jax.report.figures import curves
 from ssl_jax.train import phases, program, stopping
 from ssl_jax.train.phases import Phase
 from ssl_jax.train.run import check as check_run
+from ssl_jax.train.sections import on_graph
 from ssl_jax.workdir import results, workdirs
 from ssl_jax.workdir.files import write_json
 from ssl_jax.workdir.journal import Journal
@@ -158,7 +159,7 @@ def _check_convolutions(train, inputs):
 def _build(config, mesh, seeds):
     """(the data set; the phase, whose seed is of no account; the inputs of all seeds;
     their axes)."""
-    source = loading.read(config, mesh)
+    source = loading.read(config.data, mesh, as_graph=on_graph(config))
     if source.pool is None and source.nodes is None:
         raise UserError(
             f"num_seeds={config.num_seeds} needs the images on the device: use "
@@ -168,7 +169,7 @@ def _build(config, mesh, seeds):
     for seed in seeds:
         seeded = config.copy_and_resolve_references()
         seeded.seed = seed
-        data = loading.load(seeded, mesh, source)
+        data = loading.load(seeded.data, mesh, seed=seed, source=source)
         phase = phases.build_phase(seeded, config.phases[0], data, mesh)
         each.append(Inputs(phase.key, phase.feed.arrays, _items(phase), data.eval_sets))
 

@@ -81,19 +81,14 @@ def build_phase(
     )
     if phase.labels_from and labels is None:
         labels = feeds.granted(data.dataset, data.split)
-    feed = feeds.build(
-        data.dataset,
-        data.split,
-        data.pool,
-        mesh=mesh,
-        seed=config.seed,
+    draw = feeds.Draw(
         draws_from=algorithms.draws_from(phase.algorithm.name),
         batch_size=phase.batch_size,
         unlabeled_ratio=phase.unlabeled_ratio,
         steps_per_call=phase.steps_per_call,
-        labels=labels,
-        graph=data.graph,
+        seed=config.seed,
     )
+    feed = feeds.build(data, mesh, draw, labels)
     key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
     title = f"{config.name}, {name}"
     return Phase(name, title, phase, algorithm, views, rate, feed, key, mesh)

@@ -15,9 +15,9 @@ from clu.metrics import Average
 from ml_collections import ConfigDict
 
 from ssl_jax.core import TrainState, mean
-from ssl_jax.data import feeds
-from ssl_jax.data.feeds import EVAL_BATCH
+from ssl_jax.data import placement
 from ssl_jax.data.loading import Data
+from ssl_jax.data.placement import EVAL_BATCH
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.batches import compile_features
 from ssl_jax.evaluate.protocol import Protocol, _classify, _pixels, judge
@@ -31,7 +31,7 @@ from ssl_jax.workdir.checkpoints import Checkpoints
 def labeled_batches(data: Data, phase: Phase) -> list[dict]:
     """The images whose labels the run was granted, as padded batches on the host."""
     rows = data.split.labeled
-    return feeds.padded_batches(
+    return placement.padded_batches(
         data.dataset.images_NHWC[rows],
         data.dataset.labels_N[rows],
         batch=EVAL_BATCH,

@@ -15,9 +15,10 @@ from ml_collections import ConfigDict
 from ssl_jax import algorithms
 from ssl_jax.core import TrainState, make_mesh
 from ssl_jax.data import loading
-from ssl_jax.data.feeds import EVAL_BATCH
 from ssl_jax.data.loading import Data
+from ssl_jax.data.placement import EVAL_BATCH
 from ssl_jax.errors import UserError
+from ssl_jax.train import sections
 from ssl_jax.train.phases import Phase, build_phase
 from ssl_jax.train.program import like
 from ssl_jax.workdir import workdirs
@@ -92,7 +93,9 @@ def rebuild(config: ConfigDict, name: str, workdir: Path) -> tuple[Phase, Data]:
     mesh = make_mesh()
     try:
         own = workdirs.own_labels(workdir, config, compare=False)
-        data = loading.load(own, mesh)
+        data = loading.load(
+            own.data, mesh, seed=own.seed, as_graph=sections.on_graph(own)
+        )
         workdirs.check_data(workdir, data.dataset)
         return build_phase(config, name, data, mesh), data
     except AttributeError as error:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from ssl_jax import algorithms
 from ssl_jax.active import strategies
 from ssl_jax.core import make_mesh
-from ssl_jax.data import loading
+from ssl_jax.data import loading, sources
 from ssl_jax.data.loading import Data
 from ssl_jax.errors import UserError
 from ssl_jax.report.figures import curves, drawing
@@ -47,9 +47,10 @@ def run(config: ConfigDict, workdir: Path, devices: list | None = None) -> dict 
     workdirs.check(workdir, config)
     own = workdirs.own_labels(workdir, config)
     finished = workdirs.finished(workdir, config)
-    if finished and config.data.name != "folder":
+    if finished and not sources.may_change(config.data.name):
         return finished
-    data = loading.load(own, mesh)
+    on_graph = sections.on_graph(own)
+    data = loading.load(own.data, mesh, seed=own.seed, as_graph=on_graph)
     workdirs.check_data(workdir, data.dataset)  # a folder's images change
     if finished:
         return finished

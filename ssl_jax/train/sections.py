@@ -4,7 +4,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from ssl_jax import algorithms, augment, models
-from ssl_jax.data import feeds
+from ssl_jax.data import loading
 from ssl_jax.data.splits import Split, candidates
 from ssl_jax.errors import UserError
 from ssl_jax.train.optimizers import _build_optimizer
@@ -52,7 +52,8 @@ def check_phase(config: ConfigDict, name: str, mesh: Mesh) -> None:
             f"batch_size={phase.batch_size} does not divide over {mesh.size} devices; "
             f"use a multiple of {mesh.size}."
         )
-    feeds.check_placement(config.data.placement)
+    for mistake in loading.mistakes(config.data):
+        raise UserError(mistake)
     if algorithms.takes(phase.algorithm.name, "tx"):
         _build_optimizer(phase)
     wanted, given = algorithms.views(phase.algorithm.name), dict(phase.augment)

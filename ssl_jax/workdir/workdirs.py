@@ -2,19 +2,16 @@
 
 import contextlib
 import fcntl
-import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from ssl_jax.data.dataset import Dataset
+from ssl_jax.data.dataset import Dataset, digest
 from ssl_jax.errors import UserError
 from ssl_jax.workdir.files import write_json
 from ssl_jax.workdir.results import device, versions
@@ -93,23 +90,12 @@ def check_data(workdir: Path, dataset: Dataset) -> None:
     """Raises UserError unless `dataset` has the classes and the images, by name and
     number, that the run in `workdir` began with."""
     saved = _saved(workdir)
-    if saved is not None and saved.get("data", _digest(dataset)) != _digest(dataset):
+    if saved is not None and saved.get("data", digest(dataset)) != digest(dataset):
         raise UserError(
             f"workdir {workdir} began with other classes, images or labels than "
             f"{dataset.name} has now: bring these back, or train anew in another "
             "--workdir."
         )
-
-
-def _digest(dataset):
-    """Of what the rows are, but for the pixels."""
-    digest = hashlib.blake2b(digest_size=16)
-    for names in (dataset.class_names, dataset.names_N):
-        digest.update(os.fsencode("\0".join(names)) + b"\1")
-    for labels in (dataset.labels_N, dataset.test_labels_M):
-        digest.update(np.ascontiguousarray(labels, np.int32).tobytes())
-    digest.update(str(dataset.images_NHWC.shape).encode())
-    return digest.hexdigest()
 
 
 def finished(workdir: Path, config: ConfigDict) -> dict | None:
@@ -157,7 +143,7 @@ def opened(
                 {
                     "config": plain(config),
                     "resumed": resumed,
-                    "data": _digest(dataset),
+                    "data": digest(dataset),
                     "device": device(mesh),
                     "versions": versions(),
                     "command": sys.argv,
