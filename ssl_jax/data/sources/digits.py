@@ -17,12 +17,12 @@ def load(wanted: Wanted) -> Dataset:
     """1,297 images to train on, 500 to test: the same stratified split for every seed;
     or `load_tutorial`.
 
-    Args:
-      wanted: digits_as: (H, W, C, K): the shape and the number of classes to serve.
-        Images are resized by nearest neighbour, grey is repeated over channels, and
-        digit c becomes the classes c, c + 10, c + 20, ... in turn. This is how the
-        `:debug` word of a config stands digits in for its real data set.
-        image_size: instead of H and W, unless it is 0.
+    Of `wanted`:
+      digits_as: (H, W, C, K): the shape and the number of classes to serve. Images are
+        resized by nearest neighbour, grey is repeated over channels, and digit c
+        becomes the classes c, c + 10, c + 20, ... in turn. This is how the `:debug`
+        word of a config stands digits in for its real data set.
+      image_size: instead of H and W, unless it is 0.
 
     Raises:
       UserError: K is no multiple of 10, or so large that a class would have no image.

@@ -46,12 +46,12 @@ def load(wanted: Wanted) -> Dataset:
     brought to one form). names_N are paths relative to `wanted.dir` where they lie in
     it, else absolute ones.
 
-    Args:
-      wanted: image_size: side in pixels that every image is cropped (to a centred
-        square) and resized to; 0: as they are, all of one size.
-        unlabeled: a folder in `dir` or a path elsewhere; the default need not exist.
-        strict: refuse images that cannot be decoded.
-        labels: a CSV file that gives the classes where there are no class folders; not
+    Of `wanted`:
+      image_size: side in pixels that every image is cropped (to a centred square) and
+        resized to; 0: as they are, all of one size.
+      unlabeled: a folder in `dir` or a path elsewhere; the default need not exist.
+      strict: refuse images that cannot be decoded.
+      labels: a CSV file that gives the classes where there are no class folders; not
         looked at where there are.
 
     Raises:

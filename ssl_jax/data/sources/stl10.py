@@ -33,11 +33,11 @@ def serves(name: str) -> bool:
 def load(wanted: Wanted) -> Dataset:
     """STL-10, with its folds where it is read from the binary files.
 
-    Args:
-      wanted: dir: holds the binary files, themselves or in `stl10_binary/` or below
-        tfds' `downloads/extracted/`; else tfds' copy, which is prepared if need be.
-        fold: >= 0 demands the binary files.
-        image_size: side in pixels to resize to; 0: 96, as they are.
+    Of `wanted`:
+      dir: holds the binary files, themselves or in `stl10_binary/` or below tfds'
+        `downloads/extracted/`; else tfds' copy, which is prepared if need be.
+      fold: >= 0 demands the binary files.
+      image_size: side in pixels to resize to; 0: 96, as they are.
 
     Raises:
       UserError: files are missing, of a wrong size, or hold labels or folds that are

@@ -41,11 +41,11 @@ def load(wanted: Wanted) -> Dataset:
     split "train", then "extra" if asked for, then "unlabelled" where there is one; the
     test set is the split "test", else "validation".
 
-    Args:
-      wanted: dir: where tfds keeps its data; "": TFDS_DATA_DIR, else its default.
-        image_size: side in pixels that every image is cropped (to a centred square) and
+    Of `wanted`:
+      dir: where tfds keeps its data; "": TFDS_DATA_DIR, else its default.
+      image_size: side in pixels that every image is cropped (to a centred square) and
         resized to; 0: as they are, all of one shape.
-        extra: whether the split "extra" (SVHN's easier images) joins the pool.
+      extra: whether the split "extra" (SVHN's easier images) joins the pool.
 
     Raises:
       UserError: no such data set or folder, it cannot be prepared, or its features,
