@@ -99,7 +99,7 @@ def measure(config, counts: list[int], *, steps: int, rounds: int) -> dict:
     runs = []
     for count in counts:
         mesh = core.make_mesh(jax.devices()[:count])
-        data = loading.load(config, mesh)
+        data = loading.load(config.data, mesh, seed=config.seed)
         phase = phases.build_phase(config, name, data, mesh)
         runs.append(_on_devices(config, phase, rounds))
         gain = runs[-1]["steps_per_second"] / runs[0]["steps_per_second"]
@@ -129,7 +129,7 @@ def compare(config, against: list[str], steps: int, rounds: int) -> dict:
         configs[other.name] = other
     programs = {}
     mesh = core.make_mesh()
-    data = loading.load(config, mesh)
+    data = loading.load(config.data, mesh, seed=config.seed)
     config.data.dir = ""  # this machine's
     for name, other in configs.items():
         phase = phases.build_phase(other, other.phases[0], data, mesh)

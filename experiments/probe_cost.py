@@ -46,7 +46,9 @@ def measure(*, steps: int = 10, rounds: int = 15) -> dict:
     config = byol_cifar10.get_config("small")
     config.data.update(name="digits", digits_as=(32, 32, 3, 10))
     mesh = core.make_mesh()
-    phase = phases.build_phase(config, "pretrain", loading.load(config, mesh), mesh)
+    phase = phases.build_phase(
+        config, "pretrain", loading.load(config.data, mesh, seed=config.seed), mesh
+    )
     without = WithoutProbe(**vars(phase.algorithm))
     with jax.set_mesh(mesh):
         programs = {

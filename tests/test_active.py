@@ -10,6 +10,7 @@ import pytest
 
 from configs import active_digits
 from ssl_jax.active import questions, rounds, strategies
+from ssl_jax.data import sources
 from ssl_jax.data.sources import digits
 from ssl_jax.data.splits import candidates
 from ssl_jax.errors import UserError
@@ -224,7 +225,7 @@ def test_an_oracle_must_know_and_leave_something(tmp_path, monkeypatch):
     config.query.size = 60
     with pytest.raises(UserError, match="120 labels, and 60 images have none"):
         rounds.simulate(config, tmp_path / "run")
-    dataset = digits.load()
+    dataset = sources.load("digits")
     labels_N = np.where(np.arange(len(dataset.labels_N)) < 1000, dataset.labels_N, -1)
     unknown = dataset._replace(labels_N=labels_N.astype(np.int32))
     monkeypatch.setattr(digits, "load", lambda *_: unknown)

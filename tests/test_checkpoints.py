@@ -13,14 +13,14 @@ import pytest
 from configs import fixmatch_digits
 from ssl_jax import core
 from ssl_jax.core import TrainState, mean
-from ssl_jax.data.sources import digits
+from ssl_jax.data import sources
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import handover, workdirs
 from ssl_jax.workdir.checkpoints import KEEP, Checkpoints, checksum
 from ssl_jax.workdir.files import write_json
 from ssl_jax.workdir.journal import Journal
 
-DIGITS = digits.load()
+DIGITS = sources.load("digits")
 
 
 def tree(step, seed=0):

@@ -8,7 +8,8 @@ import pytest
 
 import tiny
 from ssl_jax import core
-from ssl_jax.data import feeds, loading, sources
+from ssl_jax.data import feeds, loading, placement, sources
+from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 
 
@@ -53,11 +54,99 @@ def test_host_placement_sends_what_device_placement_gathers(steps_per_call):
     config = tiny.config()
     config.train.steps_per_call = steps_per_call
     batches = {}
-    for placement in ("device", "host"):
-        config.data.placement = placement
-        batches[placement] = _batches(config, 2, 8)
+    for place in ("device", "host"):
+        config.data.placement = place
+        batches[place] = _batches(config, 2, 8)
     assert len(batches["host"]) == 6
     jax.tree.map(np.testing.assert_array_equal, batches["host"], batches["device"])
+
+
+def _data(labeled_in_unlabeled=True):
+    """digits twice, the pool on two devices and on the host."""
+    mesh = core.make_mesh(jax.devices()[:2])
+    wanted = Wanted(
+        placement="device",
+        num_validation=100,
+        labeled_in_unlabeled=labeled_in_unlabeled,
+    )
+    on_device = loading.load(wanted, mesh, seed=3)
+    return on_device, on_device._replace(pool=None), mesh
+
+
+def _labels(data):
+    index_N = np.append(data.split.labeled, data.split.unlabeled[:30])
+    probs_NK = np.random.default_rng(0).dirichlet(np.ones(10), 70).astype(np.float32)
+    return feeds.Labels(index_N, probs_NK.argmax(-1).astype(np.int32), probs_NK)
+
+
+@pytest.mark.parametrize(
+    ("draws_from", "ratio", "taught", "entries"),
+    [
+        ("labeled", 0, False, {"image", "label"}),
+        ("labeled", 0, True, {"image", "label", "label_probs"}),
+        ("labeled", 3, False, {"image", "label"}),
+        ("labeled", 3, True, {"image", "label", "label_probs"}),
+        ("unlabeled", 0, False, {"image", "label"}),
+    ],
+)
+def test_every_kind_of_rows_is_the_same_by_every_transport(
+    draws_from, ratio, taught, entries
+):
+    *both, mesh = _data()
+    labels = _labels(both[0]) if taught else None
+    batches = []
+    for data in both:
+        draw = feeds.Draw(draws_from, 8, ratio, steps_per_call=2, seed=5)
+        feed = feeds.build(data, mesh, draw, labels)
+        batch = jax.jit(feed.batch)
+        batches.append(
+            [
+                jax.device_get(
+                    batch(feed.arrays, jax.tree.map(lambda x, i=i: x[i], item))
+                )
+                for item in feed.items(4, 10)
+                for i in range(2)
+            ]
+        )
+    jax.tree.map(np.testing.assert_array_equal, *batches)
+    assert len(batches[0]) == 6
+    for batch in batches[0]:
+        beside = {k for k in batch if k.startswith("unlabeled_")}
+        assert batch.keys() - beside == entries and len(beside) == (3 if ratio else 0)
+        sizes = {k: 8 * ratio if k in beside else 8 for k in batch}
+        assert {k: len(v) for k, v in batch.items()} == sizes
+        assert batch["image"].dtype == np.uint8 and batch["label"].dtype == np.int32
+
+
+def test_rows_are_pure_functions_of_the_step_on_the_host():
+    data, _, _ = _data(labeled_in_unlabeled=False)
+    split, sizes = data.split, dict(seed=5, batch=4)
+    kinds = {
+        "labeled": feeds.labeled(split, **sizes),
+        "labeled_as": feeds.labeled_as(_labels(data), **sizes),
+        "unlabeled": feeds.unlabeled(split, **sizes),
+    }
+    for name, rows in list(kinds.items()):
+        kinds[f"{name} and"] = feeds.and_unlabeled(rows, split, **sizes)
+    for rows in kinds.values():
+        first, *_, again = (rows.at(step) for step in (7, 0, 90, 7))
+        jax.tree.map(np.testing.assert_array_equal, first, again)
+        assert all(isinstance(entry, np.ndarray) for entry in first.values())
+        assert set(rows.gathered) <= first.keys()
+    assert not kinds["unlabeled"].at(0)["granted"].any()
+    drawn = kinds["labeled and"].at(3)
+    np.testing.assert_array_equal(drawn["drawn"], kinds["labeled"].at(3)["drawn"])
+    assert np.isin(drawn["unlabeled"], split.unlabeled).all()
+
+
+def test_the_whole_batch_is_the_same_every_step_and_does_not_travel():
+    on_device, _, mesh = _data()
+    feed = feeds.build(on_device, mesh, feeds.Draw("pool", 0, 0, 2, seed=0))
+    assert [item.shape for item in feed.items(0, 6)] == [(2, 0)] * 3
+    assert feed.num_rows == 1_197 and len(feed.arrays["mask"]) == 1_200
+    assert feed.batch(feed.arrays, None) is feed.arrays
+    granted = np.asarray(feed.arrays["label"])[np.asarray(feed.arrays["mask"])] >= 0
+    assert granted.sum() == 40
 
 
 def test_host_feed_stops_its_thread_when_left_early():
@@ -73,7 +162,7 @@ def test_host_feed_stops_its_thread_when_left_early():
 
 def test_a_batch_has_labels_truth_and_positions_of_its_images():
     config = tiny.config()
-    dataset, split, *_ = loading.load(config, core.make_mesh())
+    dataset, split, *_ = loading.load(config.data, core.make_mesh(), seed=config.seed)
     (batch,) = _batches(config, 3, 4)
     pool = split.unlabeled[batch["unlabeled_index"]]
     np.testing.assert_array_equal(batch["unlabeled_image"], dataset.images_NHWC[pool])
@@ -106,19 +195,19 @@ def test_impossible_batches_are_the_users_mistake(change, message):
 def test_placement_by_size():
     mesh = core.make_mesh()
     dataset = sources.load("digits")
-    images_NHWC, labels_N = feeds.place(dataset, "auto", mesh)
+    images_NHWC, labels_N = placement.place(dataset, "auto", mesh)
     np.testing.assert_array_equal(images_NHWC, dataset.images_NHWC)
     assert images_NHWC.sharding.is_fully_replicated
-    assert feeds.place(dataset, "host", mesh) is None
+    assert placement.place(dataset, "host", mesh) is None
     big = dataset._replace(images_NHWC=np.broadcast_to(np.uint8(0), (2**20, 96, 96, 3)))
-    assert feeds.place(big, "auto", mesh) is None
+    assert placement.place(big, "auto", mesh) is None
     with pytest.raises(UserError, match="'gpu'.*auto, device or host"):
-        feeds.check_placement("gpu")
+        loading.read(Wanted(placement="gpu"), mesh)
 
 
 def test_padding_covers_every_row_once():
     images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
-    batches = feeds.padded_batches(images, np.arange(10), batch=6, num_devices=4)
+    batches = placement.padded_batches(images, np.arange(10), batch=6, num_devices=4)
     assert [batch["image"].shape[0] for batch in batches] == [8, 8]  # 4 devices
     seen = np.concatenate([b["label"][b["mask"]] for b in batches])
     np.testing.assert_array_equal(seen, np.arange(10))

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from ssl_jax.data.sources import folder, image_files, tfds_source
+from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 
 
@@ -14,6 +15,10 @@ from ssl_jax.errors import UserError
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SSL_JAX_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+def load(root, **settings):
+    return folder.load(Wanted(name="folder", dir=str(root), **settings))
 
 
 def save(path, seed=0, size=(8, 8), mode="RGB", **options):
@@ -43,7 +48,7 @@ def photos(tmp_path):
 
 def test_classes_names_labels_and_order(photos, caplog):
     root, written = photos
-    data = folder.load(str(root), image_size=0)
+    data = load(root, image_size=0)
     assert data.class_names == ("cat", "dog")
     # 2 before 10; images with labels first
     names = ["cat/2.png", "cat/10.png", "dog/deep/er/a.bmp", "loose.png"]
@@ -52,7 +57,7 @@ def test_classes_names_labels_and_order(photos, caplog):
     for name, image_HWC in zip(data.names_N, data.images_NHWC, strict=True):
         np.testing.assert_array_equal(image_HWC, written[name])
     np.testing.assert_array_equal(data.test_images_MHWC, [written["test/dog/t.png"]])
-    assert data.test_labels_M.tolist() == [1]
+    assert data.test_labels_M.tolist() == [1] and not data.unreadable
     said = caplog.text
     assert "ignored 2 files that are no images: " in said and ".txt (1)" in said
 
@@ -60,7 +65,7 @@ def test_classes_names_labels_and_order(photos, caplog):
 def test_without_a_test_folder_the_test_set_is_empty(photos):
     root, _ = photos
     (root / "test").rename(root.parent / "elsewhere")
-    data = folder.load(str(root), image_size=4)
+    data = load(root, image_size=4)
     assert data.test_images_MHWC.shape == (0, 4, 4, 3)
     assert data.test_labels_M.shape == (0,)
 
@@ -69,9 +74,9 @@ def test_unlabeled_images_elsewhere_have_absolute_names(photos, monkeypatch):
     root, written = photos
     pile = root.parent / "pile"
     (root / "unlabeled").rename(pile)
-    assert len(folder.load(str(root), image_size=0).names_N) == 4
+    assert len(load(root, image_size=0).names_N) == 4
     for given in (str(pile), "../pile"):
-        data = folder.load(str(root), image_size=0, unlabeled=given)
+        data = load(root, image_size=0, unlabeled=given)
         assert data.names_N[-1] == f"{pile}/x/u.png"
         np.testing.assert_array_equal(
             data.images_NHWC[-1], written["unlabeled/x/u.png"]
@@ -79,7 +84,7 @@ def test_unlabeled_images_elsewhere_have_absolute_names(photos, monkeypatch):
     # A plain name is one in the data folder, whatever the working directory has.
     monkeypatch.chdir(root.parent)
     with pytest.raises(UserError, match=r"unlabeled='pile' is no folder"):
-        folder.load(str(root), image_size=0, unlabeled="pile")
+        load(root, image_size=0, unlabeled="pile")
 
 
 def test_links_to_files_and_folders_are_followed_but_not_round_and_round(photos):
@@ -89,7 +94,7 @@ def test_links_to_files_and_folders_are_followed_but_not_round_and_round(photos)
     (root / "cat/up").symlink_to(root / "cat")
     (root / "unlabeled/up").symlink_to(root / "unlabeled")
     (root / "unlabeled/self").symlink_to("self")
-    data = folder.load(str(root), image_size=0)
+    data = load(root, image_size=0)
     dogs = [name for name in data.names_N if name.startswith("dog")]
     more = ["dog/more/2.png", "dog/more/10.png"]
     assert dogs == ["dog/b.png", "dog/deep/er/a.bmp", *more]
@@ -99,7 +104,7 @@ def test_links_to_files_and_folders_are_followed_but_not_round_and_round(photos)
 def test_an_image_without_a_suffix_is_one_by_its_content(photos):
     root, written = photos
     (root / "cat/2.png").rename(root / "cat/2")
-    data = folder.load(str(root), image_size=0)
+    data = load(root, image_size=0)
     np.testing.assert_array_equal(data.images_NHWC[0], written["cat/2.png"])
     assert data.names_N[0] == "cat/2"
 
@@ -185,11 +190,11 @@ def test_all_grey_has_one_channel_and_one_in_color_gives_three(photos):
     root, _ = photos
     for path in root.rglob("*.[pb][nm][gp]"):
         grey = save(path, mode="L")
-    data = folder.load(str(root), image_size=0)
+    data = load(root, image_size=0)
     assert data.images_NHWC.shape == (5, 8, 8, 1)
     np.testing.assert_array_equal(data.images_NHWC[0, :, :, 0], grey)
     save(root / "test/dog/t.png")
-    data = folder.load(str(root), image_size=0)
+    data = load(root, image_size=0)
     assert data.images_NHWC.shape == (5, 8, 8, 3)
     np.testing.assert_array_equal(data.images_NHWC[0], np.stack([grey] * 3, -1))
 
@@ -223,13 +228,13 @@ def broken(photos, monkeypatch):
 
 
 def test_what_cannot_be_read_is_listed_and_left_out(broken, caplog, monkeypatch):
-    data = folder.load(str(broken), image_size=8)
+    data = load(broken, image_size=8)
     names = ["cat/2.png", "cat/10.png", "dog/deep/er/a.bmp", "loose.png"]
     assert data.names_N == (*names, "unlabeled/x/u.png")
     assert data.images_NHWC.shape == (5, 8, 8, 3) and data.labels_N.shape == (5,)
     size = data.images_NHWC.nbytes + 128
     assert os.path.getsize(data.images_NHWC.filename) == size
-    assert folder.unreadable(data) == set(BROKEN)
+    assert data.unreadable == set(BROKEN)
     first = caplog.text
     assert f"skipped {len(BROKEN)} images that cannot be read" in first
     for name, reason in BROKEN.items():
@@ -238,12 +243,12 @@ def test_what_cannot_be_read_is_listed_and_left_out(broken, caplog, monkeypatch)
     # From the cache, and said again.
     caplog.clear()
     monkeypatch.setattr(image_files, "decode", None)
-    again = folder.load(str(broken), image_size=8)
+    again = load(broken, image_size=8)
     np.testing.assert_array_equal(again.images_NHWC, data.images_NHWC)
     assert again.names_N == data.names_N
     assert f"skipped {len(BROKEN)} images" in caplog.text
     with pytest.raises(UserError, match=rf"strict=True.* {len(BROKEN)} images"):
-        folder.load(str(broken), image_size=8, strict=True)
+        load(broken, image_size=8, strict=True)
 
 
 def test_strict_refuses_before_anything_is_cached(photos, cache):
@@ -251,7 +256,7 @@ def test_strict_refuses_before_anything_is_cached(photos, cache):
     cut = (root / "cat/2.png").read_bytes()[:150]  # its header can be read
     (root / "cat/2.png").write_bytes(cut)
     with pytest.raises(UserError, match=r"(?s)strict=True.* 1 images.*cat/2.png: "):
-        folder.load(str(root), image_size=8, strict=True)
+        load(root, image_size=8, strict=True)
     assert not any(cache.iterdir())
 
 
@@ -266,16 +271,16 @@ def test_the_cache_follows_names_sizes_and_dates(photos):
     path = root / "cat/2.png"
     save(path, 50)
     os.utime(path, ns=(1, 1))
-    before = folder.load(str(root), image_size=0)
+    before = load(root, image_size=0)
     changed = save(path, 51)
     os.utime(path, ns=(1, 2))
-    after = folder.load(str(root), image_size=0)
+    after = load(root, image_size=0)
     np.testing.assert_array_equal(after.images_NHWC[0], changed)
     path.rename(root / "dog/2.png")
-    moved = folder.load(str(root), image_size=0)
+    moved = load(root, image_size=0)
     assert moved.labels_N.tolist() == [0, 1, 1, -1, -1]
     assert moved.names_N[1] == "dog/2.png" and before.names_N[0] == "cat/2.png"
-    assert folder.load(str(root), image_size=5).images_NHWC.shape == (5, 5, 5, 3)
+    assert load(root, image_size=5).images_NHWC.shape == (5, 5, 5, 3)
 
 
 def test_without_class_folders_the_csv_names_the_classes(
@@ -290,7 +295,7 @@ def test_without_class_folders_the_csv_names_the_classes(
         "loose.png,\nunlabeled/cat/cut.png,owl 9\nunlabeled/cat/10.png,dog\n"
     )
     (root / "unlabeled/cat/cut.png").write_bytes(b"")
-    data = folder.load(str(root), image_size=0, labels=str(answers))
+    data = load(root, image_size=0, labels=str(answers))
     assert data.class_names == ("dog", "owl 9", "owl 10")
     cats = ("unlabeled/cat/2.png", "unlabeled/cat/10.png")
     dog, owl = "unlabeled/dog/deep/er/a.bmp", "unlabeled/x/u.png"
@@ -303,18 +308,18 @@ def test_without_class_folders_the_csv_names_the_classes(
     # Other labels, and nothing is decoded anew.
     monkeypatch.setattr(image_files, "decode", None)
     answers.write_text(f"path,label\nloose.png,owl\n{dog},dog\n")
-    data = folder.load(str(root), image_size=0, labels=str(answers))
+    data = load(root, image_size=0, labels=str(answers))
     assert data.class_names == ("dog", "owl")
     assert data.labels_N.tolist() == [1, -1, -1, 0, -1]
     answers.write_text("path,label\nloose.png,dog\nloos.png,owl\n")
     with pytest.raises(UserError, match=r"csv line 3.*'loos.png'.*mean 'loose.png'"):
-        folder.load(str(root), image_size=0, labels=str(answers))
+        load(root, image_size=0, labels=str(answers))
     for text, message in (("", "no class folders.*no label"), ("dog", "one class")):
         answers.write_text(f"image,label\nloose.png,{text}\n")
         with pytest.raises(UserError, match=message):
-            folder.load(str(root), image_size=0, labels=str(answers))
+            load(root, image_size=0, labels=str(answers))
     with pytest.raises(UserError, match=r"no class folders.*make one per class.*CSV"):
-        folder.load(str(root), image_size=0)
+        load(root, image_size=0)
 
 
 def rename(old, new):
@@ -325,7 +330,7 @@ def rename(old, new):
     ("change", "given", "message"),
     [
         (rename("", "../x"), {}, "config.data.dir='.*photos' is no folder: give"),
-        (lambda _: None, {"data_dir": ""}, "config.data.dir='' is no folder"),
+        (lambda _: None, {"root": ""}, "config.data.dir='' is no folder"),
         (lambda _: None, {"image_size": -1}, "image_size=-1 is negative: use"),
         (rename("dog", ".dog"), {}, "one class only, 'cat', by .*name two"),
         (rename("test/dog", "test/bird"), {}, r"test/bird is not .*2.*\(cat, dog"),
@@ -351,12 +356,12 @@ def rename(old, new):
 def test_what_is_refused(photos, cache, change, given, message):
     root, _ = photos
     change(root)
-    given = {"data_dir": str(root), "image_size": 0} | given
+    given = {"root": root, "image_size": 0} | given
     if message is None:
-        assert len(folder.load(**given).names_N) == 5
+        assert len(load(**given).names_N) == 5
         return
     with pytest.raises(UserError, match=message):
-        folder.load(**given)
+        load(**given)
     if "none of the" not in message:  # what could be decoded was
         assert not cache.exists() or not any(cache.iterdir())
 
@@ -366,9 +371,9 @@ def test_no_image_at_all_and_none_that_can_be_read(tmp_path):
     root.mkdir()
     (root / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
     with pytest.raises(UserError, match=r"no image in .*, only \.heic \(1\)"):
-        folder.load(str(root), image_size=8)
+        load(root, image_size=8)
     for name in ("a/1.png", "b/2.png"):
         (root / name).parent.mkdir()
         (root / name).touch()
     with pytest.raises(UserError, match=r"of 2 images .*none.*a/1.png: empty"):
-        folder.load(str(root), image_size=8)
+        load(root, image_size=8)

@@ -71,7 +71,7 @@ def test_the_journal_has_knn_rank_and_held_out_loss(probed):
 def test_features_are_extracted_once_each_without_padding(probed):
     config, _, _ = probed
     mesh = core.make_mesh(jax.devices()[:4])
-    data = loading.load(config, mesh)
+    data = loading.load(config.data, mesh, seed=config.seed)
     phase = phases.build_phase(config, "pretrain", data, mesh)
     with jax.set_mesh(mesh):
         state = program.initialise(phase)
@@ -173,7 +173,7 @@ def test_killed_or_stopped_in_a_probe_the_run_ends_the_same(probed, tmp_path):
     again = run(config, tmp_path / "w", devices=ONE)
     assert again["probe"] == result["probe"] and again["resumed"] == 1
     mesh = core.make_mesh(ONE)
-    data = loading.load(config, mesh)
+    data = loading.load(config.data, mesh, seed=config.seed)
     phase = phases.build_phase(config, "pretrain", data, mesh)
     protocol = probing.check(config, "probe", config.phases)
     folder = tmp_path / "w/pretrain"

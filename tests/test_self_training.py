@@ -12,7 +12,7 @@ import tiny
 from configs import base, pseudo_label_mnist
 from experiments import kill_resume
 from ssl_jax import core
-from ssl_jax.data import feeds, loading
+from ssl_jax.data import feeds, loading, placement
 from ssl_jax.errors import UserError
 from ssl_jax.train import loop, phases, program, restored, self_training
 from ssl_jax.train.run import run
@@ -107,7 +107,7 @@ def test_summary_counts_each_image_once_and_where_truth_is_known():
 def test_two_rounds_record_what_the_phase_before_said(calm):
     config, workdir, result = calm
     mesh = core.make_mesh(ONE)
-    data = loading.load(config, mesh)
+    data = loading.load(config.data, mesh, seed=config.seed)
     candidates = np.setdiff1d(data.split.unlabeled, data.split.labeled)
     truth_N = data.dataset.labels_N
     for student, teacher in (("student1", "teacher"), ("student2", "student1")):
@@ -163,9 +163,9 @@ def test_two_rounds_record_what_the_phase_before_said(calm):
 def test_the_feed_grants_the_truth_and_else_only_what_the_teacher_says():
     config = _config()
     mesh = core.make_mesh(jax.devices()[:2])
-    for placement in ("device", "host"):
-        config.data.placement = placement
-        data = loading.load(config, mesh)
+    for place in ("device", "host"):
+        config.data.placement = place
+        data = loading.load(config.data, mesh, seed=config.seed)
         split, truth_N = data.split, data.dataset.labels_N
         others = np.setdiff1d(split.unlabeled, split.labeled)[:30]
         probs_NK = np.random.default_rng(0).dirichlet(np.ones(10), 30)
@@ -210,14 +210,14 @@ def test_false_truths_of_unlabeled_images_change_no_student(
     config, workdir, result = calm
     load = loading.load
 
-    def load_false(config, mesh):
-        data = load(config, mesh)
+    def load_false(wanted, mesh, **given):
+        data = load(wanted, mesh, **given)
         truth_N = np.asarray(data.dataset.labels_N)
         granted_N = np.isin(np.arange(len(truth_N)), data.split.labeled)
         false_N = np.where(granted_N, truth_N, (truth_N + 1) % 10).astype(np.int32)
         dataset = data.dataset._replace(labels_N=false_N)
         return data._replace(
-            dataset=dataset, pool=feeds.place(dataset, config.data.placement, mesh)
+            dataset=dataset, pool=placement.place(dataset, wanted.placement, mesh)
         )
 
     monkeypatch.setattr(loading, "load", load_false)
@@ -293,7 +293,7 @@ def test_a_round_that_keeps_nothing_names_the_threshold_and_the_highest(
     tmp_path, monkeypatch
 ):
     config, mesh = _config(), core.make_mesh(ONE)
-    data = loading.load(config, mesh)
+    data = loading.load(config.data, mesh, seed=config.seed)
     teacher, student = (
         phases.build_phase(config, name, data, mesh) for name in PHASES[:2]
     )

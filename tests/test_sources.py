@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_jax.data import sources
+from ssl_jax import core
+from ssl_jax.data import loading, sources
+from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 
 TESTS = Path(__file__).parent
@@ -242,3 +244,57 @@ def test_real_data_is_read_without_tensorflow_and_at_once_from_the_cache():
     # The original files begin so, although tfds stores its rows shuffled.
     assert mnist.labels_N[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     assert mnist.test_labels_M[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+
+
+STRIPES = """
+import numpy as np
+
+from ssl_jax.data.dataset import of_arrays
+
+MAY_CHANGE = True
+
+
+def serves(name):
+    return name == "stripes"
+
+
+def load(wanted):
+    side = wanted.image_size or 6
+    images_NHWC = np.zeros((20, side, side, 1), np.uint8)
+    images_NHWC[::2, ::2], images_NHWC[1::2, :, ::2] = 200, 200
+    return of_arrays(images_NHWC, np.arange(20) % 2, name=wanted.name)
+"""
+
+
+def test_a_new_source_is_one_file_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "stripes.py").write_text(STRIPES)
+    (tmp_path / "helper.py").write_text("")  # says nothing of what it serves
+    monkeypatch.setattr(sources, "__path__", [*sources.__path__, str(tmp_path)])
+    try:
+        data = sources.load("stripes", image_size=4)
+        assert data.images_NHWC.shape == (20, 4, 4, 1)
+        assert sources.may_change("stripes") and not sources.is_graph("stripes")
+        given = loading.load(
+            Wanted(name="stripes", num_labels=4), core.make_mesh(), seed=0
+        )
+        assert given.dataset.name == "stripes" and len(given.split.labeled) == 4
+    finally:
+        for name in ("stripes", "helper"):
+            sys.modules.pop(f"ssl_jax.data.sources.{name}", None)
+            vars(sources).pop(name, None)
+
+
+def test_a_source_says_what_it_is():
+    kinds = {
+        name: sources.find(name).__name__.rpartition(".")[2]
+        for name in ("digits", "digits_tutorial", "folder", "cora", "stl10", "mnist")
+    }
+    assert list(kinds.values()) == [
+        *("digits", "digits", "folder", "planetoid", "stl10", "tfds_source")
+    ]
+    assert sources.find("stl10:1.0.0").__name__.endswith("stl10")
+    assert sources.find("stl10_more").__name__.endswith("tfds_source")
+    assert [name for name in kinds if sources.may_change(name)] == ["folder"]
+    assert [name for name in kinds if sources.is_graph(name)] == ["cora"]
+    with pytest.raises(UserError, match="'cora' is a graph, and no phase"):
+        sources.load("cora")

@@ -1,11 +1,13 @@
 """Labeled, unlabeled and validation sets."""
 
+import re
+
 import numpy as np
 import pytest
 
 from ssl_jax.data import sources
 from ssl_jax.data.dataset import Dataset
-from ssl_jax.data.splits import split
+from ssl_jax.data.splits import Asked, mistakes, split
 from ssl_jax.errors import UserError
 
 
@@ -143,3 +145,42 @@ def test_num_unlabeled_draws_by_seed():
     assert drawn[0].tolist() == drawn[1].tolist() != drawn[2].tolist()
     with pytest.raises(UserError, match="num_unlabeled=21, but there are 20"):
         split(dataset([10, 10]), num_labels=4, num_unlabeled=21, seed=0)
+
+
+def test_the_split_of_a_citation_network_is_its_own():
+    folds = np.arange(4, dtype=np.int32), np.arange(4, 9, dtype=np.int32)
+    data = dataset([10, 10], folds=folds)
+    got = split(data, num_labels=4, num_validation=5, protocol="planetoid", seed=3)
+    for given, expected in zip((got.labeled, got.validation), folds, strict=True):
+        np.testing.assert_array_equal(given, expected)
+    assert got.unlabeled.tolist() == [*range(4), *range(9, 20)]
+    with pytest.raises(UserError, match="num_validation=6: .* 4 labels and 5 nodes"):
+        split(data, num_labels=4, num_validation=6, protocol="planetoid", seed=3)
+    with pytest.raises(UserError, match="made is none: use protocol='balanced'"):
+        split(dataset([10, 10]), num_labels=4, protocol="planetoid", seed=3)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "asked", "expected"),
+    [
+        ("balanced", {"num_labels": 4, "fold": 3}, []),
+        ("odd", {"num_labels": 4}, ["'balanced', 'first', 'two_phase' or 'planetoid'"]),
+        (
+            "first",
+            {"num_labels": -1, "num_unlabeled": -2},
+            ["-1 is neg", "-2 is neg"],
+        ),
+        ("first", {"num_labels": 4, "fold": 0}, ["'first' takes no predefined fold"]),
+        ("planetoid", {"num_labels": 4, "fold": 0}, ["'planetoid' takes no"]),
+        ("two_phase", {"num_labels": 40}, ["num_labels=40, .* labels 5,000 images"]),
+        ("two_phase", {"num_labels": 0, "fold": 0}, ["fold=0: .* and fold=-1"]),
+    ],
+)
+def test_what_is_wrong_whatever_the_data_is_told_all_at_once(protocol, asked, expected):
+    told = list(mistakes(protocol, Asked(**asked)))
+    assert len(told) == len(expected)
+    for message, pattern in zip(told, expected, strict=True):
+        assert re.search(pattern, message)
+    if told:
+        with pytest.raises(UserError, match=expected[0]):
+            split(dataset([10, 10]), **asked, protocol=protocol, seed=0)

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 from configs import base
 from ssl_jax import algorithms, core
 from ssl_jax.data import loading
-from ssl_jax.train import phases
+from ssl_jax.train import phases, sections
 from ssl_jax.train.program import compile_phase
 
 
@@ -26,7 +26,9 @@ def config(algorithm: str = "fixmatch.FixMatch", **hparams) -> ConfigDict:
 def build(tiny: ConfigDict, num_devices: int = 1) -> phases.Phase:
     """The phase "train" on the first `num_devices` devices."""
     mesh = core.make_mesh(jax.devices()[:num_devices])
-    return phases.build_phase(tiny, "train", loading.load(tiny, mesh), mesh)
+    on_graph = sections.on_graph(tiny)
+    data = loading.load(tiny.data, mesh, seed=tiny.seed, as_graph=on_graph)
+    return phases.build_phase(tiny, "train", data, mesh)
 
 
 def train(phase: phases.Phase, steps: int):

@@ -1,1 +1,14 @@
-"""Images and labels in memory: sources (`load`), splits (`split`) and feeds."""
+"""From a name to the batches of a step: read, split, placed and fed.
+
+wanted      what a run asks of its data
+dataset     a Dataset: images, labels and names in memory; by hand: `of_arrays`
+sources     where one comes from by name: a file for each kind
+cache       decoded images, kept from one start to the next
+splits      which images are labeled, unlabeled or held out
+answers     labels that a user gives in a CSV file
+graph_nodes data as a graph to learn from
+placement   the pool on the devices, or on the host
+loading     all of it once a run: `load`
+feeds       which rows a step sees, and how they travel
+convert     a tool: tfds' older files to those that can be read at random
+"""

@@ -42,18 +42,16 @@ def read(
     path: Path,
     dataset: Dataset,
     allowed_N: np.ndarray | None = None,
-    unreadable: Container[str] = (),
 ) -> Answers:
     """The answers in the file `path` about images of the training pool.
 
     An image is called by its name in `dataset.names_N`, or by its row where the data
-    set has no names.
+    set has no names. Rows about images that were left out of the pool because they
+    cannot be decoded are skipped, and counted in the log.
 
     Args:
       allowed_N: False where an answer is not taken: an image that validates. A row
         that gives its own label is left out, and counted in the log.
-      unreadable: names of images that were left out of the pool because they cannot be
-        decoded; rows about them are skipped, and counted in the log.
 
     Raises:
       UserError: the file cannot be read, or a line of it cannot be taken: which, why,
@@ -64,7 +62,7 @@ def read(
         rows(path),
         dataset.names_N or range(len(dataset.labels_N)),
         dataset.class_names,
-        unreadable,
+        dataset.unreadable,
         allowed_N,
         dataset.labels_N,
     )
@@ -119,7 +117,8 @@ def match(
     """The answers in `rows` (of the file `path`) about the images `names_N`.
 
     Args:
-      unreadable, allowed_N: as in `read`; the latter needs the images' own labels_N.
+      unreadable: names about which rows are skipped, and counted in the log.
+      allowed_N: as in `read`; needs the images' own labels_N.
 
     Raises:
       UserError: a row is about no image, a second time about one, or about one that is

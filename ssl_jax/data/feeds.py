@@ -1,7 +1,10 @@
-"""Which rows a step sees, and how they reach the device.
+"""Which rows a step sees, and how they reach the device: rows times transport.
+
+    rows        labeled, labeled_as, unlabeled; and_unlabeled adds unlabeled ones
+    transport   on_device, from_host; whole, where every step sees the same batch
 
 Everything is a pure function of (seed, step): there is no iterator to checkpoint, and
-a resumed run sees what the undisturbed one would have seen.
+a resumed run sees what the undisturbed one would have seen. `build` chooses.
 """
 
 import math
@@ -19,20 +22,170 @@ from jax.sharding import PartitionSpec as P
 
 from ssl_jax.core import Batch
 from ssl_jax.data.dataset import Dataset
+from ssl_jax.data.loading import Data
+from ssl_jax.data.placement import Pool, padded_batches
 from ssl_jax.data.splits import Split
 from ssl_jax.errors import UserError
 
-Pool = tuple[jax.Array, jax.Array]  # images_NHWC uint8, labels_N int32
-
 LABELED, UNLABELED = 0, 1  # streams of permutations under one seed
 
+Entries = dict[str, np.ndarray]
 
-@lru_cache(maxsize=32)
-def permutation(seed: int, stream: int, epoch: int, size: int) -> np.ndarray:
-    """The order of `size` rows in an epoch, int32; on the host, because a permutation
-    of 50,000 inside the compiled step costs 17 ms on a CPU."""
-    rng = np.random.default_rng([seed, stream, epoch])
-    return rng.permutation(size).astype(np.int32)
+
+class Feed(NamedTuple):
+    """How a phase's batches come about; `item` is what travels each call."""
+
+    arrays: Any  # device arrays that stay: the pool, the graph, or nothing
+    items: Callable[[int, int], Iterator[Any]]  # (first step, end) -> device items
+    batch: Callable[[Any, Any], Batch]  # (arrays, one step's item) -> batch; compiled
+    num_rows: int = 0  # of the one batch that every step sees, where it is one
+
+
+class Rows(NamedTuple):
+    """What a step sees, whichever way it travels."""
+
+    at: Callable[[int], Entries]  # step -> arrays [batch, ...]; a pure function
+    # The entries that are rows of the training pool, whose images and labels are
+    # gathered by the device or the host.
+    gathered: tuple[str, ...]
+    # (images, truths, entries) -> batch, compiled: images [batch, H, W, C] and labels
+    # [batch] of each entry that is gathered, and all entries.
+    batch: Callable[[Batch, Batch, Batch], Batch]
+
+
+class Labels(NamedTuple):
+    """A labeled set that is not just the split's: of N images, some of them pseudo-
+    labeled (self_training), some perhaps repeated."""
+
+    index_N: np.ndarray  # int32, into the training pool
+    label_N: np.ndarray  # int32
+    probs_NK: np.ndarray  # float32: soft labels
+
+
+class Draw(NamedTuple):
+    """What a phase asks of its steps; sizes are over all devices."""
+
+    # "labeled"; or "unlabeled": the batch_size images come from the unlabeled set, and
+    # the label is -1 where the split does not grant it; or "pool" or "graph": every
+    # step sees all labeled and unlabeled images, or the graph.
+    draws_from: str
+    batch_size: int  # images a step; 0: all at once
+    unlabeled_ratio: int  # unlabeled images beside labeled ones, in units of batch_size
+    steps_per_call: int  # steps whose rows travel at once
+    seed: int
+
+
+def build(data: Data, mesh: Mesh, draw: Draw, labels: Labels | None = None) -> Feed:
+    """The batches of a phase.
+
+    Where the pool is on the device, indices are sent and the step gathers; where it is
+    not, rows are gathered here and images sent, two calls ahead.
+
+    Args:
+      labels: the labeled set instead of the split's; the batch then has label_probs
+        [batch_size, K] as well, and its labels are these alone.
+
+    Raises:
+      UserError: more unlabeled images in a batch than there are.
+    """
+    if draw.draws_from == "graph":
+        return whole(data.graph, draw.steps_per_call)
+    if draw.draws_from == "pool":
+        return whole(all_rows(data.dataset, data.split, mesh), draw.steps_per_call)
+    rows = _rows(data, draw, labels)
+    if data.pool is None:
+        return from_host(rows, data.dataset, mesh, draw.steps_per_call)
+    return on_device(rows, data.pool, mesh, draw.steps_per_call)
+
+
+def _rows(data: Data, draw: Draw, labels: Labels | None) -> Rows:
+    """What `draw` asks for of images, checked."""
+    split, batch = data.split, dict(seed=draw.seed, batch=draw.batch_size)
+    batch_U = draw.batch_size * draw.unlabeled_ratio
+    largest_U = draw.batch_size if draw.draws_from == "unlabeled" else batch_U
+    if largest_U > len(split.unlabeled):
+        raise UserError(
+            f"a batch of {largest_U} unlabeled images (batch_size={draw.batch_size}, "
+            f"unlabeled_ratio={draw.unlabeled_ratio}) exceeds the "
+            f"{len(split.unlabeled)} that there are; lower either."
+        )
+    if draw.draws_from == "unlabeled":
+        return unlabeled(split, **batch)
+    rows = labeled(split, **batch) if labels is None else labeled_as(labels, **batch)
+    if not batch_U:
+        return rows
+    return and_unlabeled(rows, split, seed=draw.seed, batch=batch_U)
+
+
+# Rows.
+
+
+def labeled(split: Split, *, seed: int, batch: int) -> Rows:
+    """image and label of `batch` labeled images."""
+    index_N = split.labeled
+
+    def at(step: int) -> Entries:
+        position = labeled_at(step, seed=seed, size=len(index_N), batch=batch)
+        return {"drawn": index_N[position]}
+
+    def to_batch(images, truths, entries):
+        return {"image": images["drawn"], "label": truths["drawn"]}
+
+    return Rows(at, ("drawn",), to_batch)
+
+
+def labeled_as(labels: Labels, *, seed: int, batch: int) -> Rows:
+    """image, label and label_probs [batch, K] of `batch` images of `labels`."""
+
+    def at(step: int) -> Entries:
+        position = labeled_at(step, seed=seed, size=len(labels.index_N), batch=batch)
+        return {
+            "drawn": labels.index_N[position],
+            "label": labels.label_N[position],
+            "label_probs": labels.probs_NK[position],
+        }
+
+    def to_batch(images, truths, entries):
+        given = {name: entries[name] for name in ("label", "label_probs")}
+        return {"image": images["drawn"], **given}
+
+    return Rows(at, ("drawn",), to_batch)
+
+
+def unlabeled(split: Split, *, seed: int, batch: int) -> Rows:
+    """image and label of `batch` images of the unlabeled set; the label is -1 where the
+    split does not grant it."""
+    size = len(split.unlabeled)
+    granted_N = np.isin(split.unlabeled, split.labeled)
+
+    def at(step: int) -> Entries:
+        position = unlabeled_at(step, seed=seed, size=size, batch=batch)
+        return {"drawn": split.unlabeled[position], "granted": granted_N[position]}
+
+    def to_batch(images, truths, entries):
+        label = jnp.where(entries["granted"], truths["drawn"], -1)
+        return {"image": images["drawn"], "label": label}
+
+    return Rows(at, ("drawn",), to_batch)
+
+
+def and_unlabeled(rows: Rows, split: Split, *, seed: int, batch: int) -> Rows:
+    """`rows`, and `batch` images of the unlabeled set: unlabeled_image, their truth as
+    unlabeled_label, and their positions in that set as unlabeled_index."""
+
+    def at(step: int) -> Entries:
+        position = unlabeled_at(step, seed=seed, size=len(split.unlabeled), batch=batch)
+        more = {"unlabeled": split.unlabeled[position], "position": position}
+        return rows.at(step) | more
+
+    def to_batch(images, truths, entries):
+        return rows.batch(images, truths, entries) | {
+            "unlabeled_image": images["unlabeled"],
+            "unlabeled_label": truths["unlabeled"],
+            "unlabeled_index": entries["position"],
+        }
+
+    return Rows(at, (*rows.gathered, "unlabeled"), to_batch)
 
 
 def labeled_at(step: int, *, seed: int, size: int, batch: int) -> np.ndarray:
@@ -55,13 +208,12 @@ def unlabeled_at(step: int, *, seed: int, size: int, batch: int) -> np.ndarray:
     return order[place * batch : (place + 1) * batch]
 
 
-class Labels(NamedTuple):
-    """A labeled set that is not just the split's: of N images, some of them pseudo-
-    labeled (self_training), some perhaps repeated."""
-
-    index_N: np.ndarray  # int32, into the training pool
-    label_N: np.ndarray  # int32
-    probs_NK: np.ndarray  # float32: soft labels
+@lru_cache(maxsize=32)
+def permutation(seed: int, stream: int, epoch: int, size: int) -> np.ndarray:
+    """The order of `size` rows in an epoch, int32; on the host, because a permutation
+    of 50,000 inside the compiled step costs 17 ms on a CPU."""
+    rng = np.random.default_rng([seed, stream, epoch])
+    return rng.permutation(size).astype(np.int32)
 
 
 def granted(dataset: Dataset, split: Split) -> Labels:
@@ -71,118 +223,35 @@ def granted(dataset: Dataset, split: Split) -> Labels:
     return Labels(split.labeled, label_N, probs_NK)
 
 
-class Feed(NamedTuple):
-    """How a phase's batches come about; `item` is what travels each call."""
-
-    arrays: Any  # device arrays that stay: the pool, the graph, or nothing
-    items: Callable[[int, int], Iterator[Any]]  # (first step, end) -> device items
-    batch: Callable[[Any, Any], Batch]  # (arrays, one step's item) -> batch; compiled
-    num_rows: int = 0  # of the one batch that every step sees, where it is one
+# Transports: items have leaves [steps_per_call, batch, ...], split over the devices.
 
 
-def build(
-    dataset: Dataset,
-    split: Split,
-    pool: Pool | None,
-    *,
-    mesh: Mesh,
-    seed: int,
-    draws_from: str,
-    batch_size: int,
-    unlabeled_ratio: int,
-    steps_per_call: int,
-    labels: Labels | None = None,
-    graph: Batch | None = None,
-) -> Feed:
-    """Batches of `batch_size` images and `unlabeled_ratio` times as many unlabeled.
-
-    Args:
-      draws_from: "labeled", or "unlabeled": the `batch_size` images come from the
-        unlabeled set, and the label is -1 where `split` does not grant it; or "pool" or
-        "graph": every step sees all labeled and unlabeled images, or `graph`.
-      pool: from `place`. On the device, indices are sent and the step gathers; without
-        one, rows are gathered here and images sent, two calls ahead.
-      labels: the labeled set instead of the split's; the batch then has label_probs
-        [batch_size, K] as well, and its labels are these alone.
-
-    Raises:
-      UserError: more unlabeled images in a batch than there are.
-    """
-    if draws_from == "graph":
-        return _whole(graph, steps_per_call)
-    if draws_from == "pool":
-        return _whole(_all_rows(dataset, split, mesh), steps_per_call)
-    batch_U = batch_size * unlabeled_ratio
-    largest_U = batch_size if draws_from == "unlabeled" else batch_U
-    if largest_U > len(split.unlabeled):
-        raise UserError(
-            f"a batch of {largest_U} unlabeled images (batch_size={batch_size}, "
-            f"unlabeled_ratio={unlabeled_ratio}) exceeds the {len(split.unlabeled)} "
-            "that there are; lower either."
-        )
-    granted_N = np.isin(np.arange(len(dataset.labels_N)), split.labeled)
-
-    def rows(step: int) -> dict[str, np.ndarray]:
-        if draws_from == "unlabeled":
-            drawn = unlabeled_at(
-                step, seed=seed, size=len(split.unlabeled), batch=batch_size
-            )
-            drawn = split.unlabeled[drawn]
-            return {"drawn": drawn, "granted": granted_N[drawn]}
-        index_N = split.labeled if labels is None else labels.index_N
-        labeled = labeled_at(step, seed=seed, size=len(index_N), batch=batch_size)
-        chosen = {"drawn": index_N[labeled]}
-        if labels is not None:
-            chosen["label"] = labels.label_N[labeled]
-            chosen["label_probs"] = labels.probs_NK[labeled]
-        if batch_U:
-            position = unlabeled_at(
-                step, seed=seed, size=len(split.unlabeled), batch=batch_U
-            )
-            chosen |= {"unlabeled": split.unlabeled[position], "position": position}
-        return chosen
-
-    def call_rows(step: int) -> dict[str, np.ndarray]:
-        """[steps_per_call, batch] of each."""
-        steps = [rows(step + i) for i in range(steps_per_call)]
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *steps)
-
-    def to_batch(images, truths, chosen):
-        batch = {"image": images["drawn"], "label": truths["drawn"]}
-        if labels is not None:
-            batch |= {name: chosen[name] for name in ("label", "label_probs")}
-        if draws_from == "unlabeled":
-            label = jnp.where(chosen["granted"], batch["label"], -1)
-            return batch | {"label": label}
-        if batch_U:
-            batch |= {
-                "unlabeled_image": images["unlabeled"],
-                "unlabeled_label": truths["unlabeled"],
-                "unlabeled_index": chosen["position"],
-            }
-        return batch
-
-    def take(array, chosen):
-        return {k: array[chosen[k]] for k in ("drawn", "unlabeled") if k in chosen}
-
+def on_device(rows: Rows, pool: Pool, mesh: Mesh, steps_per_call: int) -> Feed:
+    """The entries travel; images and labels are gathered from the pool on the device,
+    inside the step."""
     sharding = NamedSharding(mesh, P(None, "data"))
-    if pool is not None:
 
-        def items(first, end):
-            for step in range(first, end, steps_per_call):
-                yield jax.device_put(call_rows(step), sharding)
+    def items(first, end):
+        for step in range(first, end, steps_per_call):
+            yield jax.device_put(_call_entries(rows, step, steps_per_call), sharding)
 
-        def batch(pool, item):
-            images, truths = pool
-            return to_batch(take(images, item), take(truths, item), item)
+    def batch(pool, entries):
+        images, truths = (_gathered(rows, array, entries) for array in pool)
+        return rows.batch(images, truths, entries)
 
-        return Feed(pool, items, batch)
+    return Feed(pool, items, batch)
+
+
+def from_host(rows: Rows, dataset: Dataset, mesh: Mesh, steps_per_call: int) -> Feed:
+    """Images and labels are gathered here by another thread, and travel two calls
+    ahead."""
+    sharding = NamedSharding(mesh, P(None, "data"))
 
     def send(step):
-        chosen = call_rows(step)
-        images = take(dataset.images_NHWC, chosen)
-        truths = take(dataset.labels_N, chosen)
-        return jax.device_put((images, truths, chosen), sharding)
+        entries = _call_entries(rows, step, steps_per_call)
+        images = _gathered(rows, dataset.images_NHWC, entries)
+        truths = _gathered(rows, dataset.labels_N, entries)
+        return jax.device_put((images, truths, entries), sharding)
 
     def items(first, end):
         ahead = 2  # one being copied while another waits, so the device never does
@@ -195,11 +264,11 @@ def build(
                     waiting.append(thread.submit(send, starts[call + ahead]))
                 yield item
 
-    return Feed((), items, lambda _, item: to_batch(*item))
+    return Feed((), items, lambda _, item: rows.batch(*item))
 
 
-def _whole(batch: Batch, steps_per_call: int) -> Feed:
-    """The same batch at every step."""
+def whole(batch: Batch, steps_per_call: int) -> Feed:
+    """The same batch at every step, with mask [N]; nothing travels."""
 
     def items(first, end):
         for _ in range(first, end, steps_per_call):
@@ -209,7 +278,7 @@ def _whole(batch: Batch, steps_per_call: int) -> Feed:
     return Feed(batch, items, lambda batch, _: batch, num_rows)
 
 
-def _all_rows(dataset: Dataset, split: Split, mesh: Mesh) -> Batch:
+def all_rows(dataset: Dataset, split: Split, mesh: Mesh) -> Batch:
     """The labeled and the unlabeled images, padded to divide over the devices: image,
     label, -1 where it is not granted, and mask, False where a row is padding."""
     index_N = np.union1d(split.labeled, split.unlabeled)
@@ -225,51 +294,11 @@ def _all_rows(dataset: Dataset, split: Split, mesh: Mesh) -> Batch:
     return jax.device_put(batch, NamedSharding(mesh, P("data")))
 
 
-def padded_batches(
-    images_NHWC: np.ndarray, labels_N: np.ndarray, *, batch: int, num_devices: int
-) -> list[dict[str, np.ndarray]]:
-    """A data set as batches of one size, the last one padded, on the host.
-
-    Each has image, label and mask [batch]: False where a row is padding. Sets smaller
-    than `batch` are padded only to a multiple of the devices.
-    """
-    batch = min(batch, len(images_NHWC))
-    batch += -batch % num_devices
-    batches = []
-    for start in range(0, len(images_NHWC), batch):
-        rows = np.arange(start, start + batch)
-        mask = rows < len(images_NHWC)
-        rows %= len(images_NHWC)  # other images, where a batch's statistics count
-        batches.append(
-            {"image": images_NHWC[rows], "label": labels_N[rows], "mask": mask}
-        )
-    return batches
+def _call_entries(rows: Rows, step: int, steps_per_call: int) -> Entries:
+    """[steps_per_call, batch, ...] of each entry."""
+    steps = [rows.at(step + i) for i in range(steps_per_call)]
+    return {name: np.stack([of[name] for of in steps]) for name in steps[0]}
 
 
-def place(dataset: Dataset, placement: str, mesh: Mesh) -> Pool | None:
-    """The pool on every device of the mesh, or None where it stays on the host.
-
-    Args:
-      placement: "device", "host", or "auto": on the device where the images take at
-        most 40% of its memory.
-    """
-    if placement == "auto":
-        # A CPU's memory is the host's, and memory_stats() says nothing there.
-        stats = mesh.devices.flat[0].memory_stats() or {"bytes_limit": 8 * 2**30}
-        fits = dataset.images_NHWC.nbytes <= 0.4 * stats["bytes_limit"]
-        placement = "device" if fits else "host"
-    if placement == "host":
-        return None
-    pool = np.asarray(dataset.images_NHWC), np.asarray(dataset.labels_N)
-    return jax.device_put(pool, NamedSharding(mesh, P()))
-
-
-def check_placement(placement: str) -> None:
-    """Raises UserError unless `place` knows the word."""
-    if placement not in ("auto", "device", "host"):
-        raise UserError(
-            f"data.placement={placement!r} is unknown; choose auto, device or host."
-        )
-
-
-EVAL_BATCH = 512  # images
+def _gathered(rows: Rows, array, entries):
+    return {name: array[entries[name]] for name in rows.gathered}

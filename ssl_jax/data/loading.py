@@ -1,5 +1,6 @@
 """What the phases of a run share: its data, read once, split once and placed once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,23 +8,20 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from ml_collections import ConfigDict
 
 from ssl_jax.core import Batch
-from ssl_jax.data import answers, feeds, sources, splits
+from ssl_jax.data import answers, graph_nodes, placement, sources, splits
 from ssl_jax.data.dataset import Dataset
-from ssl_jax.data.feeds import EVAL_BATCH
-from ssl_jax.data.sources import folder, graph_nodes
 from ssl_jax.data.splits import Split
+from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
-from ssl_jax.train.sections import on_graph
 
 
 class Source(NamedTuple):
     """What does not depend on the seed."""
 
     dataset: Dataset
-    pool: feeds.Pool | None  # on every device, or None: it stays on the host
+    pool: placement.Pool | None  # on every device, or None: it stays on the host
     test: list[Batch]  # padded batches; none where there is nothing to test on
     nodes: graph_nodes.Nodes | None  # of a run on a graph
 
@@ -33,49 +31,63 @@ class Data(NamedTuple):
 
     dataset: Dataset
     split: Split
-    pool: feeds.Pool | None  # on every device, or None: it stays on the host
+    pool: placement.Pool | None  # on every device, or None: it stays on the host
     eval_sets: dict[str, list[Batch]]  # "val" and "test", where there are
     graph: Batch | None = None  # the batch of every step, of a run on a graph
 
 
-def load(config: ConfigDict, mesh: Mesh, source: Source | None = None) -> Data:
-    """Reads, splits and places what `config.data` names.
+def mistakes(wanted: Wanted) -> Iterator[str]:
+    """What is wrong whatever the data are, a message each."""
+    if wanted.placement not in placement.WORDS:
+        yield (
+            f"data.placement={wanted.placement!r} is unknown; choose auto, device or "
+            "host."
+        )
+    if wanted.image_size < 0:
+        yield f"image_size={wanted.image_size} is negative: use 0 or a side."
+    yield from splits.mistakes(wanted.split, _asked(wanted))
+
+
+def load(
+    wanted: Wanted,
+    mesh: Mesh,
+    *,
+    seed: int,
+    as_graph: bool = False,
+    dataset: Dataset | None = None,
+    source: Source | None = None,
+) -> Data:
+    """Reads, splits and places the data of a run.
 
     Args:
+      as_graph, dataset: as in `read`.
       source: read before, for another seed.
 
     Raises:
-      UserError: it cannot be had, or does not suffice for the split; or an answer in
-        `config.data.labels` cannot be taken.
+      UserError: as `read`; or the data do not suffice for the split, or an answer in
+        `wanted.labels` cannot be taken.
     """
-    source = source or read(config, mesh)
-    data, dataset = config.data, source.dataset
+    if source is None:
+        source = read(wanted, mesh, as_graph=as_graph, dataset=dataset)
+    dataset = source.dataset
     split = splits.split(
-        dataset,
-        num_labels=data.num_labels,
-        num_unlabeled=data.num_unlabeled,
-        num_validation=data.num_validation,
-        labeled_in_unlabeled=data.labeled_in_unlabeled,
-        fold=data.fold,
-        protocol=data.split,
-        seed=config.seed,
+        dataset, protocol=wanted.split, seed=seed, **_asked(wanted)._asdict()
     )
-    if data.labels:
+    if wanted.labels:
         hidden = [split.validation, *([source.nodes.test] if source.nodes else [])]
         dataset, split = with_answers(
-            dataset, split, Path(data.labels), np.concatenate(hidden)
+            dataset, split, Path(wanted.labels), np.concatenate(hidden)
         )
-        if not data.labeled_in_unlabeled:
+        if not wanted.labeled_in_unlabeled:
             rest = np.setdiff1d(split.unlabeled, split.labeled)
             split = split._replace(unlabeled=rest)
     graph, validation = None, []
     if source.nodes is not None:
-        shared, whole = source.nodes.shared, NamedSharding(mesh, P())
         granted = graph_nodes.granted(dataset, split.labeled, source.nodes)
-        graph = {**shared, **jax.device_put(granted, whole)}
+        graph = _of_graph(source.nodes, granted, mesh)
         if len(split.validation):
             asked = graph_nodes.asked(source.nodes, split.validation)
-            validation = [{**shared, **jax.device_put(asked, whole)}]
+            validation = [_of_graph(source.nodes, asked, mesh)]
     elif len(split.validation):
         validation = _eval_batches(
             dataset.images_NHWC[split.validation],
@@ -88,41 +100,40 @@ def load(config: ConfigDict, mesh: Mesh, source: Source | None = None) -> Data:
     return Data(dataset, split, source.pool, eval_sets, graph)
 
 
-def read(config: ConfigDict, mesh: Mesh) -> Source:
-    """Reads what `config.data` names, and places it.
+def read(
+    wanted: Wanted,
+    mesh: Mesh,
+    *,
+    as_graph: bool = False,
+    dataset: Dataset | None = None,
+) -> Source:
+    """Reads what does not depend on the seed, and places it.
+
+    Args:
+      as_graph: whether the run learns from a graph: what `wanted.name` names is one, or
+        its images become one.
+      dataset: images that are in memory already, instead of what `wanted.name` names.
 
     Raises:
-      UserError: it cannot be had.
+      UserError: what is wanted contradicts itself or cannot be had.
     """
-    data = config.data
-    if on_graph(config):
-        whole = NamedSharding(mesh, P())
-        dataset, nodes = graph_nodes.load(data)
-        nodes = nodes._replace(shared=jax.device_put(nodes.shared, whole))
-        test = jax.device_put(graph_nodes.asked(nodes, nodes.test), whole)
-        return Source(dataset, None, [{**nodes.shared, **test}], nodes)
-    if data.name in graph_nodes.NAMES:
-        raise UserError(
-            f"data.name={data.name!r} is a graph, and no phase of this config learns "
-            "from one: take configs/gcn_cora.py."
-        )
-    dataset = sources.of_config(data)
-    pool = feeds.place(dataset, data.placement, mesh)
+    if found := list(mistakes(wanted)):
+        raise UserError("\n".join(found))
+    if as_graph:
+        if dataset is None and sources.is_graph(wanted.name):
+            dataset, nodes = graph_nodes.of_graph(sources.read_graph(wanted))
+        else:
+            dataset = sources.read(wanted) if dataset is None else dataset
+            nodes = graph_nodes.of_images(dataset, wanted.neighbors)
+        shared = jax.device_put(nodes.shared, NamedSharding(mesh, P()))
+        nodes = nodes._replace(shared=shared)
+        test = _of_graph(nodes, graph_nodes.asked(nodes, nodes.test), mesh)
+        return Source(dataset, None, [test], nodes)
+    dataset = sources.read(wanted) if dataset is None else dataset
+    pool = placement.place(dataset, wanted.placement, mesh)
     test = dataset.test_images_MHWC, dataset.test_labels_M
     batches = _eval_batches(*test, mesh, on_device=pool is not None)
     return Source(dataset, pool, batches, None)
-
-
-def _eval_batches(images_NHWC, labels_N, mesh, *, on_device):
-    """Padded batches; on the device where the pool has room there, too."""
-    if not len(images_NHWC):
-        return []
-    batches = feeds.padded_batches(
-        images_NHWC, labels_N, batch=EVAL_BATCH, num_devices=mesh.size
-    )
-    if on_device:
-        batches = jax.device_put(batches, NamedSharding(mesh, P("data")))
-    return batches
 
 
 def with_answers(
@@ -135,8 +146,29 @@ def with_answers(
       UserError: an answer in it cannot be taken.
     """
     allowed_N = np.isin(np.arange(len(dataset.labels_N)), hidden, invert=True)
-    given = answers.read(path, dataset, allowed_N, folder.unreadable(dataset))
+    given = answers.read(path, dataset, allowed_N)
     labels_N = np.array(dataset.labels_N)
     labels_N[given.index_n] = given.label_n
     labeled = np.union1d(split.labeled, given.index_n).astype(np.int32)
     return dataset._replace(labels_N=labels_N), split._replace(labeled=labeled)
+
+
+def _asked(wanted: Wanted) -> splits.Asked:
+    return splits.Asked(*(getattr(wanted, name) for name in splits.Asked._fields))
+
+
+def _of_graph(nodes: graph_nodes.Nodes, asked: Batch, mesh: Mesh) -> Batch:
+    """The whole graph, with label and mask of some of its nodes."""
+    return {**nodes.shared, **jax.device_put(asked, NamedSharding(mesh, P()))}
+
+
+def _eval_batches(images_NHWC, labels_N, mesh, *, on_device):
+    """Padded batches; on the device where the pool has room there, too."""
+    if not len(images_NHWC):
+        return []
+    batches = placement.padded_batches(
+        images_NHWC, labels_N, batch=placement.EVAL_BATCH, num_devices=mesh.size
+    )
+    if on_device:
+        batches = jax.device_put(batches, NamedSharding(mesh, P("data")))
+    return batches

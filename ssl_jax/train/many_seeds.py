@@ -23,6 +23,7 @@ from clu.metrics import Average
 
 from ssl_jax.core import PyTree, make_mesh
 from ssl_jax.data import loading
+from ssl_jax.data.dataset import digest
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate import reported
 from ssl_jax.evaluate.batches import sums
@@ -176,7 +177,7 @@ def _build(wanted, workdir, mesh):
         seeded = dataclasses.replace(wanted, seed=seed)
         phase = phases.build(seeded, section, data, mesh)
         each.append(Inputs(phase.key, phase.feed.arrays, _items(phase), data.eval_sets))
-    workdir.remember_data(data.dataset)
+    workdir.remember_data(data.dataset.name, digest(data.dataset))
 
     def together(*leaves):
         return leaves[0] if _same(leaves) else jnp.stack(leaves)

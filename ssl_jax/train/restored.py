@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from ssl_jax.core import can, make_mesh
 from ssl_jax.data import loading
+from ssl_jax.data.dataset import digest
 from ssl_jax.data.loading import Data
 from ssl_jax.data.placement import EVAL_BATCH
 from ssl_jax.errors import UserError
@@ -83,7 +84,7 @@ def rebuild(run: Run, section: Trains, workdir: Workdir) -> tuple[Phase, Data]:
     mesh = make_mesh()
     own = workdir.labels(run.config, compare=False)
     data = loading.load(run.data_with(own), mesh, seed=run.seed, as_graph=run.on_graph)
-    workdir.check_data(data.dataset)
+    workdir.check_data(data.dataset.name, digest(data.dataset))
     return phases.build(run, section, data, mesh), data
 
 

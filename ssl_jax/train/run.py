@@ -10,8 +10,8 @@ from typing import Any
 import jax
 
 from ssl_jax.core import make_mesh
-from ssl_jax.data import loading
-from ssl_jax.data.dataset import Dataset
+from ssl_jax.data import loading, sources
+from ssl_jax.data.dataset import Dataset, digest
 from ssl_jax.data.loading import Data
 from ssl_jax.errors import UserError
 from ssl_jax.train import (
@@ -53,7 +53,9 @@ def run(
     mesh = make_mesh(devices)
     wanted = sections.parse(config, mesh.size)
     with Workdir.open(path, wanted.config, results.device(mesh)) as workdir:
-        if workdir.result is not None and not workdir.data_may_change:
+        # A user's own images may have changed since.
+        looks = dataset is not None or sources.may_change(wanted.data.name)
+        if workdir.result is not None and not looks:
             return workdir.result
         data = load(wanted, workdir, mesh, dataset)
         if workdir.result is not None:
@@ -89,7 +91,7 @@ def load(
         as_graph=wanted.on_graph,
         dataset=dataset,
     )
-    workdir.remember_data(data.dataset)
+    workdir.remember_data(data.dataset.name, digest(data.dataset))
     return data
 
 

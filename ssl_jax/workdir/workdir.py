@@ -129,33 +129,27 @@ class Workdir:
             )
         return str(own)
 
-    def check_data(self, dataset: Any) -> None:
-        """Raises UserError unless a `data.dataset.Dataset` has the classes, images and
-        labels, by name and number, that the run began with."""
-        saved, digest = settings.saved(self.path), dataset.digest()
+    def check_data(self, name: str, digest: str) -> None:
+        """Raises UserError unless the data set `name`, of this digest, is the one that
+        the run began with: by classes, names of images, labels and numbers."""
+        saved = settings.saved(self.path)
         if saved is not None and saved.get("data", digest) != digest:
             raise UserError(
                 f"workdir {self.path} began with other classes, images or labels than "
-                f"{dataset.name} has now: bring these back, or train anew in another "
+                f"{name} has now: bring these back, or train anew in another "
                 "--workdir."
             )
 
-    def remember_data(self, dataset: Any) -> None:
-        """`check_data`; and notes what it was, and whether it may change later.
+    def remember_data(self, name: str, digest: str) -> None:
+        """`check_data`, and notes the digest.
 
         Raises:
           UserError: as `check_data`.
         """
-        self.check_data(dataset)
+        self.check_data(name, digest)
         if self.result is None:
             saved = settings.saved(self.path)
-            noted = {"data": dataset.digest(), "data_may_change": dataset.may_change}
-            write_json(self.path / settings.CONFIG, saved | noted)
-
-    @property
-    def data_may_change(self) -> bool:
-        """Whether a finished run must look at its data before it gives its result."""
-        return (settings.saved(self.path) or {}).get("data_may_change", False)
+            write_json(self.path / settings.CONFIG, saved | {"data": digest})
 
     @property
     def command(self) -> list[str]:
@@ -227,13 +221,12 @@ class Workdir:
         given, own = config["data"]["labels"], self.path / _LABELS
         if given and not own.exists():
             own.write_bytes(Path(given).read_bytes())
-        kept = ("data", "data_may_change")
         write_json(
             self.path / settings.CONFIG,
             {
                 "config": settings.plain(config),
                 "resumed": self.resumed,
-                **{key: saved[key] for key in kept if saved and key in saved},
+                **({"data": saved["data"]} if saved and "data" in saved else {}),
                 "device": device,
                 "versions": versions(),
                 "command": sys.argv,

@@ -1,74 +1,86 @@
-"""Where images come from: `load` a data set by name."""
+"""Where images and graphs come from. One source, one file in this folder:
 
-from ml_collections import ConfigDict
+    serves(name) -> bool            whether `name` (config.data.name) is this source's
+    load(wanted) -> Dataset         what a Wanted with such a name asks for; or
+    load_graph(wanted) -> GraphData where it is a graph
+    MAY_CHANGE = True               where its files are the user's own
+
+A file without `serves` is no source: it helps those that are. They are asked in the
+order of their names, those in another folder of `__path__` after those here, so that a
+new source needs no edit elsewhere. What none of them serves is a data set of TensorFlow
+Datasets.
+
+    digits      scikit-learn's, embedded
+    folder      your own images, found by layout.py and decoded by image_files.py
+    planetoid   citation networks
+    stl10       its binary files
+    tfds_source the rest; tfds_prepare.py finds or prepares it
+"""
+
+import importlib
+import pkgutil
+from types import ModuleType
 
 from ssl_jax.data.dataset import Dataset
-from ssl_jax.data.sources import digits, folder, stl10, tfds_source
+from ssl_jax.data.graph_nodes import GraphData
+from ssl_jax.data.sources import tfds_source
+from ssl_jax.data.wanted import Wanted
+from ssl_jax.errors import UserError
 
 
-def load(
-    name: str,
-    *,
-    data_dir: str = "",
-    fold: int = -1,
-    image_size: int = 0,
-    extra: bool = False,
-    digits_as: tuple[int, int, int, int] = (8, 8, 1, 10),
-    unlabeled: str = "unlabeled",
-    strict: bool = False,
-    labels: str = "",
-) -> Dataset:
+def load(name: str, *, data_dir: str = "", **settings: object) -> Dataset:
     """The data set `name`: a training pool and a test set, uint8 images.
 
     Args:
-      name: "digits", "digits_tutorial" (`digits.load_tutorial`), "stl10", "folder"
-        (folder.py), or any image classification data set of TensorFlow Datasets, with
-        or without config and version ("imagenette/160px:1.0.0").
-      data_dir: the folder of tfds' data (or of STL-10's binary files); "": the
-        environment's TFDS_DATA_DIR, else tfds' default.
-      fold: >= 0 asks for predefined labeled sets, which only STL-10's binary files have
-        (`split` checks the number).
-      image_size: side in pixels to bring every image to; 0: leave them as they are.
-      extra: whether the split "extra" (SVHN) joins the pool.
-      digits_as: (H, W, C, K) in which "digits" is served (see `digits.load`).
-      unlabeled, strict, labels: of "folder" (see `folder.load`).
+      data_dir: where it is prepared.
+      **settings: other fields of `Wanted`, such as image_size.
 
     Raises:
-      UserError: it cannot be found, prepared or read; the message says what to do.
+      UserError: as `read`.
     """
-    if name == "digits":
-        if image_size:
-            digits_as = (image_size, image_size, *digits_as[2:])
-        return digits.load(digits_as)
-    if name == "digits_tutorial":
-        return digits.load_tutorial()
-    if name == "folder":
-        return folder.load(
-            data_dir,
-            image_size=image_size,
-            unlabeled=unlabeled,
-            strict=strict,
-            labels=labels,
+    return read(Wanted(name=name, dir=data_dir, **settings))
+
+
+def read(wanted: Wanted) -> Dataset:
+    """The images that `wanted` names.
+
+    Raises:
+      UserError: they cannot be found, prepared or read, or it is a graph; the message
+        says what to do.
+    """
+    source = find(wanted.name)
+    if not hasattr(source, "load"):
+        raise UserError(
+            f"data.name={wanted.name!r} is a graph, and no phase of this config learns "
+            "from one: take configs/gcn_cora.py."
         )
-    if name.partition(":")[0] == "stl10":
-        return stl10.load(name, data_dir, fold, image_size)
-    return tfds_source.load(name, data_dir, image_size, extra)
+    return source.load(wanted)
 
 
-def of_config(data: ConfigDict) -> Dataset:
-    """What the section `data` of a config names.
+def read_graph(wanted: Wanted) -> GraphData:
+    """The graph that `wanted` names, where `is_graph`.
 
     Raises:
-      UserError: as `load`.
+      UserError: it cannot be found or read; the message says what to do.
     """
-    return load(
-        data.name,
-        data_dir=data.dir,
-        fold=data.fold,
-        image_size=data.image_size,
-        extra=data.extra,
-        digits_as=data.digits_as,
-        unlabeled=data.unlabeled,
-        strict=data.strict,
-        labels=data.labels,
-    )
+    return find(wanted.name).load_graph(wanted)
+
+
+def is_graph(name: str) -> bool:
+    """Whether `name` is a graph rather than images."""
+    return hasattr(find(name), "load_graph")
+
+
+def may_change(name: str) -> bool:
+    """Whether the files of `name` are the user's own, so that a run that is over must
+    look at them before it returns its result: they may be others now."""
+    return getattr(find(name), "MAY_CHANGE", False)
+
+
+def find(name: str) -> ModuleType:
+    """The source that serves `name`."""
+    for module in pkgutil.iter_modules(__path__):
+        source = importlib.import_module(f"{__name__}.{module.name}")
+        if hasattr(source, "serves") and source.serves(name):
+            return source
+    return tfds_source

@@ -3,28 +3,39 @@
 import numpy as np
 
 from ssl_jax.data.dataset import Dataset
+from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 
 NUM_TEST = 500
 
 
-def load(digits_as: tuple[int, int, int, int] = (8, 8, 1, 10)) -> Dataset:
-    """1,297 images to train on, 500 to test: the same stratified split for every seed.
+def serves(name: str) -> bool:
+    return name in ("digits", "digits_tutorial")
 
-    Args:
+
+def load(wanted: Wanted) -> Dataset:
+    """1,297 images to train on, 500 to test: the same stratified split for every seed;
+    or `load_tutorial`.
+
+    Of `wanted`:
       digits_as: (H, W, C, K): the shape and the number of classes to serve. Images are
         resized by nearest neighbour, grey is repeated over channels, and digit c
         becomes the classes c, c + 10, c + 20, ... in turn. This is how the `:debug`
         word of a config stands digits in for its real data set.
+      image_size: instead of H and W, unless it is 0.
 
     Raises:
       UserError: K is no multiple of 10, or so large that a class would have no image.
     """
+    if wanted.name == "digits_tutorial":
+        return load_tutorial()
     # Here because it takes a second, which the other sources need not pay.
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    height, width, channels, num_classes = digits_as
+    height, width, channels, num_classes = wanted.digits_as
+    if wanted.image_size:
+        height = width = wanted.image_size
     images_NHW, digits_N = load_digits(return_X_y=True)
     images_NHW = images_NHW.reshape(-1, 8, 8)
     most = 10 * (np.bincount(digits_N).min() * NUM_TEST // len(digits_N))
@@ -56,7 +67,6 @@ def load(digits_as: tuple[int, int, int, int] = (8, 8, 1, 10)) -> Dataset:
         test_images_MHWC=images_NHWC[test],
         test_labels_M=_dealt(digits_N[test], num_classes),
         class_names=tuple(names),
-        folds=(),
     )
 
 
@@ -80,7 +90,6 @@ def load_tutorial() -> Dataset:
         test_images_MHWC=images_NHWC[330:],
         test_labels_M=labels_N[330:],
         class_names=tuple(str(digit) for digit in range(10)),
-        folds=(),
     )
 
 

@@ -19,35 +19,37 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax.data import cache, dataset
+from ssl_jax.data import cache
+from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.sources import image_files, layout
 from ssl_jax.data.sources.image_files import Header, Unreadable
+from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 
 _SIDE = 224  # pixels: the largest side to suggest
 _UNREADABLE = "unreadable.json"  # beside the cached arrays
 
 
-def load(
-    data_dir: str,
-    *,
-    image_size: int,
-    unlabeled: str = "unlabeled",
-    strict: bool = False,
-    labels: str = "",
-) -> dataset.Dataset:
-    """The images below `data_dir`, as above, in natural order of their names: those in
-    class folders, then the others.
+MAY_CHANGE = True  # it is the user's own
+
+
+def serves(name: str) -> bool:
+    return name == "folder"
+
+
+def load(wanted: Wanted) -> Dataset:
+    """The images below `wanted.dir`, as above, in natural order of their names: those
+    in class folders, then the others.
 
     Images that cannot be decoded are listed in the log and left out. All have one
     channel if all files are grey, else three (`image_files.decode` says how they are
-    brought to one form). names_N are paths relative to `data_dir` where they lie in it,
-    else absolute ones.
+    brought to one form). names_N are paths relative to `wanted.dir` where they lie in
+    it, else absolute ones.
 
-    Args:
+    Of `wanted`:
       image_size: side in pixels that every image is cropped (to a centred square) and
         resized to; 0: as they are, all of one size.
-      unlabeled: a folder in `data_dir` or a path elsewhere; the default need not exist.
+      unlabeled: a folder in `dir` or a path elsewhere; the default need not exist.
       strict: refuse images that cannot be decoded.
       labels: a CSV file that gives the classes where there are no class folders; not
         looked at where there are.
@@ -57,16 +59,17 @@ def load(
         classes, a class has no image that can be read, images differ in size and
         image_size=0, a line of the CSV file cannot be taken, or `strict`.
     """
-    if image_size < 0:
-        raise UserError(f"image_size={image_size} is negative: use 0 or a side.")
-    files = layout.find(data_dir, unlabeled, labels)
+    if wanted.image_size < 0:
+        raise UserError(f"image_size={wanted.image_size} is negative: use 0 or a side.")
+    files = layout.find(wanted.dir, wanted.unlabeled, wanted.labels)
     image_files.report_others(files.others)
     dataset = cache.cached(
-        f"folder-{image_size or 'as-is'}-{_fingerprint(files)}",
-        lambda out: _decode(files, image_size, strict, out),
+        f"folder-{wanted.image_size or 'as-is'}-{_fingerprint(files)}",
+        lambda out: _decode(files, wanted.image_size, wanted.strict, out),
     )
-    bad = _unreadable(dataset)
-    image_files.report(bad, strict=strict)
+    beside = Path(dataset.images_NHWC.filename).with_name(_UNREADABLE)
+    bad = [Unreadable(*pair) for pair in json.loads(beside.read_text())]
+    image_files.report(bad, strict=wanted.strict)
     pool, test = (_without(part, bad) for part in (files.pool, files.test))
     _check_classes(files, pool, bad)
     return dataset._replace(
@@ -74,20 +77,8 @@ def load(
         test_labels_M=test.labels,
         class_names=files.class_names,
         names_N=tuple(pool.names),
+        unreadable=frozenset(image.name for image in bad),
     )
-
-
-def unreadable(dataset: dataset.Dataset) -> frozenset[str]:
-    """Names of the images that `load` left out of this data set; of another one's
-    none."""
-    if not dataset.names_N:
-        return frozenset()
-    return frozenset(image.name for image in _unreadable(dataset))
-
-
-def _unreadable(dataset: dataset.Dataset) -> list[Unreadable]:
-    beside = Path(dataset.images_NHWC.filename).with_name(_UNREADABLE)
-    return [Unreadable(*pair) for pair in json.loads(beside.read_text())]
 
 
 def _without(part: layout.Part, bad: list[Unreadable]) -> layout.Part:

@@ -1,4 +1,4 @@
-"""Which file in a folder of images is what: see `ssl_jax.data.folder`."""
+"""Which file in a folder of images is what: see folder.py."""
 
 import os
 from collections import Counter
@@ -36,7 +36,7 @@ class Files(NamedTuple):
 
 
 def find(data_dir: str, unlabeled: str, labels: str) -> Files:
-    """The images below `data_dir`, with the arguments of `folder.load`.
+    """The images below `data_dir`; the others as in `folder.load`.
 
     Raises:
       UserError: there are none, fewer than two classes, or something out of place.

@@ -8,12 +8,13 @@ import io
 import pickle
 from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse as scipy_sparse
 
 from ssl_jax.data import cache
+from ssl_jax.data.graph_nodes import GraphData
+from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 from ssl_jax.graphs import sparse
 
@@ -61,18 +62,17 @@ SHA256 = {
 }
 
 
-class GraphData(NamedTuple):
-    """A graph whose nodes are documents; N nodes, D words."""
+def serves(name: str) -> bool:
+    return name in SHA256
 
-    name: str
-    features: sparse.Sparse  # [N, D], as the files have them: not normalised
-    adjacency: sparse.Sparse  # [N, N]: 1 in both directions, no loops, none twice
-    labels_N: np.ndarray  # int32, -1 where there is no label
-    class_names: tuple[str, ...]
-    # Sorted int32 indices of nodes.
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
+
+def load_graph(wanted: Wanted) -> GraphData:
+    """The citation network `wanted.name`, from the folder `wanted.dir`.
+
+    Raises:
+      UserError: as `load_planetoid`.
+    """
+    return load_planetoid(wanted.name, wanted.dir)
 
 
 def load_planetoid(name: str, data_dir: str, download: bool = True) -> GraphData:

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ssl_jax.data import cache, dataset
+from ssl_jax.data import cache
+from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.sources import tfds_source
 from ssl_jax.data.sources.tfds_prepare import data_root
+from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 
 URL = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
@@ -24,13 +26,15 @@ _FILES = (
 )
 
 
-def load(
-    name: str = "stl10", data_dir: str = "", fold: int = -1, image_size: int = 0
-) -> dataset.Dataset:
+def serves(name: str) -> bool:
+    return name.partition(":")[0] == "stl10"
+
+
+def load(wanted: Wanted) -> Dataset:
     """STL-10, with its folds where it is read from the binary files.
 
-    Args:
-      data_dir: holds the binary files, themselves or in `stl10_binary/` or below tfds'
+    Of `wanted`:
+      dir: holds the binary files, themselves or in `stl10_binary/` or below tfds'
         `downloads/extracted/`; else tfds' copy, which is prepared if need be.
       fold: >= 0 demands the binary files.
       image_size: side in pixels to resize to; 0: 96, as they are.
@@ -39,13 +43,13 @@ def load(
       UserError: files are missing, of a wrong size, or hold labels or folds that are
         out of range.
     """
-    root = data_root(data_dir)
+    root, fold, image_size = data_root(wanted.dir), wanted.fold, wanted.image_size
     places = [root, root / "stl10_binary"]
     places += sorted(root.glob("downloads/extracted/*/stl10_binary"))
     folder = next((p for p in places if (p / "train_X.bin").exists()), None)
     if folder is None:
         if fold < 0:
-            return tfds_source.load(name, data_dir, image_size)
+            return tfds_source.load(wanted)
         raise UserError(
             f"fold={fold} needs STL-10's binary files, and there is no train_X.bin in "
             f"{root} or {root / 'stl10_binary'}: unpack {URL} there, or use fold=-1."

@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ssl_jax.data import cache, dataset
+from ssl_jax.data import cache
+from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.sources.tfds_prepare import (
     check_features,
     data_root,
     find_prepared,
     prepare,
 )
+from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 
 _MODES = {1: "L", 3: "RGB", 4: "RGB"}  # Pillow's, by channels; alpha is dropped
@@ -31,18 +33,16 @@ _PIECE = 64  # images that a thread takes at a time
 _NUMBERED = ("mnist", "stl10")
 
 
-def load(
-    name: str, data_dir: str = "", image_size: int = 0, extra: bool = False
-) -> dataset.Dataset:
-    """The data set `name` ("cifar10", "imagenette/160px", "mnist:3.0.1").
+def load(wanted: Wanted) -> Dataset:
+    """The data set `wanted.name` ("cifar10", "imagenette/160px", "mnist:3.0.1").
 
     Rows that have an `id` are sorted by it, so that index lists published for the
     original order apply; MNIST's original order is restored as well. The pool is the
     split "train", then "extra" if asked for, then "unlabelled" where there is one; the
     test set is the split "test", else "validation".
 
-    Args:
-      data_dir: where tfds keeps its data; "": TFDS_DATA_DIR, else its default.
+    Of `wanted`:
+      dir: where tfds keeps its data; "": TFDS_DATA_DIR, else its default.
       image_size: side in pixels that every image is cropped (to a centred square) and
         resized to; 0: as they are, all of one shape.
       extra: whether the split "extra" (SVHN's easier images) joins the pool.
@@ -51,7 +51,8 @@ def load(
       UserError: no such data set or folder, it cannot be prepared, or its features,
         labels or image shapes are not those of image classification.
     """
-    root = data_root(data_dir)
+    name, image_size, extra = wanted.name, wanted.image_size, wanted.extra
+    root = data_root(wanted.dir)
     folder = find_prepared(root, name) or prepare(root, name)
     parts = folder.relative_to(root).parts
     fingerprint = cache.fingerprint(folder.iterdir())

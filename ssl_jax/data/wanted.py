@@ -1,0 +1,36 @@
+"""What a run wants of its data: the section `data` of a config."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """Which data set, how it is split, and where its images lie.
+
+    Whatever takes a Wanted takes any object with these attributes. What is wrong with
+    one by itself, `loading.mistakes` says.
+    """
+
+    # "digits" and "digits_tutorial" (embedded), "stl10", "folder" (your own images),
+    # any image classification set of TensorFlow Datasets, with or without config and
+    # version ("imagenette/160px:1.0.0"); or for a method on graphs "cora", "citeseer"
+    # or "pubmed"
+    name: str = "digits"
+    dir: str = ""  # where it is prepared; "": TFDS_DATA_DIR or tfds's default
+    unlabeled: str = "unlabeled"  # a folder's images without label: in it, or not
+    strict: bool = False  # images that cannot be read are refused, not skipped
+    labels: str = ""  # a CSV file: image and label, as --mode=query writes it
+    neighbors: int = 5  # of each node, where a method makes a graph of images
+    # height, width, channels, classes of digits
+    digits_as: tuple[int, int, int, int] = (8, 8, 1, 10)
+    extra: bool = False  # SVHN's 531,131 easier images join the pool
+    # "balanced"; "first" of the pool, as tutorials slice their arrays; "two_phase":
+    # that tutorial's index lists; or "planetoid": Cora's own
+    split: str = "balanced"
+    num_labels: int = 40  # labeled images in all, over all classes; 0: every one
+    num_validation: int = 0  # more labeled images, held out to choose on
+    num_unlabeled: int = 0  # images in the unlabeled set; 0: all there are
+    labeled_in_unlabeled: bool = True  # the unlabeled set has the labeled ones too
+    fold: int = -1  # STL-10's predefined labeled sets, 0 to 9; -1: by seed
+    image_size: int = 0  # pixels a side that images are brought to; 0: as stored
+    placement: str = "auto"  # of the images: "device", "host", or by size
