@@ -242,23 +242,9 @@ def debug(config: ConfigDict, *digits_as: int) -> ConfigDict:
         split="balanced",
         fold=-1,
     )
-    convnet = ("convnet", dict(filters=(8, 8)))
-    small = {
-        "cnn13": convnet,  # nothing below 12 pixels
-        "convnet": convnet,
-        "gat": ("gat", {}),
-        "gcn": ("gcn", {}),
-        "appnp": ("appnp", {}),
-        "sgc": ("sgc", {}),
-        "lenet": ("lenet", dict(filters=(4, 8), features=16)),
-        "mlp": ("mlp", dict(features=(16,))),
-        "mobilenet": convnet,  # nothing below 32 pixels, and slow to trace
-        "simple_cnn": ("simple_cnn", dict(filters=4)),
-        "resnet": convnet,  # a ResNet takes seconds to compile, each time
-        "wide_resnet": convnet,
-    }
-    name, hparams = small[config.model.name]
-    config.model = model(name, **hparams)
+    if small := models.stand_in(config.model.name):
+        name, hparams = small
+        config.model = model(name, **hparams)
     for name in config.phases:
         phase = config[name]
         if "algorithm" not in phase:
@@ -267,10 +253,10 @@ def debug(config: ConfigDict, *digits_as: int) -> ConfigDict:
             continue
         if "/" in phase.start_from:  # another run's workdir
             phase.start_from = "scratch"
-        for field in {"hidden", "projection", "bottleneck"} & set(phase.algorithm):
-            phase.algorithm[field] = 16
-        if phase.augment and phase.augment.side:
-            phase.augment.update(side=digits_as[0] * 2 // 3, resize=digits_as[0])
+        phase.algorithm.update(algorithms.find(phase.algorithm.name).small)
+        if phase.augment.get("side"):
+            sizes = dict(side=digits_as[0] * 2 // 3, resize=digits_as[0])
+            phase.augment.update({k: v for k, v in sizes.items() if k in phase.augment})
         phase.update(steps=4, log_every=2, eval_every=2, checkpoint_every=2)
         phase.update(
             batch_size=min(phase.batch_size, 8),

@@ -134,7 +134,7 @@ def test_target_gets_no_gradient_at_all(state, batch):
     def loss(extra):
         views = (GIVEN.first(None, batch["image"]), GIVEN.second(None, batch["image"]))
         args = (state.params, state.model_state, extra, views, batch["label"])
-        return algorithm.loss(*args)[0]
+        return algorithm.loss(*args, jax.random.key(0))[0]
 
     jax.tree.map(
         lambda grad: np.testing.assert_array_equal(grad, 0),

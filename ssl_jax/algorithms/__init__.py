@@ -1,66 +1,56 @@
-"""One paper, one file. `build` finds a class here by the name that a config gives."""
+"""The methods: one paper, one file; shared/ has what several of them are made of.
+
+A config names an algorithm "fixmatch.FixMatch", the class FixMatch in fixmatch.py, and
+`find` is the one place that looks for it. What it is, where it draws from, which views
+it takes, which methods it has, is said by the class: core/contract.py explains it.
+"""
 
 import dataclasses
 from typing import Any
 
-from ssl_jax.core import Algorithm, named
+from ssl_jax.core import Algorithm, can, named
+from ssl_jax.errors import UserError
 
 
-def hparams(name: str) -> dict[str, object]:
-    """Hyper-parameters of the algorithm `name` ("fixmatch.FixMatch") with defaults.
+def names() -> list[str]:
+    """The modules here, one method each: "adamatch", "autoencoder", ..."""
+    return named.modules(__name__)
+
+
+def find(name: str) -> type[Algorithm]:
+    """The algorithm "fixmatch.FixMatch".
 
     Raises:
       UserError: no such algorithm; the message lists what exists.
     """
-    return named.defaults(_find(name))
+    module_name, _, class_name = name.partition(".")
+    classes = named.classes(named.module(__name__, module_name), having="train_step")
+    if class_name not in classes:
+        known = [f"{module_name}.{known}" for known in classes]
+        raise UserError(
+            f"{name!r}: {module_name}.py has no such class; "
+            f"{named.choices(name, known)}"
+        )
+    return classes[class_name]
 
 
-def views(name: str) -> str:
-    """The kind of views that the algorithm trains on: "weak_strong", "two_crops".
-
-    It is the module of augment/ that the type of its field `views` comes from; "" for
-    an algorithm without that field.
-
-    Raises:
-      UserError: no such algorithm.
-    """
-    fields = {f.name: f.type for f in dataclasses.fields(_find(name))}
-    return fields["views"].__module__.rpartition(".")[2] if "views" in fields else ""
-
-
-def takes(name: str, field: str) -> bool:
-    """Whether the algorithm has a field `field`, such as "tx".
+def method(word: str) -> str:
+    """The name of the one algorithm in a module: "fixmatch.FixMatch" of "fixmatch".
 
     Raises:
-      UserError: no such algorithm.
+      UserError: no such module; the message lists what exists.
     """
-    return field in {f.name for f in dataclasses.fields(_find(name))}
+    cls = named.only(named.module(__name__, word), having="train_step")
+    return f"{word}.{cls.__name__}"
 
 
-def draws_from(name: str) -> str:
-    """Where a batch of the algorithm comes from: the "labeled" or the "unlabeled"
-    images, or all at once, the "pool" or the "graph" (core.Algorithm).
-
-    Raises:
-      UserError: no such algorithm.
-    """
-    return _find(name).draws_from
-
-
-def has(name: str, method: str) -> bool:
-    """Whether the algorithm has one of the methods that it may leave out.
-
-    Raises:
-      UserError: no such algorithm.
-    """
-    return hasattr(_find(name), method)
-
-
-def build(name: str, hparams: dict[str, object], **context: Any) -> Algorithm:
-    """The algorithm `name`, given of `context` only what it has a field for.
+def build(
+    cls: type[Algorithm] | str, hparams: dict[str, object], **context: Any
+) -> Algorithm:
+    """The algorithm, given of `context` only what it has a field for.
 
     Args:
-      name: "fixmatch.FixMatch" is the class FixMatch in algorithms/fixmatch.py.
+      cls: the class, or its name.
       hparams: values for the fields that have a default.
       **context: model, tx, views, num_classes, num_unlabeled, total_steps.
 
@@ -68,10 +58,31 @@ def build(name: str, hparams: dict[str, object], **context: Any) -> Algorithm:
       UserError: no such algorithm.
       TypeError: a hyper-parameter that the algorithm does not have.
     """
-    cls = _find(name)
+    cls = find(cls) if isinstance(cls, str) else cls
     fields = {field.name for field in dataclasses.fields(cls)}
     return cls(**{k: v for k, v in context.items() if k in fields}, **hparams)
 
 
-def _find(name):
-    return named.find(__name__, name, having="train_step")
+def hparams(name: str) -> dict[str, object]:
+    """Hyper-parameters of the algorithm `name`, with their defaults."""
+    return named.defaults(find(name))
+
+
+def views(name: str) -> str:
+    """The kind of views that the algorithm trains on; "" for one without."""
+    return find(name).views_kind
+
+
+def takes(name: str, field: str) -> bool:
+    """Whether the algorithm has a field `field`, such as "tx"."""
+    return field in {f.name for f in dataclasses.fields(find(name))}
+
+
+def draws_from(name: str) -> str:
+    """Where a batch of the algorithm comes from."""
+    return find(name).draws_from
+
+
+def has(name: str, method: str) -> bool:
+    """Whether the algorithm has one of the methods that it may leave out."""
+    return can(find(name), method)

@@ -18,6 +18,7 @@ from flax import linen as nn
 
 from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import (
+    Algorithm,
     Batch,
     Metrics,
     PyTree,
@@ -26,6 +27,7 @@ from ssl_jax.core import (
     gradient_step,
     init_state,
     mean,
+    model_rngs,
 )
 from ssl_jax.core.losses import binary_cross_entropy_per_pixel
 from ssl_jax.core.metrics import EffectiveRank
@@ -66,7 +68,7 @@ class Network(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Autoencoder:
+class Autoencoder(Algorithm):
     """The input is the weak view, moved and then damaged; the target is the image as
     it is. So a weak view that moves asks for features that undo it.
 
@@ -76,6 +78,7 @@ class Autoencoder:
     """
 
     draws_from: ClassVar[str] = "unlabeled"
+    views_kind: ClassVar[str] = "weak_strong"
     model: Classifier  # its head is not trained
     tx: optax.GradientTransformation
     views: WeakStrong
@@ -111,7 +114,9 @@ class Autoencoder:
         black_1HWC = self.views.plain(jnp.zeros((1, H, W, C), jnp.uint8))
         return jnp.where(jax.vmap(kept)(keys_B), x_BHWC, black_1HWC)
 
-    def loss_per_image(self, params, model_state, x_BHWC, images_BHWC, *, train):
+    def loss_per_image(
+        self, params, model_state, x_BHWC, images_BHWC, *, train, rngs=None
+    ):
         """(loss_B: mean over pixels and channels in nats, model_state)."""
         if x_BHWC.shape != images_BHWC.shape:
             raise UserError(
@@ -120,7 +125,7 @@ class Autoencoder:
                 "augment.side=0."
             )
         logits_BP, model_state = forward(
-            self.network, params, model_state, x_BHWC, train=train
+            self.network, params, model_state, x_BHWC, train=train, rngs=rngs
         )
         # Flat: on a CPU, XLA takes four times as long over [B, 28, 28, 1].
         targets_BP = images_BHWC.reshape(logits_BP.shape).astype(jnp.float32) / 255
@@ -135,7 +140,12 @@ class Autoencoder:
 
         def loss(params):
             loss_B, model_state = self.loss_per_image(
-                params, state.model_state, x_BHWC, images_BHWC, train=True
+                params,
+                state.model_state,
+                x_BHWC,
+                images_BHWC,
+                train=True,
+                rngs=model_rngs(key),
             )
             return loss_B.mean(), (model_state, {"reconstruction_loss": mean(loss_B)})
 

@@ -22,6 +22,7 @@ from flax import linen as nn
 from ssl_jax.algorithms.shared import ema_teacher
 from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import (
+    Algorithm,
     Batch,
     Metrics,
     PyTree,
@@ -30,6 +31,7 @@ from ssl_jax.core import (
     forward,
     gradient_step,
     mean,
+    model_rngs,
     split_views,
 )
 from ssl_jax.core.losses import (
@@ -59,10 +61,12 @@ class Targets(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixMatch:
+class FixMatch(Algorithm):
     """The "google" and "torchssl" protocols differ in `views`, not here."""
 
     draws_from: ClassVar[str] = "labeled"
+    views_kind: ClassVar[str] = "weak_strong"
+    learns_augmentation: ClassVar[bool] = True
     model: nn.Module
     tx: optax.GradientTransformation
     views: WeakStrong
@@ -97,7 +101,7 @@ class FixMatch:
         """What a method adds to the loss, weighted; FixMatch nothing."""
         return 0.0
 
-    def logits(self, params, model_state, x_BHWC, weak_UHWC, strong_UHWC):
+    def logits(self, params, model_state, x_BHWC, weak_UHWC, strong_UHWC, key):
         """Training-mode logits of the three views, and the moved model_state."""
         views = (x_BHWC, weak_UHWC, strong_UHWC)
         if not self.weak_gradient:
@@ -107,17 +111,23 @@ class FixMatch:
                 model_state,
                 weak_UHWC,
                 train=True,
+                rngs=model_rngs(key, 1),
             )
             views = (x_BHWC, strong_UHWC)
         joined, model_state = forward(
-            self.model, params, model_state, concat_views(*views), train=True
+            self.model,
+            params,
+            model_state,
+            concat_views(*views),
+            train=True,
+            rngs=model_rngs(key),
         )
         x_BK, *rest, strong_UK = split_views(joined, *(len(view) for view in views))
         return x_BK, rest[0] if rest else weak_UK, strong_UK, model_state
 
-    def loss(self, params, state: TrainState, views, batch: Batch):
+    def loss(self, params, state: TrainState, views, batch: Batch, key):
         x_BK, weak_UK, strong_UK, model_state = self.logits(
-            params, state.model_state, *views
+            params, state.model_state, *views, key
         )
         loss_B = cross_entropy_per_example(x_BK, batch["label"])  # eq. 3
         seen = Seen(
@@ -159,7 +169,7 @@ class FixMatch:
             self.views.strong(key_strong, batch["unlabeled_image"], rates),
         )
         state, metrics, thresholds = gradient_step(
-            lambda params: self.loss(params, state, views, batch), self.tx, state
+            lambda params: self.loss(params, state, views, batch, key), self.tx, state
         )
         state = state.replace(extra={**state.extra, "thresholds": thresholds})
         state = ema_teacher.update(self, state)

@@ -12,17 +12,18 @@ import optax
 from flax import linen as nn
 
 from ssl_jax import core
-from ssl_jax.core import Batch, Metrics, PyTree, TrainState
+from ssl_jax.core import Algorithm, Batch, Metrics, PyTree, TrainState
 from ssl_jax.core.losses import cross_entropy_of_labeled
 from ssl_jax.graphs.sparse import Graph
 
 
 @dataclass(frozen=True, kw_only=True)
-class GCN:
+class GCN(Algorithm):
     """batch: features, a Sparse [N, D] whose rows sum to 1; adjacency, a Sparse [N, N];
     label [N], -1 where none is granted."""
 
     draws_from: ClassVar[str] = "graph"
+    views_kind: ClassVar[str] = ""
     model: nn.Module
     tx: optax.GradientTransformation
     # On half the squared norm, and part of the loss as in tkipf/gcn: Adam rescales it.
@@ -34,9 +35,14 @@ class GCN:
     ) -> TrainState:
         return core.init_state(self.model, self.tx, key, _graph(batch), initial)
 
-    def loss(self, params, batch: Batch, key):
-        logits_NK = self.model.apply(
-            {"params": params}, _graph(batch), train=True, rngs={"dropout": key}
+    def loss(self, params, model_state, batch: Batch, key):
+        logits_NK, model_state = core.forward(
+            self.model,
+            params,
+            model_state,
+            _graph(batch),
+            train=True,
+            rngs={"dropout": key},  # as quoted runs drew: not `model_rngs`
         )
         cross_entropy = cross_entropy_of_labeled(logits_NK, batch["label"])  # eq. 10
         decayed = params if self.decay_all else params["layer_0"]
@@ -46,13 +52,15 @@ class GCN:
             "cross_entropy": core.mean(cross_entropy),
             "accuracy": core.mean(correct_N, batch["label"] >= 0),
         }
-        return cross_entropy + self.weight_decay * penalty, ({}, metrics)
+        return cross_entropy + self.weight_decay * penalty, (model_state, metrics)
 
     def train_step(
         self, state: TrainState, batch: Batch, key
     ) -> tuple[TrainState, Metrics]:
         return core.gradient_step(
-            lambda params: self.loss(params, batch, key), self.tx, state
+            lambda params: self.loss(params, state.model_state, batch, key),
+            self.tx,
+            state,
         )
 
     def predict(self, state: TrainState, batch: Batch) -> jax.Array:

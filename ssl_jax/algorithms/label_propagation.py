@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssl_jax.algorithms.label_spreading import LabelSpreading, moved
+from ssl_jax.algorithms.shared.pool_graph import PoolGraph, moved
 from ssl_jax.core import Batch, Metrics, TrainState
 from ssl_jax.graphs import affinity, propagation
-from ssl_jax.graphs.problem import Similarity, check_kernel, posed, product
+from ssl_jax.graphs.problem import Similarity, posed, product
 from ssl_jax.graphs.propagation import Solution
 
 
@@ -107,34 +107,15 @@ def predict(
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelPropagation:
-    """`LabelSpreading`, but for the step.
+class LabelPropagation(PoolGraph):
+    """One train step is one product with the graph, as in `LabelSpreading`; `PoolGraph`
+    has the fields, and all but the step.
 
     Raises:
       UserError: a field is out of range.
     """
 
-    draws_from: ClassVar[str] = "pool"
     loops: ClassVar[bool] = True
-    num_classes: int
-    kernel: str = "rbf"  # or "knn"
-    gamma: float = 20.0  # of rbf
-    n_neighbors: int = 7  # of knn, the image itself among them
-    tol: float = 1e-3  # of the sum of |changes|: a step after one below changes nothing
-    scale: float = 1.0  # of a white pixel; 16: digits as scikit-learn has them
-
-    def __post_init__(self):
-        check_kernel(self.kernel, self.gamma, self.n_neighbors)
-
-    init = LabelSpreading.init
-    new_graph = LabelSpreading.new_graph
-    graph = LabelSpreading.graph
-    scaled = LabelSpreading.scaled
-    brightness = LabelSpreading.brightness
-    bank = LabelSpreading.bank
-    transduce = LabelSpreading.transduce
-    predict = LabelSpreading.predict
-    features = LabelSpreading.features
 
     def train_step(
         self, state: TrainState, batch: Batch, key

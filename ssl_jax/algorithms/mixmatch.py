@@ -15,15 +15,16 @@ from flax import linen as nn
 from ssl_jax import core
 from ssl_jax.algorithms.shared import ema_teacher, mixup
 from ssl_jax.augment.weak_strong import WeakStrong
-from ssl_jax.core import Batch, Metrics, TrainState
+from ssl_jax.core import Algorithm, Batch, Metrics, TrainState
 from ssl_jax.core.losses import sharpen, soft_cross_entropy_per_example
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixMatch:
+class MixMatch(Algorithm):
     """Trains on weak views only."""
 
     draws_from: ClassVar[str] = "labeled"
+    views_kind: ClassVar[str] = "weak_strong"
     model: nn.Module
     tx: optax.GradientTransformation
     views: WeakStrong
@@ -38,7 +39,7 @@ class MixMatch:
     predict = ema_teacher.predict
     features = ema_teacher.features
 
-    def guess(self, state: TrainState, views) -> jax.Array:
+    def guess(self, state: TrainState, views, key) -> jax.Array:
         """Mean prediction over the views, probs_UK (eq. 6): in training mode, but the
         running statistics do not move, both as in the code."""
         joined, _ = core.forward(
@@ -47,11 +48,12 @@ class MixMatch:
             state.model_state,
             core.concat_views(*views),
             train=True,
+            rngs=core.model_rngs(key, 1),
         )
         probs = jax.nn.softmax(joined)
         return sum(core.split_views(probs, *map(len, views))) / len(views)
 
-    def loss(self, params, state: TrainState, images_BGHWC, target_BGK):
+    def loss(self, params, state: TrainState, images_BGHWC, target_BGK, key):
         # One pass, so that BatchNorm sees labeled and unlabeled images together. The
         # code feeds it B at a time, interleaved for the same purpose.
         logits, model_state = core.forward(
@@ -60,6 +62,7 @@ class MixMatch:
             state.model_state,
             mixup.flat(images_BGHWC),
             train=True,
+            rngs=core.model_rngs(key),
         )
         logits_BGK = logits.reshape(target_BGK.shape)
         loss_B = soft_cross_entropy_per_example(logits_BGK[:, 0], target_BGK[:, 0])
@@ -83,7 +86,7 @@ class MixMatch:
             self.views.weak(key_view, batch["unlabeled_image"])
             for key_view in jax.random.split(key_u, self.num_views)
         ]
-        probs_UK = self.guess(state, views)
+        probs_UK = self.guess(state, views, key)
         guess_UK = sharpen(probs_UK, self.temperature)
         label_BK = jax.nn.one_hot(batch["label"], guess_UK.shape[-1])
         mixed = mixup.mixup(
@@ -93,7 +96,7 @@ class MixMatch:
             self.alpha,
         )
         state, metrics = core.gradient_step(
-            lambda params: self.loss(params, state, *mixed), self.tx, state
+            lambda params: self.loss(params, state, *mixed, key), self.tx, state
         )
         metrics |= mixup.quality(probs_UK, batch["unlabeled_label"])
         return ema_teacher.update(self, state), metrics

@@ -2,13 +2,13 @@
 
 Xie et al., "Self-training with Noisy Student improves ImageNet classification",
 arXiv:1911.04252, algorithm 1. The rounds are phases: one with `labels_from` is the
-student of that phase, which labels the unlabeled images (`ssl_jax.self_training`; the
+student of that phase, which labels the unlabeled images (`train/self_training.py`; the
 paper balances the classes as its `per_class` does). The first teacher is trained the
 same way, on the labels alone.
 
-The noise is the strong view. The paper adds dropout and stochastic depth, which the
-networks here do not have. It draws labeled and unlabeled images in a fixed proportion;
-here they are one set, in the proportion in which they are there.
+The noise is the strong view. The paper adds dropout and stochastic depth, which no
+network here has. It draws labeled and unlabeled images in a fixed proportion; here they
+are one set, in the proportion in which they are there.
 """
 
 from dataclasses import dataclass
@@ -21,15 +21,17 @@ from flax import linen as nn
 from ssl_jax import core
 from ssl_jax.algorithms.shared import ema_teacher
 from ssl_jax.augment.weak_strong import WeakStrong
-from ssl_jax.core import Batch, Metrics, TrainState
+from ssl_jax.core import Algorithm, Batch, Metrics, TrainState
 from ssl_jax.core.losses import soft_cross_entropy_per_example
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoisyStudent:
+class NoisyStudent(Algorithm):
     """Judged, and as a teacher heard, by its EMA: as the other methods are."""
 
     draws_from: ClassVar[str] = "labeled"
+    views_kind: ClassVar[str] = "weak_strong"
+    learns_augmentation: ClassVar[bool] = True
     model: nn.Module
     tx: optax.GradientTransformation
     views: WeakStrong
@@ -40,9 +42,14 @@ class NoisyStudent:
     predict = ema_teacher.predict
     features = ema_teacher.features
 
-    def loss(self, params, model_state, x_BHWC, batch: Batch):
+    def loss(self, params, model_state, x_BHWC, batch: Batch, key):
         logits_BK, model_state = core.forward(
-            self.model, params, model_state, x_BHWC, train=True
+            self.model,
+            params,
+            model_state,
+            x_BHWC,
+            train=True,
+            rngs=core.model_rngs(key),
         )
         target_BK = jax.nn.one_hot(batch["label"], logits_BK.shape[-1])
         if "label_probs" in batch and not self.hard:
@@ -58,7 +65,7 @@ class NoisyStudent:
         rates = state.extra.get("rates")  # CTAugment's
         x_BHWC = self.views.strong(key_strong, batch["image"], rates)
         state, metrics = core.gradient_step(
-            lambda params: self.loss(params, state.model_state, x_BHWC, batch),
+            lambda params: self.loss(params, state.model_state, x_BHWC, batch, key),
             self.tx,
             state,
         )

@@ -1,9 +1,10 @@
 """Pi-Model: two augmented views of an image should get the same prediction.
 
 Laine and Aila, "Temporal Ensembling for Semi-Supervised Learning", arXiv:1610.02242,
-section 2.1, without dropout: the noise is in the views. As in google-research/fixmatch
-and USB, one of the two predictions is the target and gets no gradient, and the weight
-is not scaled by the share of labeled images (the paper's M / N).
+section 2.1: the noise is in the views, and in a model's dropout if it has any. As in
+google-research/fixmatch and USB, one of the two predictions is the target and gets no
+gradient, and the weight is not scaled by the share of labeled images (the paper's
+M / N).
 """
 
 from dataclasses import dataclass
@@ -17,15 +18,16 @@ from flax import linen as nn
 from ssl_jax import core
 from ssl_jax.algorithms.shared import ema_teacher
 from ssl_jax.augment.weak_strong import WeakStrong
-from ssl_jax.core import Batch, Metrics, TrainState
+from ssl_jax.core import Algorithm, Batch, Metrics, TrainState
 from ssl_jax.core.losses import cross_entropy_per_example
 
 
 @dataclass(frozen=True, kw_only=True)
-class PiModel:
+class PiModel(Algorithm):
     """Mean Teacher is this with another `target`."""
 
     draws_from: ClassVar[str] = "labeled"
+    views_kind: ClassVar[str] = "weak_strong"
     model: nn.Module
     tx: optax.GradientTransformation
     views: WeakStrong
@@ -38,14 +40,26 @@ class PiModel:
     predict = ema_teacher.predict
     features = ema_teacher.features
 
-    def target(self, state: TrainState, images_UHWC: jax.Array) -> jax.Array:
+    def target(self, state: TrainState, images_UHWC: jax.Array, key) -> jax.Array:
         """logits_UK that the other view should have: the network's own."""
-        variables = state.params, state.model_state
-        return core.forward(self.model, *variables, images_UHWC, train=True)[0]
+        logits_UK, _ = core.forward(
+            self.model,
+            state.params,
+            state.model_state,
+            images_UHWC,
+            train=True,
+            rngs=core.model_rngs(key, 1),
+        )
+        return logits_UK
 
-    def loss(self, params, state: TrainState, views, batch: Batch, target_UK):
+    def loss(self, params, state: TrainState, views, batch: Batch, target_UK, key):
         logits, model_state = core.forward(
-            self.model, params, state.model_state, core.concat_views(*views), train=True
+            self.model,
+            params,
+            state.model_state,
+            core.concat_views(*views),
+            train=True,
+            rngs=core.model_rngs(key),
         )
         x_BK, u_UK = core.split_views(logits, *map(len, views))
         loss_B = cross_entropy_per_example(x_BK, batch["label"])
@@ -70,10 +84,10 @@ class PiModel:
             self.views.weak(key_u, batch["unlabeled_image"]),
         )
         other_UHWC = self.views.weak(key_target, batch["unlabeled_image"])
-        logits_UK = self.target(state, other_UHWC).astype(jnp.float32)
+        logits_UK = self.target(state, other_UHWC, key).astype(jnp.float32)
         target_UK = jax.lax.stop_gradient(jax.nn.softmax(logits_UK))
         state, metrics = core.gradient_step(
-            lambda params: self.loss(params, state, views, batch, target_UK),
+            lambda params: self.loss(params, state, views, batch, target_UK, key),
             self.tx,
             state,
         )

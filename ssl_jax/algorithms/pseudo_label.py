@@ -6,7 +6,7 @@ augmentation, and a threshold (Oliver et al., arXiv:1804.09170, table 8).
 
 This is the form that labels every batch anew. In the form that labels the whole pool
 once, a teacher does, and a student trains on what it was sure of: phases with
-`labels_from` (ssl_jax/self_training.py), as configs/pseudo_label_mnist.py has them.
+`labels_from` (train/self_training.py), as configs/pseudo_label_mnist.py has them.
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,15 @@ from flax import linen as nn
 from ssl_jax import core
 from ssl_jax.algorithms.shared import ema_teacher
 from ssl_jax.augment.weak_strong import WeakStrong
-from ssl_jax.core import Batch, Metrics, TrainState
+from ssl_jax.core import Algorithm, Batch, Metrics, TrainState
 from ssl_jax.core.losses import cross_entropy_per_example
 from ssl_jax.core.metrics import pseudo_label_quality
 
 
 @dataclass(frozen=True, kw_only=True)
-class PseudoLabel:
+class PseudoLabel(Algorithm):
     draws_from: ClassVar[str] = "labeled"
+    views_kind: ClassVar[str] = "weak_strong"
     model: nn.Module
     tx: optax.GradientTransformation
     views: WeakStrong
@@ -41,9 +42,14 @@ class PseudoLabel:
     predict = ema_teacher.predict
     features = ema_teacher.features
 
-    def loss(self, params, state: TrainState, views, batch: Batch):
+    def loss(self, params, state: TrainState, views, batch: Batch, key):
         logits, model_state = core.forward(
-            self.model, params, state.model_state, core.concat_views(*views), train=True
+            self.model,
+            params,
+            state.model_state,
+            core.concat_views(*views),
+            train=True,
+            rngs=core.model_rngs(key),
         )
         x_BK, u_UK = core.split_views(logits, *map(len, views))
         loss_B = cross_entropy_per_example(x_BK, batch["label"])
@@ -77,6 +83,6 @@ class PseudoLabel:
             self.views.weak(key_u, batch["unlabeled_image"]),
         )
         state, metrics = core.gradient_step(
-            lambda params: self.loss(params, state, views, batch), self.tx, state
+            lambda params: self.loss(params, state, views, batch, key), self.tx, state
         )
         return ema_teacher.update(self, state), metrics

@@ -17,7 +17,7 @@ from flax import linen as nn
 from ssl_jax import core
 from ssl_jax.algorithms.shared import ema_teacher, mixup
 from ssl_jax.augment.weak_strong import WeakStrong
-from ssl_jax.core import Batch, Metrics, PyTree, TrainState
+from ssl_jax.core import Algorithm, Batch, Metrics, PyTree, TrainState
 from ssl_jax.core.losses import (
     align,
     cross_entropy_per_example,
@@ -45,10 +45,12 @@ class Network(Classifier):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReMixMatch:
+class ReMixMatch(Algorithm):
     """The marginal distributions of the last steps are in extra["marginals"]."""
 
     draws_from: ClassVar[str] = "labeled"
+    views_kind: ClassVar[str] = "weak_strong"
+    learns_augmentation: ClassVar[bool] = True
     model: Classifier
     tx: optax.GradientTransformation
     views: WeakStrong
@@ -79,12 +81,16 @@ class ReMixMatch:
         marginals = dict(zip(("labeled", "unlabeled"), uniform, strict=True))
         return state.replace(extra={**state.extra, "marginals": marginals})
 
-    def guess(self, state: TrainState, weak_UHWC: jax.Array):
+    def guess(self, state: TrainState, weak_UHWC: jax.Array, key):
         """(probs_UK of the weak view, the same aligned and sharpened): in training
         mode, but the running statistics do not move, both as in the code."""
-        variables = (state.params, state.model_state)
         (logits_UK, _), _ = core.forward(
-            self.network, *variables, weak_UHWC, train=True
+            self.network,
+            state.params,
+            state.model_state,
+            weak_UHWC,
+            train=True,
+            rngs=core.model_rngs(key, 2),
         )
         probs_UK = jax.nn.softmax(logits_UK)
         means = {k: v.mean(0) for k, v in state.extra["marginals"].items()}
@@ -92,7 +98,9 @@ class ReMixMatch:
         guess_UK = sharpen(aligned_UK, self.temperature)
         return jax.lax.stop_gradient((probs_UK, guess_UK))
 
-    def loss(self, params, state: TrainState, mixed, strong_UHWC, guess_UK, rotated):
+    def loss(
+        self, params, state: TrainState, mixed, strong_UHWC, guess_UK, rotated, key
+    ):
         images_BGHWC, target_BGK = mixed
         rotated_UHWC, turns_U = rotated
         # Mixed images in one pass, which moves the averages of BatchNorm, and the
@@ -104,6 +112,7 @@ class ReMixMatch:
             state.model_state,
             mixup.flat(images_BGHWC),
             train=True,
+            rngs=core.model_rngs(key),
         )
         unmixed, _ = core.forward(
             self.network,
@@ -111,6 +120,7 @@ class ReMixMatch:
             state.model_state,
             core.concat_views(strong_UHWC, rotated_UHWC),
             train=True,
+            rngs=core.model_rngs(key, 1),
         )
         U = len(guess_UK)
         (strong_UK, _), (_, turns_U4) = (core.split_views(out, U, U) for out in unmixed)
@@ -151,7 +161,7 @@ class ReMixMatch:
             for key_view in jax.random.split(key_u, self.num_strong)
         ]
         rotated = rotate(key_turn, strong[0])
-        probs_UK, guess_UK = self.guess(state, weak_UHWC)
+        probs_UK, guess_UK = self.guess(state, weak_UHWC, key)
         label_BK = jax.nn.one_hot(batch["label"], guess_UK.shape[-1])
         mixed = mixup.mixup(
             key_mix,
@@ -166,7 +176,7 @@ class ReMixMatch:
         }
         state, metrics = core.gradient_step(
             lambda params: self.loss(
-                params, state, mixed, strong[0], guess_UK, rotated
+                params, state, mixed, strong[0], guess_UK, rotated, key
             ),
             self.tx,
             state,

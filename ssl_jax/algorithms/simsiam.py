@@ -10,10 +10,21 @@ import jax
 import optax
 from flax import linen as nn
 
-from ssl_jax.algorithms.byol import BYOL, MLP, Network, outputs_of, two_views
+from ssl_jax.algorithms.shared import joint_embedding
+from ssl_jax.algorithms.shared.joint_embedding import MLP, Network
 from ssl_jax.augment.two_crops import TwoCrops
-from ssl_jax.core import Batch, Metrics, PyTree, TrainState, gradient_step, init_state
+from ssl_jax.core import (
+    Algorithm,
+    Batch,
+    Metrics,
+    PyTree,
+    TrainState,
+    gradient_step,
+    init_state,
+    mean,
+)
 from ssl_jax.core.losses import cosine_similarity_per_example
+from ssl_jax.core.metrics import EffectiveRank
 from ssl_jax.models import Classifier
 
 
@@ -31,10 +42,12 @@ class Projector(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimSiam:
-    """Made of BYOL's parts; only the network and the objective are its own."""
+class SimSiam(Algorithm):
+    """One network sees both views; its state has no `extra`."""
 
     draws_from: ClassVar[str] = "unlabeled"
+    views_kind: ClassVar[str] = "two_crops"
+    small: ClassVar[dict] = {"hidden": 16, "projection": 16, "bottleneck": 16}
     model: Classifier
     tx: optax.GradientTransformation
     views: TwoCrops
@@ -42,11 +55,8 @@ class SimSiam:
     projection: int = 2048  # d
     bottleneck: int = 512  # hidden width of the predictor
 
-    loss = BYOL.loss
-    eval_step = BYOL.eval_step
-    predict = BYOL.predict
-    features = BYOL.features
-    _apply = BYOL._apply
+    predict = joint_embedding.predict
+    features = joint_embedding.features
 
     @property
     def network(self) -> Network:
@@ -63,9 +73,11 @@ class SimSiam:
         x_BHWC = self.views.plain(batch["image"])
         return init_state(self.network, self.tx, key, x_BHWC, initial)
 
-    def objective(self, params, model_state, extra, views):
+    def objective(self, params, model_state, views, key):
         """(loss_B of eq. 4, outputs of both views, model_state)."""
-        outputs, model_state = outputs_of(self.network, params, model_state, views)
+        outputs, model_state = joint_embedding.outputs_of(
+            self.network, params, model_state, views, key
+        )
         z_first, z_second = (jax.lax.stop_gradient(o.projection_BP) for o in outputs)
         p_first, p_second = (o.prediction_BP for o in outputs)
         loss_B = -0.5 * (
@@ -74,14 +86,31 @@ class SimSiam:
         )
         return loss_B, outputs, model_state
 
+    def loss(self, params, model_state, views, labels_B, key):
+        """The objective, the online probe's loss, and what shows a collapse."""
+        loss_B, outputs, model_state = self.objective(params, model_state, views, key)
+        probe_loss, metrics = joint_embedding.judged(loss_B, outputs, labels_B)
+        return loss_B.mean() + probe_loss, (model_state, metrics)
+
     def train_step(
         self, state: TrainState, batch: Batch, key
     ) -> tuple[TrainState, Metrics]:
-        views = two_views(self.views, batch, key)
+        views = joint_embedding.two_views(self.views, batch, key)
         return gradient_step(
             lambda params: self.loss(
-                params, state.model_state, state.extra, views, batch["label"]
+                params, state.model_state, views, batch["label"], key
             ),
             self.tx,
             state,
         )
+
+    def eval_step(self, state: TrainState, batch: Batch, key) -> Metrics:
+        """The objective on held-out images, on their own batch's statistics; and the
+        effective rank of their features."""
+        views = joint_embedding.two_views(self.views, batch, key)
+        loss_B, _, _ = self.objective(state.params, state.model_state, views, key)
+        features_BD = self.features(state, batch)
+        return {
+            "objective": mean(loss_B, batch["mask"]),
+            "effective_rank": EffectiveRank.of(features_BD, batch["mask"]),
+        }

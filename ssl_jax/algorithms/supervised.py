@@ -8,15 +8,25 @@ from flax import linen as nn
 
 from ssl_jax.algorithms.shared import ema_teacher
 from ssl_jax.augment.weak_strong import WeakStrong
-from ssl_jax.core import Batch, Metrics, TrainState, forward, gradient_step, mean
+from ssl_jax.core import (
+    Algorithm,
+    Batch,
+    Metrics,
+    TrainState,
+    forward,
+    gradient_step,
+    mean,
+    model_rngs,
+)
 from ssl_jax.core.losses import cross_entropy_per_example
 
 
 @dataclass(frozen=True, kw_only=True)
-class Supervised:
+class Supervised(Algorithm):
     """One augmented view of each image; judged by its EMA, as the other methods are."""
 
     draws_from: ClassVar[str] = "labeled"
+    views_kind: ClassVar[str] = "weak_strong"
     model: nn.Module
     tx: optax.GradientTransformation
     views: WeakStrong
@@ -28,9 +38,14 @@ class Supervised:
     predict = ema_teacher.predict
     features = ema_teacher.features
 
-    def loss(self, params, model_state, x_BHWC, labels_B):
+    def loss(self, params, model_state, x_BHWC, labels_B, key):
         logits_BK, model_state = forward(
-            self.model, params, model_state, x_BHWC, train=not self.frozen
+            self.model,
+            params,
+            model_state,
+            x_BHWC,
+            train=not self.frozen,
+            rngs=model_rngs(key),
         )
         loss_B = cross_entropy_per_example(logits_BK, labels_B)
         correct_B = logits_BK.argmax(-1) == labels_B
@@ -45,7 +60,7 @@ class Supervised:
 
         def loss(params):
             params = params | fixed
-            return self.loss(params, state.model_state, x_BHWC, batch["label"])
+            return self.loss(params, state.model_state, x_BHWC, batch["label"], key)
 
         state, metrics = gradient_step(loss, self.tx, state)
         # Weight decay moves even what has no gradient.

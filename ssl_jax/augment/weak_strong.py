@@ -125,8 +125,8 @@ def build(
             if rates is None:
                 raise UserError(
                     f"augment.strong={strong!r} needs rates that this algorithm does "
-                    "not keep: use 'randaugment_google', or an algorithm that calls "
-                    "teacher.probe, such as fixmatch.FixMatch."
+                    "not keep: use 'randaugment_google', or an algorithm that learns "
+                    "them, such as fixmatch.FixMatch."
                 )
             operation = partial(ctaugment.ctaugment, rates=rates, **options)
         images_BHWC = batched(with_weak(operation), key, images_BHWC)

@@ -1,14 +1,22 @@
 """What every algorithm is written against: the contract, and the parts of a train step.
 
-contract    TrainState, and what an Algorithm promises
-steps       initialise, apply, one optimizer step, averages
+contract    TrainState, what a Metric is, and what an Algorithm promises
+steps       initialise, apply, keys for dropout, one optimizer step, averages
 devices     the mesh, and batches joined without moving a row
 metrics     sums that are added up over steps and images
 losses      each says how it reduces
-named       a class found by the name that a config gives
+named       modules and classes found by the name that a config gives
 """
 
-from ssl_jax.core.contract import Algorithm, Batch, Metrics, PyTree, TrainState
+from ssl_jax.core.contract import (
+    Algorithm,
+    Batch,
+    Metric,
+    Metrics,
+    PyTree,
+    TrainState,
+    can,
+)
 from ssl_jax.core.devices import (
     concat_views,
     make_mesh,
@@ -17,14 +25,23 @@ from ssl_jax.core.devices import (
     split_views,
 )
 from ssl_jax.core.metrics import mean
-from ssl_jax.core.steps import ema, forward, gradient_step, init_state, ramp
+from ssl_jax.core.steps import (
+    ema,
+    forward,
+    gradient_step,
+    init_state,
+    model_rngs,
+    ramp,
+)
 
 __all__ = [
     "Algorithm",
     "Batch",
+    "Metric",
     "Metrics",
     "PyTree",
     "TrainState",
+    "can",
     "concat_views",
     "ema",
     "forward",
@@ -32,6 +49,7 @@ __all__ = [
     "init_state",
     "make_mesh",
     "mean",
+    "model_rngs",
     "num_devices",
     "on_every_device",
     "ramp",

@@ -1,19 +1,19 @@
-"""What every algorithm is written against: state, contract, and a few helpers.
+"""What every algorithm is written against: state, metrics, and what is promised.
 
 Shape letters, here and everywhere: B labeled batch, U unlabeled batch, N data set,
 K classes, D features, HWC image.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import jax
+import numpy as np
 import optax
-from clu.metrics import Average
 from flax import struct
 
 PyTree = Any
 Batch = dict[str, jax.Array]
-Metrics = dict[str, Average]
 
 
 class TrainState(struct.PyTreeNode):
@@ -26,8 +26,22 @@ class TrainState(struct.PyTreeNode):
     extra: PyTree  # what the algorithm moves: EMA teacher, thresholds, ...
 
 
+class Metric(Protocol):
+    """A pytree of sums. Those of several steps, images or devices merge by adding them
+    up leaf by leaf: `core.mean`, `metrics.Calibration`, `metrics.EffectiveRank`."""
+
+    count: jax.Array  # what it is of: images, weights, steps; 0: nothing to compute
+
+    def compute(self) -> float | np.ndarray | dict[str, np.ndarray]:
+        """On the host: a number, one of each class, or several by their names."""
+
+
+Metrics = dict[str, Metric]
+
+
 class Algorithm(Protocol):
-    """Pure functions over a TrainState; implementations are frozen dataclasses.
+    """Pure functions over a TrainState; implementations inherit this, and are frozen
+    dataclasses whose fields with a default are the hyper-parameters.
 
     A training batch holds uint8 images and int32 labels:
     image [B, H, W, C], label [B]; and where the phase has unlabeled data,
@@ -37,21 +51,33 @@ class Algorithm(Protocol):
     label_probs [B, K] float32 as well: one-hot for a granted label, else what the
     teacher said, whose argmax is then the label.
 
-    An algorithm may leave out `predict` or `features`, if it has no such thing, and may
-    have
+    What not every algorithm has (`OPTIONAL`; `can` tells who has it):
+      predict(state, batch) -> logits_BK
+        of batch["image"], by the weights that should be judged;
+      features(state, batch) -> features_BD
+        of batch["image"], for probes, k-NN and active learning;
       eval_step(state, batch, key) -> Metrics
-    for what else it measures on held-out images; batch has image, label and mask [B],
-    False where a row is padding; and
+        what else it measures on held-out images; batch has image, label and mask [B],
+        False where a row is padding;
       transduce(state) -> log_NK
-    for what it says of the images that it trains on, if `draws_from` is "pool".
+        what it says of the images that it trains on, if `draws_from` is "pool";
+      reconstruct(state, batch, count=10) -> {name: uint8 images_BHWC}
+        the first `count` images and what it makes of them, to be looked at.
     """
 
     # "labeled", or "unlabeled": image is then drawn from the unlabeled set, and label
     # is -1 but for the images whose label the run was granted. Or all at once: "pool",
     # every image of both sets; "graph", features and adjacency of all nodes
-    # (data/graphs.py). Both have mask [N] as well: False where a row is padding, or a
+    # (graphs/sparse.py). Both have mask [N] as well: False where a row is padding, or a
     # node not asked about.
     draws_from: ClassVar[str]
+    # The module of augment/ that makes what its field `views` is given; "": it has no
+    # such field.
+    views_kind: ClassVar[str]
+    # Its train_step moves CTAugment's rates, by `ema_teacher.probe`.
+    learns_augmentation: ClassVar[bool] = False
+    # Hyper-parameters as `:debug` has them, where the defaults take long.
+    small: ClassVar[Mapping[str, object]] = {}
 
     def init(
         self, key: jax.Array, batch: Batch, initial: PyTree | None = None
@@ -62,8 +88,16 @@ class Algorithm(Protocol):
         self, state: TrainState, batch: Batch, key: jax.Array
     ) -> tuple[TrainState, Metrics]: ...
 
-    def predict(self, state: TrainState, batch: Batch) -> jax.Array:
-        """logits_BK of batch["image"], by the weights that should be judged."""
 
-    def features(self, state: TrainState, batch: Batch) -> jax.Array:
-        """features_BD of batch["image"], for probes, k-NN and active learning."""
+OPTIONAL = ("predict", "features", "eval_step", "transduce", "reconstruct")
+
+
+def can(algorithm: Algorithm | type[Algorithm], method: str) -> bool:
+    """Whether the algorithm, or the class, has one of the methods it may leave out.
+
+    Raises:
+      ValueError: the contract has no such method, so nobody would ever have it.
+    """
+    if method not in OPTIONAL:
+        raise ValueError(f"{method!r} is none of Algorithm's {', '.join(OPTIONAL)}.")
+    return hasattr(algorithm, method)

@@ -1,42 +1,71 @@
-"""Finding a class by the name that a config gives it; there is no registry."""
+"""Finding modules and classes by the names that a config gives; there is no registry.
+
+What a package has is what lies in the folders of its `__path__`: a folder appended to
+it from outside counts as well.
+"""
 
 import dataclasses
+import difflib
 import importlib
 import pkgutil
+from collections.abc import Iterable
+from types import ModuleType
 
 from ssl_jax.errors import UserError
 
 
-def find(package: str, name: str, having: str) -> type:
-    """The class `name` ("fixmatch.FixMatch") in a module of `package`.
+def modules(package: str) -> list[str]:
+    """The modules of `package`, sorted; not the packages in it, such as "shared"."""
+    folders = importlib.import_module(package).__path__
+    return sorted(m.name for m in pkgutil.iter_modules(folders) if not m.ispkg)
 
-    Args:
-      having: the attribute that tells such a class from its helpers: "train_step".
+
+def module(package: str, name: str) -> ModuleType:
+    """The module `name` of `package`.
 
     Raises:
-      UserError: no such module or class; the message lists what exists.
+      UserError: no such module; the message lists what exists.
     """
-    module_name, _, class_name = name.partition(".")
-    folder = importlib.import_module(package)
-    modules = sorted(m.name for m in pkgutil.iter_modules(folder.__path__))
-    if module_name not in modules:
+    if name not in (there_are := modules(package)):
+        where = package.replace(".", "/")
+        raise UserError(f"{name!r} is not in {where}; {choices(name, there_are)}")
+    return importlib.import_module(f"{package}.{name}")
+
+
+def classes(module: ModuleType, having: str) -> dict[str, type]:
+    """The classes of the module itself, not what it imports, with the attribute
+    `having`, which tells them from their helpers: "train_step", "takes"."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and value.__module__ == module.__name__
+        and hasattr(value, having)
+    }
+
+
+def only(module: ModuleType, having: str) -> type:
+    """The one class of `classes`.
+
+    Raises:
+      UserError: there is none, or more than one.
+    """
+    found = list(classes(module, having).values())
+    if len(found) != 1:
+        names = ", ".join(cls.__name__ for cls in found) or "none"
         raise UserError(
-            f"{name!r} is not in {package.replace('.', '/')}; "
-            f"there are: {', '.join(modules)}."
+            f"{module.__name__} should have one class with `{having}`; it has {names}."
         )
-    module = importlib.import_module(f"{package}.{module_name}")
-    classes = [
-        key
-        for key, value in vars(module).items()
-        # Not what the module imports.
-        if hasattr(value, having) and value.__module__ == module.__name__
-    ]
-    if class_name not in classes:
-        raise UserError(
-            f"{name!r}: {module_name}.py has no such class; "
-            f"there are: {', '.join(f'{module_name}.{c}' for c in classes)}."
-        )
-    return getattr(module, class_name)
+    return found[0]
+
+
+def choices(wrong: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that is none of those known: what was meant,
+    if one is like it, and all there are."""
+    known = list(known)
+    like = difflib.get_close_matches(wrong, known, n=1)
+    meant = f"did you mean {like[0]!r}? " if like else ""
+    return f"{meant}there are: {', '.join(known)}."
 
 
 def defaults(cls: type) -> dict[str, object]:

@@ -1,10 +1,12 @@
 """What train steps are made of: initialise, apply, take one optimizer step, average."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 
@@ -58,15 +60,31 @@ def forward(
     images_BHWC: jax.Array,
     *,
     train: bool,
+    rngs: Mapping[str, jax.Array] | None = None,
     method: str | None = None,
 ) -> tuple[jax.Array, PyTree]:
-    """Applies the model: (outputs, model_state), the latter moved only if `train`."""
-    variables = {"params": params, **model_state}
+    """Applies the model: (outputs, model_state), the latter moved only if `train`.
+
+    Args:
+      images_BHWC: normalised; or what else the model takes, such as a graph.
+      rngs: what the model may draw from, by name: a pass with `train` gives it the
+        step's `model_rngs`, for networks with dropout.
+    """
+    apply = partial(model.apply, {"params": params, **model_state}, images_BHWC)
     if train:
-        return model.apply(
-            variables, images_BHWC, train=True, mutable=list(model_state), method=method
-        )
-    return model.apply(variables, images_BHWC, train=False, method=method), model_state
+        return apply(train=True, mutable=list(model_state), rngs=rngs, method=method)
+    return apply(train=False, rngs=rngs, method=method), model_state
+
+
+def model_rngs(key: jax.Array, index: int = 0) -> dict[str, jax.Array]:
+    """What the network may draw from in one of a step's passes in training mode.
+
+    Args:
+      key: of the step, the same in all its passes. It may be split as well, or used:
+        `split` and draws count from 0, and this from 2^31.
+      index: of the pass, so that each pass drops other units: 0, 1, ...
+    """
+    return {"dropout": jax.random.fold_in(key, np.uint32(2**31 + index))}
 
 
 def gradient_step(

@@ -1,6 +1,13 @@
-"""Networks: an encoder from one of the files here, and a linear head.
+"""Networks, one file each. The class that `find` takes from it says of itself:
 
-A network on a graph (gcn and its kin) has no head of its own: its last layer is one.
+takes   "images": it is an encoder, (images_BHWC, train) -> features_BD, and `build`
+        puts a linear head on it. "graph": (nodes, train) -> logits_NK, with a method
+        `features`; its last layer is its head, and it has a field `num_classes`.
+small   what to be in `:debug`: hyper-parameters other than the defaults, and "name" if
+        another model should stand in. A model that leaves it out is as configured.
+
+Its other fields are hyper-parameters with defaults; `dtype` is one of them. What it
+draws in training it draws from the rng "dropout" (`core.model_rngs`).
 """
 
 from typing import Any
@@ -10,7 +17,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ssl_jax.core import named
-from ssl_jax.errors import UserError
 
 
 class Classifier(nn.Module):
@@ -36,23 +42,42 @@ class Classifier(nn.Module):
         return self.encoder(images_BHWC, train=train).astype(jnp.float32)
 
 
+def find(name: str) -> type[nn.Module]:
+    """The model `name` ("wide_resnet" is in models/wide_resnet.py): the one class of
+    the file that says what it `takes`.
+
+    Raises:
+      UserError: no such model; the message lists what exists.
+    """
+    return named.only(named.module(__name__, name), having="takes")
+
+
 def hparams(name: str) -> dict[str, object]:
     """Hyper-parameters of the model `name` with their defaults; dtype by its name.
 
     Raises:
       UserError: no such model; the message lists what exists.
     """
-    fields = named.defaults(_find(name))
+    fields = named.defaults(find(name))
     return {**fields, "dtype": jnp.dtype(fields["dtype"]).name}
 
 
 def on_graph(name: str) -> bool:
-    """Whether `name` is a network on a graph.
+    """Whether `name` is a network on a graph."""
+    return find(name).takes == "graph"
 
-    Raises:
-      UserError: no such model.
-    """
-    return _find(name).__name__ == "Network"
+
+def stand_in(name: str) -> tuple[str, dict[str, object]] | None:
+    """What stands in for the model `name` where seconds count, such as `:debug`: a
+    model and its hyper-parameters. None: the model itself, as it is configured."""
+    given = getattr(find(name), "small", None)
+    if given is None:
+        return None
+    given = dict(given)
+    other = given.pop("name", name)
+    if other == name:
+        return name, given
+    return other, dict(getattr(find(other), "small", {})) | given
 
 
 def build(name: str, *, num_classes: int, dtype: str, **hparams: Any) -> nn.Module:
@@ -63,15 +88,7 @@ def build(name: str, *, num_classes: int, dtype: str, **hparams: Any) -> nn.Modu
       UserError: no such model.
       TypeError: a hyper-parameter that the model does not have.
     """
-    model = _find(name)
-    if on_graph(name):
+    model = find(name)
+    if model.takes == "graph":
         return model(num_classes=num_classes, dtype=jnp.dtype(dtype), **hparams)
     return Classifier(model(dtype=jnp.dtype(dtype), **hparams), num_classes)
-
-
-def _find(name):
-    """The module's Network, where it has one, else its Encoder."""
-    try:
-        return named.find(__name__, f"{name}.Network", having="__call__")
-    except UserError:
-        return named.find(__name__, f"{name}.Encoder", having="__call__")

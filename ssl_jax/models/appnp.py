@@ -5,6 +5,8 @@ Z(0) = H, Z(k+1) = (1 - alpha) A_hat Z(k) + alpha H. As in the paper (section 5)
 layers have dropout, and so has A_hat, drawn anew for every propagation.
 """
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -17,6 +19,7 @@ from ssl_jax.models.gcn import Dense
 class Network(nn.Module):
     """Logits of all nodes."""
 
+    takes: ClassVar[str] = "graph"
     num_classes: int
     hidden: int = 64
     teleport: float = 0.1  # alpha

@@ -4,11 +4,12 @@ Laine and Aila, arXiv:1610.02242, table 5; Tarvainen and Valpola, arXiv:1703.017
 table 4. Two departures. BatchNorm follows every convolution, as in most later code and
 in the first version of Mean Teacher, where the tables have weight normalisation with
 mean-only BatchNorm. And there is neither the Gaussian noise on the input nor the
-dropout of 0.5 after each pooling: noise comes from the views here, and a forward pass
-(`core.forward`) is a function of weights and images without a key for dropout.
+dropout of 0.5 after each pooling: noise comes from the views here, for all networks
+alike.
 """
 
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,9 @@ class Encoder(nn.Module):
       UserError: images of less than 12 pixels a side.
     """
 
+    takes: ClassVar[str] = "images"
+    # it takes nothing below 12 pixels
+    small: ClassVar[dict] = {"name": "convnet"}
     width: int = 128  # filters of the first three convolutions, and features
     bn_momentum: float = 0.999  # Laine and Aila's; PyTorch calls this 0.001
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32

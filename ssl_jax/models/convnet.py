@@ -1,6 +1,7 @@
 """A small convolutional network for digits and MNIST: seconds a run on a CPU."""
 
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ from flax import linen as nn
 class Encoder(nn.Module):
     """Stages of two 3x3 convolutions, halved between stages, averaged at the end."""
 
+    takes: ClassVar[str] = "images"
+    small: ClassVar[dict] = {"filters": (8, 8)}
     filters: tuple[int, ...] = (16, 32, 64)  # one entry a stage
     stem_stride: int = 1  # of the first convolution; 2 for images of 28 px and more
     bn_momentum: float = 0.99  # short runs: the moments must follow within hundreds

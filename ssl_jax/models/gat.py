@@ -4,6 +4,8 @@ Heads of the first layer are concatenated (eq. 5); the second layer has one. The
 of both and the attention have dropout. Biases after the sums as in PetarV-/GAT.
 """
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -78,6 +80,7 @@ class Attention(nn.Module):
 class Network(nn.Module):
     """Logits of all nodes. Weights of an adjacency count nowhere, only its entries."""
 
+    takes: ClassVar[str] = "graph"
     num_classes: int
     heads: int = 8
     hidden: int = 8  # features of a head

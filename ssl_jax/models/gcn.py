@@ -4,6 +4,8 @@ Z = A_hat ReLU(A_hat X W0) W1 with the renormalised adjacency A_hat. As in tkipf
 there are no biases, and the inputs of both layers have dropout.
 """
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -37,6 +39,7 @@ class Dense(nn.Module):
 class Network(nn.Module):
     """Logits of all nodes."""
 
+    takes: ClassVar[str] = "graph"
     num_classes: int
     hidden: int = 16
     dropout: float = 0.5

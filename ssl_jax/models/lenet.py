@@ -4,6 +4,8 @@ The flattened map keeps where a stroke is, which an average over it would lose a
 decoder needs. LeNet-5 itself has 5x5 kernels, subsampling and tanh.
 """
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -12,6 +14,8 @@ from flax import linen as nn
 class Encoder(nn.Module):
     """3x3 convolutions of stride 2, flattened, one dense layer; ReLU everywhere."""
 
+    takes: ClassVar[str] = "images"
+    small: ClassVar[dict] = {"filters": (4, 8), "features": 16}
     filters: tuple[int, ...] = (16, 32)  # one entry a convolution
     features: int = 256  # D, of the dense layer
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32

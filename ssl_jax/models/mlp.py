@@ -1,5 +1,7 @@
 """Dense layers on the flattened image; 784 - 32 encodes in the autoencoder tutorial."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -8,6 +10,8 @@ from flax import linen as nn
 class Encoder(nn.Module):
     """Dense and ReLU a layer, initialised as Keras's Dense: glorot_uniform and 0."""
 
+    takes: ClassVar[str] = "images"
+    small: ClassVar[dict] = {"features": (16,)}
     features: tuple[int, ...] = (32,)  # one entry a layer
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 

@@ -7,6 +7,7 @@ bottom only.
 """
 
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +71,9 @@ class Encoder(nn.Module):
       UserError: images of less than 32 pixels a side.
     """
 
+    takes: ClassVar[str] = "images"
+    # it takes nothing below 32 pixels, and is slow to trace
+    small: ClassVar[dict] = {"name": "convnet"}
     widen: float = 1.0  # alpha: times the filters of every layer
     bn_momentum: float = 0.99
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32

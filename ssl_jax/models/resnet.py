@@ -7,6 +7,7 @@ Convolutions and the max-pool pad by half their kernel on both sides, as PyTorch
 
 from collections.abc import Callable
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +80,9 @@ class Encoder(nn.Module):
       UserError: unknown depth or stem.
     """
 
+    takes: ClassVar[str] = "images"
+    # it takes seconds to compile, each time
+    small: ClassVar[dict] = {"name": "convnet"}
     depth: int = 18  # or 34, 50
     stem: str = "imagenet"  # or "cifar", "stl10"
     width: int = 64  # filters of the stem and of the first stage

@@ -4,6 +4,8 @@ Z = A_hat^K X W: a linear classifier of smoothed features. It is computed as
 A_hat^K (X W), which is the same and has K columns to smooth instead of D.
 """
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -16,6 +18,7 @@ from ssl_jax.models.gcn import Dense
 class Network(nn.Module):
     """Logits of all nodes."""
 
+    takes: ClassVar[str] = "graph"
     num_classes: int
     propagations: int = 2  # K
     dtype: jnp.dtype = jnp.float32  # of the weights

@@ -1,5 +1,7 @@
 """One convolution: the network of the pseudo-label tutorial on MNIST."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -12,6 +14,8 @@ class Encoder(nn.Module):
     the head, so nearly all of them weigh a pixel's neighbourhood by where it is.
     """
 
+    takes: ClassVar[str] = "images"
+    small: ClassVar[dict] = {"filters": 4}
     filters: int = 32
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 

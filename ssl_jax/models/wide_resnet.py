@@ -6,6 +6,7 @@ Zagoruyko and Komodakis, arXiv:1605.07146, in the variant of google-research/fix
 
 from collections.abc import Callable
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,9 @@ class Block(nn.Module):
 class Encoder(nn.Module):
     """WRN-28-2 by default: 1,467,610 parameters with a 10-way head."""
 
+    takes: ClassVar[str] = "images"
+    # it takes seconds to compile, each time
+    small: ClassVar[dict] = {"name": "convnet"}
     widen: int = 2  # filters are 16 * widen in the first scale, doubled in each next
     blocks: int = 4  # residual blocks a scale: depth is 3 scales * 4 blocks * 2 + 4
     scales: int = 3  # STL-10's 96 px take 4 (google-research/fixmatch#34)

@@ -1,1 +1,7 @@
-"""What three algorithms or more share; one of fewer stands in its own file."""
+"""What two or three papers have in common; what one has stands in its own file.
+
+ema_teacher      a moving average of the network that is judged
+joint_embedding  BYOL and SimSiam: two views, one network
+mixup            MixMatch and ReMixMatch: everything mixed with everything
+pool_graph       label spreading and propagation: a graph of all images
+"""

@@ -2,8 +2,8 @@
 
 It averages the parameters and the BatchNorm moments, and it is what is judged. An
 algorithm with the fields model, tx, views and ema_decay takes these as its methods:
-`init = teacher.init`; its train_step ends with `teacher.update`, and with
-`teacher.probe` if its strong view may be CTAugment.
+`init = ema_teacher.init`; its train_step ends with `ema_teacher.update`, and with
+`ema_teacher.probe` if its strong view may be CTAugment: `learns_augmentation`.
 
 Those fields and lines stand in every such algorithm, and no base class has them: a
 method is read in its own file, where some have an `init` or `features` of their own.
