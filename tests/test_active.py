@@ -15,8 +15,9 @@ from ssl_jax.data.sources import digits
 from ssl_jax.data.splits import candidates
 from ssl_jax.errors import UserError
 from ssl_jax.report.figures import active, curves
-from ssl_jax.train import restored
+from ssl_jax.train import restored, sections
 from ssl_jax.train.run import run
+from ssl_jax.workdir.workdir import Workdir
 
 # Every strategy puts these in another order; rows 0 and 3 are equally confident.
 PROBS_NK = np.float32(
@@ -115,7 +116,7 @@ def _config():
 def without_curves():
     """A phase's own figures are test_loop's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(curves, "save_figures", lambda *_: None)
+        patch.setattr(curves, "of_phase", lambda *_: {})
         yield
 
 
@@ -150,7 +151,7 @@ def test_a_user_who_answers_like_the_oracle_gets_its_rounds(
     assert f"--config.data.labels={first / 'queries.csv'}" in capsys.readouterr().out
     asked_rows = _rows(first / "queries.csv")
 
-    trained = restored.load(by_hand, first)
+    trained = restored.load(sections.parse(by_hand), Workdir(first))
     dataset, index_N = trained.data.dataset, candidates(trained.data.split)
     probs_NK = np.float64(restored.classifier(trained)(dataset.images_NHWC, index_N))
     entropy_N = -(probs_NK * np.log(np.maximum(probs_NK, 1e-300))).sum(axis=1)

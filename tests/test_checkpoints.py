@@ -14,11 +14,13 @@ from configs import fixmatch_digits
 from ssl_jax import core
 from ssl_jax.core import TrainState, mean
 from ssl_jax.data import sources
+from ssl_jax.data.dataset import digest
 from ssl_jax.errors import UserError
-from ssl_jax.workdir import handover, workdirs
+from ssl_jax.workdir import handover, results
 from ssl_jax.workdir.checkpoints import KEEP, Checkpoints, checksum
 from ssl_jax.workdir.files import write_json
 from ssl_jax.workdir.journal import Journal
+from ssl_jax.workdir.workdir import Workdir
 
 DIGITS = sources.load("digits")
 
@@ -81,7 +83,7 @@ def test_a_tree_comes_back_with_its_dtypes_and_containers(tmp_path):
 
 def test_newest_as_plain_dicts(tmp_path):
     with Checkpoints(saved(tmp_path, 2, 4)) as checkpoints:
-        state = checkpoints.restore_newest()["state"]
+        state = checkpoints.newest()[1]["state"]
     assert state["step"] == 4
     expected = tree(4, seed=4)["state"]
     assert_same(state["params"], jax.device_get(expected.params))
@@ -90,7 +92,7 @@ def test_newest_as_plain_dicts(tmp_path):
 
 def test_newest_of_none(tmp_path):
     with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError, match="no ch"):
-        checkpoints.restore_newest()
+        checkpoints.newest()[1]
 
 
 def test_the_newest_are_kept_and_a_step_is_saved_once(tmp_path):
@@ -205,46 +207,51 @@ def mesh():
     return core.make_mesh()
 
 
+def entered(path, config, mesh):
+    """As a run enters it."""
+    return Workdir.open(path, config.to_dict(), results.device(mesh))
+
+
 def test_workdir_counts_how_often_it_was_entered(tmp_path, config, mesh):
     for times in range(3):
-        with workdirs.opened(tmp_path / "a" / "w", config, mesh, DIGITS) as resumed:
-            assert resumed == times
+        with entered(tmp_path / "a" / "w", config, mesh) as workdir:
+            assert workdir.resumed == times
 
 
 def test_workdir_of_another_configuration(tmp_path, config, mesh):
-    with workdirs.opened(tmp_path, config, mesh, DIGITS):
+    with entered(tmp_path, config, mesh):
         pass
     config.train.steps = 6
     config.data.num_labels = 30
     with pytest.raises(UserError) as error:
-        workdirs.check(tmp_path, config)
+        Workdir(tmp_path).check(config.to_dict())
     assert "\n  data.num_labels = 20 there, 30 here\n" in str(error.value)
     assert "\n  train.steps = 4 there, 6 here\n" in str(error.value)
     assert len(str(error.value).splitlines()) == 4
 
 
 def test_what_may_differ_between_launches(tmp_path, config, mesh):
-    with workdirs.opened(tmp_path, config, mesh, DIGITS):
+    with entered(tmp_path, config, mesh):
         pass
     config.data.dir = "/elsewhere"
     config.tensorboard = not config.tensorboard
     config.train.checkpoint_every = 4
-    workdirs.check(tmp_path, config)
+    Workdir(tmp_path).check(config.to_dict())
 
 
 def test_a_workdir_is_for_one_process(tmp_path, config, mesh):
-    with workdirs.opened(tmp_path, config, mesh, DIGITS):
+    with entered(tmp_path, config, mesh):
         with pytest.raises(UserError, match="another process"):
-            with workdirs.opened(tmp_path, config, mesh, DIGITS):
+            with entered(tmp_path, config, mesh):
                 pass
         assert json.loads((tmp_path / "config.json").read_text())["resumed"] == 0
-    with workdirs.opened(tmp_path, config, mesh, DIGITS) as resumed:
-        assert resumed == 1
+    with entered(tmp_path, config, mesh) as workdir:
+        assert workdir.resumed == 1
 
 
 def test_a_mistake_before_training_leaves_nothing(tmp_path, config, mesh):
     with pytest.raises(UserError, match="too late"):
-        with workdirs.opened(tmp_path / "w", config, mesh, DIGITS):
+        with entered(tmp_path / "w", config, mesh):
             raise UserError("too late")
     assert list(tmp_path.iterdir()) == []
 
@@ -253,35 +260,35 @@ def test_a_run_keeps_the_answers_that_it_began_with(tmp_path, config, mesh):
     given, workdir = tmp_path / "answers.csv", tmp_path / "w"
     given.write_text("image,label\n3,7\n")
     config.data.labels = str(given)
-    with workdirs.opened(workdir, config, mesh, DIGITS):
+    with entered(workdir, config, mesh):
         pass
-    own = workdirs.own_labels(workdir, config)
-    assert own.data.labels == str(workdir / "labels.csv")
+    own = Workdir(workdir).labels(config.to_dict())
+    assert own == str(workdir / "labels.csv")
     given.write_text("image,label\n3,7\n4,1\n")
     with pytest.raises(UserError, match="answers.csv has other answers"):
-        workdirs.own_labels(workdir, config)
+        Workdir(workdir).labels(config.to_dict())
     given.unlink()  # or moved
-    own = workdirs.own_labels(workdir, config)
+    assert Workdir(workdir).labels(config.to_dict()) == own
     assert "4,1" not in (workdir / "labels.csv").read_text()
     config.data.labels = ""
     with pytest.raises(UserError, match="data.labels = True there, False here"):
-        workdirs.check(workdir, config)
+        Workdir(workdir).check(config.to_dict())
 
 
 def test_a_run_knows_its_data(tmp_path, config, mesh):
-    with workdirs.opened(tmp_path, config, mesh, DIGITS):
-        pass
-    workdirs.check_data(tmp_path, DIGITS)
+    with entered(tmp_path, config, mesh) as workdir:
+        workdir.remember_data(DIGITS.name, digest(DIGITS))
+    Workdir(tmp_path).check_data(DIGITS.name, digest(DIGITS))
     renamed = DIGITS._replace(class_names=("zebra", *DIGITS.class_names[1:]))
     fewer = DIGITS._replace(labels_N=DIGITS.labels_N[1:])
     for other in (renamed, fewer):
         with pytest.raises(UserError, match="began with other classes, images"):
-            workdirs.check_data(tmp_path, other)
+            Workdir(tmp_path).check_data(other.name, digest(other))
 
 
 def run_of(folder, config, mesh, phase="train", steps=4):
     """A workdir as a finished run of one phase leaves it."""
-    with workdirs.opened(folder, config, mesh, DIGITS):
+    with entered(folder, config, mesh):
         saved(folder / phase / "checkpoints", 2, steps)
     write_json(folder / phase / "done.json", {"steps": steps})
     return folder

@@ -12,7 +12,6 @@ from ssl_jax import core
 from ssl_jax.data import dataset, loading, sources
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
-from ssl_jax.train import phases
 
 DRAW = np.random.default_rng(0)
 IMAGES = DRAW.integers(0, 256, (12, 8, 8, 1), np.uint8)
@@ -106,7 +105,7 @@ def test_a_run_trains_on_what_is_in_memory(algorithm):
     assert given.dataset is data and len(given.split.labeled) == 20
     (test,) = given.eval_sets["test"]
     assert int(test["mask"].sum()) == 50
-    _, states, sums = tiny.train(phases.build_phase(config, "train", given, mesh), 2)
+    _, states, sums = tiny.train(tiny.phase(config, "train", given, mesh), 2)
     assert states[-1].step == 2
     assert np.isfinite(sums[-1]["loss"].compute())
 

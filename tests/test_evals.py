@@ -1,5 +1,7 @@
 """Metrics that merge, and the figures that papers report."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -133,9 +135,12 @@ def test_why_a_phase_stopped_is_the_rule_that_did_it():
         {"step": 10 * i, "val/accuracy": i / 10, "val/loss": loss}
         for i, loss in enumerate(losses, start=1)
     ]
-    watched = dict(patience=3, loss_window=2)
-    assert stopping.stopped_by(rows, 90, **watched) == "loss_window"
-    assert stopping.stopped_by(rows, 50, **watched) == "steps"
+
+    def watched(steps):
+        return SimpleNamespace(steps=steps, patience=3, loss_window=2)
+
+    assert stopping.stopped_by(rows, watched(90)) == "loss_window"
+    assert stopping.stopped_by(rows, watched(50)) == "steps"
     for row in rows[2:]:
         row["val/accuracy"] = 0.1
-    assert stopping.stopped_by(rows, 90, **watched) == "patience"
+    assert stopping.stopped_by(rows, watched(90)) == "patience"

@@ -11,6 +11,7 @@ import pytest
 
 from ssl_jax.core import mean, metrics
 from ssl_jax.errors import UserError
+from ssl_jax.evaluate import reported
 from ssl_jax.workdir import logs
 from ssl_jax.workdir.journal import Journal
 
@@ -26,7 +27,7 @@ class Silent:
 def log(tmp_path):
     journal = Journal(tmp_path / "metrics.jsonl")
     rows = journal.resume("train", 0)
-    yield logs.Log(rows, journal, Silent(), Silent())
+    yield logs.Log(rows, journal, Silent(), Silent(), reported.warning)
     journal.close()
 
 
@@ -95,7 +96,7 @@ def test_a_resumed_journal_keeps_vectors_bit_for_bit(log, tmp_path):
     journal = Journal(path)
     rows = journal.resume("train", 20)
     assert path.read_text() == "".join(written[:2])
-    resumed = logs.Log(rows, journal, Silent(), Silent())
+    resumed = logs.Log(rows, journal, Silent(), Silent(), reported.warning)
     resumed.put(_head(30), _with_vectors([1 / 30]))
     resumed.flush()
     journal.close()

@@ -35,7 +35,7 @@ def chain(tmp_path_factory):
 def _params(workdir, phase, step):
     with Checkpoints(workdir / phase / "checkpoints") as checkpoints:
         assert step in checkpoints.steps
-        return checkpoints.restore_newest()["state"]["params"]
+        return checkpoints.newest()[1]["state"]["params"]
 
 
 def test_result_has_the_documented_fields(chain):

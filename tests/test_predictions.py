@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 from PIL import Image
 
+import tiny
 from ssl_jax.cli import predict
 from ssl_jax.data.sources import image_files
 from ssl_jax.errors import UserError
@@ -54,7 +54,9 @@ def run_of(shape, monkeypatch):
 
 
 def config(folder, strict=False):
-    return ConfigDict({"predict": {"dir": str(folder)}, "data": {"strict": strict}})
+    config = tiny.config()
+    config.predict.dir, config.data.strict = str(folder), strict
+    return config
 
 
 ORDER = [*"13579", "more/2", "more/4", "more/6", "more/8", "more/10"]

@@ -9,14 +9,15 @@ import pytest
 from launching import assert_one_message, forked, real
 from stl10_files import write_stl10
 
+import tiny
 from configs import base, byol_digits
 from ssl_jax import core
 from ssl_jax.cli import modes
-from ssl_jax.data import loading
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate import batches
-from ssl_jax.train import phases, probing, program
+from ssl_jax.train import probing, program, sections
 from ssl_jax.train.run import run
+from ssl_jax.workdir.workdir import Workdir
 
 ONE = jax.devices()[:1]
 
@@ -71,11 +72,11 @@ def test_the_journal_has_knn_rank_and_held_out_loss(probed):
 def test_features_are_extracted_once_each_without_padding(probed):
     config, _, _ = probed
     mesh = core.make_mesh(jax.devices()[:4])
-    data = loading.load(config.data, mesh, seed=config.seed)
-    phase = phases.build_phase(config, "pretrain", data, mesh)
+    data = tiny.load(config, mesh)
+    phase = tiny.phase(config, "pretrain", data, mesh)
     with jax.set_mesh(mesh):
         state = program.initialise(phase)
-    extract = batches.compile_features(phase)
+    extract = batches.compile_features(phase.algorithm, mesh)
     features_ND, labels_N = extract(state, probing.labeled_batches(data, phase))
     np.testing.assert_array_equal(labels_N, data.dataset.labels_N[data.split.labeled])
     images = data.dataset.images_NHWC[data.split.labeled]
@@ -173,12 +174,11 @@ def test_killed_or_stopped_in_a_probe_the_run_ends_the_same(probed, tmp_path):
     again = run(config, tmp_path / "w", devices=ONE)
     assert again["probe"] == result["probe"] and again["resumed"] == 1
     mesh = core.make_mesh(ONE)
-    data = loading.load(config.data, mesh, seed=config.seed)
-    phase = phases.build_phase(config, "pretrain", data, mesh)
-    protocol = probing.check(config, "probe", config.phases)
-    folder = tmp_path / "w/pretrain"
-    args = (protocol, phase, data, folder, tmp_path / "figures")
-    assert probing.probe(*args, stopping=lambda: True) is None
+    data = tiny.load(config, mesh)
+    phase = tiny.phase(config, "pretrain", data, mesh)
+    _, probe = sections.parse(config).sections
+    args = (probe.protocol, phase, data, Workdir(tmp_path / "w"), "probe")
+    assert probing.judge(*args, interrupted=lambda: True) is None
 
 
 def test_a_crop_larger_than_the_image(launch, tmp_path):

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 from ssl_jax import core
 from ssl_jax.core import metrics
 from ssl_jax.report.figures import curves, pseudo_labels
+from ssl_jax.workdir.workdir import Workdir
 
 U, K = 64, 5
 quality = jax.jit(metrics.pseudo_label_quality)
@@ -162,8 +163,8 @@ def test_figures_of_pseudo_labels_are_files(tmp_path, steps, classes):
     """A warning of matplotlib's (no handles, an empty slice) fails the test."""
     rows = [_row(step + 1, classes) for step in range(steps)]
     names = [f"class {k}" for k in range(classes)]
-    curves.save_figures(tmp_path / "train", "t", rows, None, names)
-    assert {path.name for path in tmp_path.iterdir()} == {
+    Workdir(tmp_path).draw("train", curves.of_phase("t", rows, None, names))
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
         "train_learning_curves.png",
         "train_pseudo_labels.png",
         "train_pseudo_label_classes.png",

@@ -5,6 +5,7 @@ import numpy as np
 from ssl_jax.report import formats
 from ssl_jax.report.figures import curves, images
 from ssl_jax.workdir import logs
+from ssl_jax.workdir.workdir import Workdir
 
 
 def test_mean_std_is_of_the_sample():
@@ -44,9 +45,10 @@ def test_figures_are_files(tmp_path):
     rows = [{"step": 1, "train/loss": 1.0, "train/share_kept": 0.5, "test/accuracy": 1}]
     rows[0]["train/kept_accuracy"] = 0.9
     views = {"plain": np.zeros((3, 8, 8, 1), np.uint8)}
-    images.save_views(tmp_path / "train", "t", views)
-    curves.save_figures(tmp_path / "train", "t", rows, np.eye(2), ["a", "b"])
-    assert {path.name for path in tmp_path.iterdir()} == {
+    figures = {"views": images.views_grid(views, "t")}
+    figures |= curves.of_phase("t", rows, np.eye(2), ["a", "b"])
+    Workdir(tmp_path).draw("train", figures)
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
         "train_learning_curves.png",
         "train_confusion_matrix.png",
         "train_pseudo_labels.png",

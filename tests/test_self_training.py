@@ -14,11 +14,11 @@ from experiments import kill_resume
 from ssl_jax import core
 from ssl_jax.data import feeds, loading, placement
 from ssl_jax.errors import UserError
-from ssl_jax.train import loop, phases, program, restored, self_training
+from ssl_jax.train import loop, program, restored, self_training
 from ssl_jax.train.run import run
-from ssl_jax.workdir import workdirs
 from ssl_jax.workdir.checkpoints import Checkpoints, checksum
 from ssl_jax.workdir.journal import Journal
+from ssl_jax.workdir.workdir import Workdir
 
 ONE = jax.devices()[:1]
 PHASES = ("teacher", "student1", "student2")
@@ -53,7 +53,7 @@ def _without(workdir, other, *names):
 
 def _sum(workdir, phase):
     with Checkpoints(workdir / phase / "checkpoints") as checkpoints:
-        return checksum(checkpoints.restore_newest())
+        return checksum(checkpoints.newest()[1])
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +107,11 @@ def test_summary_counts_each_image_once_and_where_truth_is_known():
 def test_two_rounds_record_what_the_phase_before_said(calm):
     config, workdir, result = calm
     mesh = core.make_mesh(ONE)
-    data = loading.load(config.data, mesh, seed=config.seed)
+    data = tiny.load(config, mesh)
     candidates = np.setdiff1d(data.split.unlabeled, data.split.labeled)
     truth_N = data.dataset.labels_N
     for student, teacher in (("student1", "teacher"), ("student2", "student1")):
-        phase = phases.build_phase(config, teacher, data, mesh)
+        phase = tiny.phase(config, teacher, data, mesh)
         with (
             Checkpoints(workdir / teacher / "checkpoints") as checkpoints,
             jax.set_mesh(mesh),
@@ -165,7 +165,7 @@ def test_the_feed_grants_the_truth_and_else_only_what_the_teacher_says():
     mesh = core.make_mesh(jax.devices()[:2])
     for place in ("device", "host"):
         config.data.placement = place
-        data = loading.load(config.data, mesh, seed=config.seed)
+        data = tiny.load(config, mesh)
         split, truth_N = data.split, data.dataset.labels_N
         others = np.setdiff1d(split.unlabeled, split.labeled)[:30]
         probs_NK = np.random.default_rng(0).dirichlet(np.ones(10), 30)
@@ -173,7 +173,7 @@ def test_the_feed_grants_the_truth_and_else_only_what_the_teacher_says():
         granted = feeds.granted(data.dataset, split)
         given = feeds.Labels(others, probs_NK.argmax(-1).astype(np.int32), probs_NK)
         labels = feeds.Labels(*map(np.concatenate, zip(granted, given, strict=True)))
-        phase = phases.build_phase(config, "student1", data, mesh, labels)
+        phase = tiny.phase(config, "student1", data, mesh, labels)
         of_image = {
             data.dataset.images_NHWC[index].tobytes(): (index, label, probs_K)
             for index, label, probs_K in zip(*labels, strict=True)
@@ -197,7 +197,7 @@ def test_the_feed_grants_the_truth_and_else_only_what_the_teacher_says():
                 seen.add(int(index))
         assert seen == {*split.labeled.tolist(), *others.tolist()}
     # And only a phase with labels_from has soft labels.
-    teacher = phases.build_phase(config, "teacher", data, mesh)
+    teacher = tiny.phase(config, "teacher", data, mesh)
     batch = teacher.feed.batch(
         teacher.feed.arrays, program.at(program.first_item(teacher), 0)
     )
@@ -221,7 +221,7 @@ def test_false_truths_of_unlabeled_images_change_no_student(
         )
 
     monkeypatch.setattr(loading, "load", load_false)
-    monkeypatch.setattr(workdirs, "check_data", lambda *_: None)  # or it would be told
+    monkeypatch.setattr(Workdir, "check_data", lambda *_: None)  # or it would be told
     _without(workdir, tmp_path / "other", *PHASES[1:])
     other = run(config, tmp_path / "other", devices=ONE)
     for phase in PHASES[1:]:
@@ -293,10 +293,8 @@ def test_a_round_that_keeps_nothing_names_the_threshold_and_the_highest(
     tmp_path, monkeypatch
 ):
     config, mesh = _config(), core.make_mesh(ONE)
-    data = loading.load(config.data, mesh, seed=config.seed)
-    teacher, student = (
-        phases.build_phase(config, name, data, mesh) for name in PHASES[:2]
-    )
+    data = tiny.load(config, mesh)
+    teacher, student = (tiny.phase(config, name, data, mesh) for name in PHASES[:2])
     probs_NK = np.full((1_277, 10), 0.05, np.float32)
     probs_NK[:, 7] = 0.55
     monkeypatch.setattr(restored, "on_images", lambda *_: lambda *_: probs_NK)
@@ -304,7 +302,7 @@ def test_a_round_that_keeps_nothing_names_the_threshold_and_the_highest(
         UserError,
         match=r"student1.confidence=0.6: of 1,277 .*its highest confidence is 0.55\.",
     ):
-        self_training.teach(student, teacher, data, tmp_path)
+        self_training.teach(student, teacher, data, Workdir(tmp_path))
     assert not any(tmp_path.iterdir())
 
 

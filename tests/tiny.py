@@ -17,7 +17,7 @@ def config(algorithm: str = "fixmatch.FixMatch", **hparams) -> ConfigDict:
     if "shift" in train.augment:
         train.augment.shift = 1
     run = base.run("tiny", train=train)
-    if algorithms.draws_from(algorithm) == "graph":
+    if algorithms.find(algorithm).draws_from == "graph":
         run.model = base.model("gcn")
         train.optimizer.update(name="adam", learning_rate=0.01, weight_decay=0.0)
     return base.debug(run, 8, 8, 1, 10)
@@ -26,9 +26,18 @@ def config(algorithm: str = "fixmatch.FixMatch", **hparams) -> ConfigDict:
 def build(tiny: ConfigDict, num_devices: int = 1) -> phases.Phase:
     """The phase "train" on the first `num_devices` devices."""
     mesh = core.make_mesh(jax.devices()[:num_devices])
-    on_graph = sections.on_graph(tiny)
-    data = loading.load(tiny.data, mesh, seed=tiny.seed, as_graph=on_graph)
-    return phases.build_phase(tiny, "train", data, mesh)
+    return phase(tiny, "train", load(tiny, mesh), mesh)
+
+
+def phase(config: ConfigDict, name: str, data: loading.Data, mesh, labels=None):
+    """The phase `name` of a config, on its data."""
+    run = sections.parse(config, mesh.size)
+    return phases.build(run, run.trained[name], data, mesh, labels)
+
+
+def load(tiny: ConfigDict, mesh: jax.sharding.Mesh) -> loading.Data:
+    run = sections.parse(tiny)
+    return loading.load(run.data, mesh, seed=run.seed, as_graph=run.on_graph)
 
 
 def train(phase: phases.Phase, steps: int):

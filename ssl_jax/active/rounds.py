@@ -102,8 +102,8 @@ def _check(run, dataset, split):
         raise UserError(
             f"the oracle of query.rounds={query.rounds} is the truth, which "
             f"{dataset.name} does not have of {len(unknown):,} unlabeled images (such "
-            f"as {questions.name(dataset, unknown[0])}): set query.rounds=0 and ask yourself, "
-            "by --mode=query, or take other data."
+            f"as {questions.name(dataset, unknown[0])}): set query.rounds=0 and ask "
+            "yourself, by --mode=query, or take other data."
         )
 
 

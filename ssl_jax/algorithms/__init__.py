@@ -73,9 +73,10 @@ def views(name: str) -> str:
     return find(name).views_kind
 
 
-def takes(name: str, field: str) -> bool:
-    """Whether the algorithm has a field `field`, such as "tx"."""
-    return field in {f.name for f in dataclasses.fields(find(name))}
+def takes(cls: type[Algorithm] | str, field: str) -> bool:
+    """Whether the algorithm, or the one of that name, has a field such as "tx"."""
+    cls = find(cls) if isinstance(cls, str) else cls
+    return field in {f.name for f in dataclasses.fields(cls)}
 
 
 def draws_from(name: str) -> str:

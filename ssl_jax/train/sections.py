@@ -173,8 +173,8 @@ def check_query(query: Query, num_candidates: int | None = None) -> None:
     told(_query(query))
     if num_candidates is not None and query.size > num_candidates:
         raise UserError(
-            f"query.size={query.size}, but {num_candidates:,} images have no label: ask for "
-            "no more than those."
+            f"query.size={query.size}, but {num_candidates:,} images have no label: "
+            "ask for no more than those."
         )
 
 
@@ -226,7 +226,8 @@ def _run(tree, num_devices, to_train):
         if trains(tree[name]):
             section = yield from _trains(tree, name, num_devices)
             if section is not None:
-                yield from rules.beginning(section, sections, trained, to_train)
+                before = sections, trained
+                yield from rules.beginning(section, *before, to_train)
         else:
             section = yield from probes(tree, name, trained)
         sections[name] = section

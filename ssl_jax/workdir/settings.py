@@ -63,7 +63,8 @@ def differences(there: Mapping, here: Mapping, *only: str) -> list[str]:
     """
     there, here = _decisive(plain(there)), _decisive(plain(here))
     return [
-        f"{field} = {there.get(field, 'absent')} there, {here.get(field, 'absent')} here"
+        f"{field} = {there.get(field, 'absent')} there, "
+        f"{here.get(field, 'absent')} here"
         for field in sorted(there.keys() | here.keys())
         if there.get(field) != here.get(field)
         and (not only or field.startswith(tuple(f"{name}." for name in only)))
