@@ -1,8 +1,8 @@
 """What every algorithm promises (design, sections 2 and 9), found by listing them."""
 
+import dataclasses
 import importlib
 import inspect
-import pkgutil
 import re
 
 import jax
@@ -12,18 +12,18 @@ import pytest
 import readme_example
 
 import tiny
-from ssl_jax import algorithms
+from ssl_jax import algorithms, augment, core
+from ssl_jax.core import contract, named
 from ssl_jax.core.metrics import Calibration
+from ssl_jax.errors import UserError
 from ssl_jax.workdir.checkpoints import Checkpoints
 
 
 def _all_algorithms():
-    for module_info in pkgutil.iter_modules(algorithms.__path__):
-        module = importlib.import_module(f"ssl_jax.algorithms.{module_info.name}")
-        for name, value in vars(module).items():
-            # Its networks, and what it imports, are none.
-            if hasattr(value, "train_step") and value.__module__ == module.__name__:
-                yield f"{module_info.name}.{name}"
+    for word in algorithms.names():
+        module = importlib.import_module(f"ssl_jax.algorithms.{word}")
+        for name in named.classes(module, having="train_step"):
+            yield f"{word}.{name}"
 
 
 readme_example.install()  # README promises that these tests find it
@@ -31,15 +31,13 @@ ALGORITHMS = sorted(_all_algorithms())
 STEPS = 10
 
 
-def _learns_rates(name):
-    """Whether its own train_step moves CTAugment's rates."""
-    module, cls = name.split(".")
-    cls = getattr(importlib.import_module(f"ssl_jax.algorithms.{module}"), cls)
-    step = vars(cls).get("train_step")
-    return step is not None and "teacher.probe(" in inspect.getsource(step)
-
-
-WITH_RATES = [f"{name} with ctaugment" for name in ALGORITHMS if _learns_rates(name)]
+# A step that is inherited is tried once.
+WITH_RATES = [
+    f"{name} with ctaugment"
+    for name in ALGORITHMS
+    if algorithms.find(name).learns_augmentation
+    and "train_step" in vars(algorithms.find(name))
+]
 
 
 @pytest.fixture(scope="module", params=ALGORITHMS + WITH_RATES)
@@ -49,11 +47,12 @@ def trained(request):
     config = tiny.config(name)
     if "threshold" in config.train.algorithm:
         config.train.algorithm.threshold = 0.12  # so that pseudo-labels count at once
-    if algorithms.draws_from(name) == "pool":
+    cls = algorithms.find(name)
+    if cls.draws_from == "pool":
         config.data.num_unlabeled = 199  # a pair of rows is padding on 4 devices
     if config.train.batch_size:
         config.train.batch_size = 16  # over 8, BatchNorm lets rounding grow too quickly
-    if algorithms.views(name) == "two_crops":
+    if cls.views_kind == "two_crops":
         # BatchNorm in the heads amplifies rounding: at 0.03 chaos comes by step 5.
         config.train.batch_size = 32
         config.train.optimizer.learning_rate = 0.003
@@ -82,7 +81,47 @@ def on_four_devices(trained):
 
 def test_algorithms_are_found():
     assert {"fixmatch.FixMatch", "entropy.Entropy"} <= set(ALGORITHMS)
-    assert "remixmatch.ReMixMatch with ctaugment" in WITH_RATES
+    assert [name.partition(" ")[0] for name in WITH_RATES] == [
+        "fixmatch.FixMatch",
+        "noisy_student.NoisyStudent",
+        "remixmatch.ReMixMatch",
+    ]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_class_says_what_it_is(name):
+    """And says it itself or inherits it, so that nobody has to guess."""
+    cls = algorithms.find(name)
+    assert core.Algorithm in cls.__mro__
+    assert cls.draws_from in ("labeled", "unlabeled", "pool", "graph")
+    assert cls.views_kind in ("", *augment.names())
+    fields = {field.name for field in dataclasses.fields(cls)}
+    assert bool(cls.views_kind) == ("views" in fields)
+    assert cls.small.keys() <= named.defaults(cls).keys()
+    public = {key for key in dir(cls) if not key.startswith("_")}
+    assert public & {"predict", "features"} and core.can(cls, "features")
+    for method in contract.OPTIONAL:
+        assert core.can(cls, method) == (method in public)
+        assert f"      {method}(" in core.Algorithm.__doc__
+    learns = cls.learns_augmentation
+    assert learns == ("probe(self, state" in inspect.getsource(cls.train_step))
+
+
+def test_a_method_that_no_contract_has_is_refused():
+    with pytest.raises(ValueError, match="'predicts' is none of .*predict, features"):
+        core.can(algorithms.find("byol.BYOL"), "predicts")
+
+
+def test_a_word_is_the_one_algorithm_of_its_file():
+    assert algorithms.method("flexmatch") == "flexmatch.FlexMatch"
+    assert algorithms.method("entropy") == "entropy.Entropy"
+    assert {algorithms.method(word) for word in algorithms.names()} == set(ALGORITHMS)
+    with pytest.raises(UserError, match="did you mean 'flexmatch'.*there are: adamat"):
+        algorithms.method("flexmach")
+    with pytest.raises(UserError, match="there are: .*gcn, label_p.*uda.$"):
+        algorithms.method("shared")  # not a method
+    with pytest.raises(UserError, match="no such class; did you mean 'fixmatch.Fix"):
+        algorithms.find("fixmatch.Fixmatch")
 
 
 def test_a_threshold_is_one_short_file():
@@ -114,6 +153,8 @@ def test_train_step_keeps_structure_shapes_and_dtypes(trained):
     described = jax.tree.map(lambda leaf: (jnp.shape(leaf), leaf.dtype), states[0])
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == described
     assert "loss" in metrics
+    for metric in metrics.values():
+        assert metric.count.dtype == jnp.float32 and callable(metric.compute)
 
 
 def test_step_counts_and_everything_trains(trained):
@@ -141,7 +182,7 @@ def test_loss_falls_on_a_batch_seen_again_and_again(trained):
 def test_predict_and_features_fit_the_batch(trained):
     _, phase, _, states, _ = trained
     batch = _first_batch(phase)
-    if hasattr(phase.algorithm, "predict"):
+    if core.can(phase.algorithm, "predict"):
         logits_BK = jax.jit(phase.algorithm.predict)(states[-1], batch)
         assert logits_BK.shape == (len(batch["label"]), 10)
         assert logits_BK.dtype == jnp.float32
@@ -173,9 +214,8 @@ def test_compiled_for_four_devices_it_exchanges_sums_only(trained, on_four_devic
         r"|collective-broadcast|ragged-all-to-all)(?:-start)?\(",
         program.call.as_text(),
     )
-    graph = (
-        algorithms.draws_from(config.train.algorithm.name) == "graph"
-    )  # whole on every device
+    algorithm = algorithms.find(config.train.algorithm.name)
+    graph = algorithm.draws_from == "graph"  # whole on every device
     assert set(exchanges) == (set() if graph else {"all-reduce"})
 
 

@@ -26,7 +26,7 @@ def init(
     x_BHWC = self.views.plain(batch["image"])
     state = init_state(self.model, self.tx, key, x_BHWC, initial)
     extra = {"ema": (state.params, state.model_state)}
-    if self.views.probe is not None:
+    if _probe(self.views):
         extra["rates"] = ctaugment.init()
     return state.replace(extra=extra)
 
@@ -43,9 +43,10 @@ def probe(self, state: TrainState, batch: Batch, key: jax.Array) -> TrainState:
 
     The state as it is where the strong view is not CTAugment.
     """
-    if self.views.probe is None:
+    view = _probe(self.views)
+    if view is None:
         return state
-    x_BHWC, drawn = self.views.probe(key, batch["image"])
+    x_BHWC, drawn = view(key, batch["image"])
     logits_BK = forward(self.model, *state.extra["ema"], x_BHWC, train=False)[0]
     probs_BK = jax.nn.softmax(logits_BK.astype(jnp.float32))
     label_BK = jax.nn.one_hot(batch["label"], logits_BK.shape[-1])
@@ -65,3 +66,8 @@ def features(self, state: TrainState, batch: Batch) -> jax.Array:
     x_BHWC = self.views.plain(batch["image"])
     variables = state.extra["ema"]
     return forward(self.model, *variables, x_BHWC, train=False, method="features")[0]
+
+
+def _probe(views):
+    """What only some of the views of weak_strong have, and no others need to."""
+    return getattr(views, "probe", None)
