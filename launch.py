@@ -1,4 +1,4 @@
-"""python launch.py --config=configs/fixmatch_digits.py [--config.seed=1] [--workdir=W]
+"""python launch.py --config=digits:flexmatch [--config.seed=1] [--workdir=W]
 
 Flags into ssl_jax. A user's mistake ends with one message and status 2.
 """
@@ -9,23 +9,23 @@ import sys
 from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 
 from ssl_jax.cli import command_line, modes
 from ssl_jax.errors import UserError
 from ssl_jax.train import run
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "configs/NAME.py[:word,word]", lock_config=True
+flags.DEFINE_string(
+    "config",
+    None,
+    "NAME[:word,word] of configs/, or FILE.py[:word,word]; and --config.FIELD=VALUE",
 )
 WORKDIR = flags.DEFINE_string("workdir", "", "default: runs/<name>-seed<seed>")
 MODE = flags.DEFINE_enum("mode", "train", list(modes.MODES), "what to do")
 
 
-def main(_):
+def main(config):
     # SIGTERM is Ctrl-C; loop.run takes both while it trains.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    config = CONFIG.value
     workdir = Path(WORKDIR.value or f"runs/{config.name}-seed{config.seed}")
     print(f"workdir {workdir}", flush=True)
     try:
@@ -37,16 +37,16 @@ def main(_):
 
 
 def parse(argv):
-    """Flags and config, with every mistake in them told in one message."""
+    """Flags, and the config for `main`, with every mistake told in one message."""
     try:
-        rest = command_line.parse(flags.FLAGS, CONFIG, argv, modes.OF_A_RUN)
+        config = command_line.parse(flags.FLAGS, argv, modes.OF_A_RUN)
     except (flags.Error, UserError) as error:
         fail(error)
-    if CONFIG.value.deterministic:
+    if config.deterministic:
         xla_flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{xla_flags} {run.DETERMINISTIC}"
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
-    return rest
+    return config
 
 
 def fail(error):

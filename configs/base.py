@@ -139,6 +139,57 @@ def model(name: str, **hparams: object) -> ConfigDict:
     return ConfigDict(_section(name, models.hparams(name), hparams))
 
 
+def named_sections(config: ConfigDict) -> list[str]:
+    """The sections that `refill` fills: "model", "train.algorithm", "train.augment"."""
+    phases = [
+        name
+        for name, section in config.items()
+        if isinstance(section, ConfigDict) and "algorithm" in section
+    ]
+    return [
+        "model",
+        *(f"{n}.{part}" for part in ("algorithm", "augment") for n in phases),
+    ]
+
+
+def refill(config: ConfigDict, section: str, name: str) -> None:
+    """Puts the model, algorithm or kind of views `name` into `section`, which is one of
+    `named_sections`, with its defaults; nothing happens where it is there already.
+
+    An algorithm that has no optimizer, or trains on other views, or draws from
+    elsewhere than the one before it takes those settings as well from `phase`; and the
+    run, where that one's name begins it, its name.
+
+    Raises:
+      UserError: there is no such one; the message lists what exists.
+    """
+    at, _, part = section.rpartition(".")
+    inside = config[at] if at else config
+    before = inside[part].get("name", "")
+    if name == before:
+        return
+    if part == "algorithm":
+        _refill_algorithm(inside, name)
+        old, new = (known.partition(".")[0] for known in (before, name))
+        if config.name.startswith(f"{old}_"):
+            config.name = config.name.replace(old, new, 1)
+    else:
+        inside[part] = {"model": model, "augment": augmentation}[part](name)
+
+
+def _refill_algorithm(section, name):
+    before, fresh = section.algorithm.name, phase(algorithm(name))
+    section.algorithm = fresh.algorithm
+    if bool(section.optimizer) != bool(fresh.optimizer):
+        section.optimizer = fresh.optimizer
+    if section.augment.get("name", "") != fresh.augment.get("name", ""):
+        section.augment = fresh.augment
+    if algorithms.draws_from(before) != algorithms.draws_from(name):
+        section.update(
+            batch_size=fresh.batch_size, unlabeled_ratio=fresh.unlabeled_ratio
+        )
+
+
 def words(
     arg: str | None, *known: str, methods: tuple[str, ...] = (), alone: bool = False
 ) -> set[str]:
@@ -180,6 +231,7 @@ def debug(config: ConfigDict, *digits_as: int) -> ConfigDict:
     config.data.update(
         name="digits",
         digits_as=digits_as,
+        image_size=min(config.data.image_size, digits_as[0]),
         num_labels=2 * classes,
         num_unlabeled=0,
         num_validation=min(config.data.num_validation, classes),

@@ -23,7 +23,4 @@ def get_config(arg: str = ""):
     config.train.algorithm.update(ema_decay=0.99, weak_gradient=False)
     config.train.update(steps=1000, batch_size=16, unlabeled_ratio=4)
     config = methods.instead(config, method, METHODS)
-    if "debug" in words:
-        config.data.image_size = 8
-        return base.debug(config, 8, 8, 3, 10)
-    return config
+    return base.debug(config, 8, 8, 3, 10) if "debug" in words else config

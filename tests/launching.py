@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 FORKS = """
 import json, os, runpy, sys, tempfile
 import ssl_jax.cli.command_line, ssl_jax.cli.modes
+import configs.methods
+configs.methods.names()  # imports every algorithm
 for line in sys.stdin:
     flags = json.loads(line)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:

@@ -3,7 +3,7 @@
 import pytest
 
 import tiny
-from configs import fixmatch_digits
+from configs import digits
 from experiments import augment_speed, benchmark
 from ssl_jax.errors import UserError
 
@@ -37,8 +37,8 @@ def test_pillow_and_the_compiled_view_do_the_same_work():
 
 
 def test_methods_are_compared_in_alternation():
-    config = fixmatch_digits.get_config("debug")
-    results = benchmark.compare(config, ["flexmatch_digits:debug"], steps=2, rounds=2)
+    config = digits.get_config("debug")
+    results = benchmark.compare(config, ["digits:flexmatch,debug"], steps=2, rounds=2)
     names = ["fixmatch_digits_debug", "flexmatch_digits_debug"]
     assert list(results["ratios"]) == names
     assert results["ratios"][names[0]] == [1, 1]

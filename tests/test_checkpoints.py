@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from configs import fixmatch_digits
+from configs import digits as config_file
 from ssl_jax import core
 from ssl_jax.core import TrainState, mean
 from ssl_jax.data import sources
@@ -199,7 +199,7 @@ def test_journal_that_is_not_json(tmp_path):
 
 @pytest.fixture
 def config():
-    return fixmatch_digits.get_config("debug")
+    return config_file.get_config("debug")
 
 
 @pytest.fixture

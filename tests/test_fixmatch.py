@@ -8,7 +8,7 @@ import pytest
 import toy
 
 import tiny
-from configs import fixmatch_cifar10
+from configs import cifar10
 from ssl_jax import core
 from ssl_jax.algorithms.fixmatch import FixMatch
 from ssl_jax.augment.weak_strong import WeakStrong
@@ -118,7 +118,7 @@ def test_teacher_averages_parameters_and_batch_norm_moments():
 
 
 def test_cifar10_is_the_papers_recipe():
-    config = fixmatch_cifar10.get_config().to_dict()
+    config = cifar10.get_config().to_dict()
     assert config["train"]["batch_size"] == 64 and config["train"]["steps"] == 2**20
     assert config["train"]["unlabeled_ratio"] == 7  # 448 weak and 448 strong
     assert config["train"]["algorithm"] == {
@@ -131,7 +131,7 @@ def test_cifar10_is_the_papers_recipe():
     assert config["train"]["optimizer"]["momentum"] == 0.9
     assert config["train"]["optimizer"]["nesterov"]
     assert config["train"]["augment"]["mean"] == (127.5,)  # x * 2 / 255 - 1
-    torchssl = fixmatch_cifar10.get_config("torchssl").train.augment
+    torchssl = cifar10.get_config("torchssl").train.augment
     assert torchssl.strong == "randaugment_torchssl"
     assert torchssl.mean == (125.3, 123.0, 113.9)
 

@@ -4,16 +4,21 @@ Starting Python and importing JAX takes seconds, so most cases run in forks of o
 process that has imported everything and started nothing.
 """
 
+import json
 import time
 
+import jax
 import pytest
+from absl import flags as flag_values
 from launching import assert_one_message, forked, real
 
-from configs import fixmatch_digits
+from configs import base, byol_digits, cifar10, digits, methods, mnist
+from ssl_jax import core
+from ssl_jax.cli import command_line, config_files, modes
 from ssl_jax.errors import UserError
-from ssl_jax.train.run import run
+from ssl_jax.train.run import check, run
 
-DIGITS = "--config=configs/fixmatch_digits.py:debug"
+DIGITS = "--config=configs/digits.py:debug"
 
 
 @pytest.fixture(scope="module")
@@ -22,14 +27,11 @@ def launch():
         yield launch
 
 
+# What there is, of every kind.
+THERE = ("data sets, with a method", "cifar10", "methods:", "uda", "gcn_cora")
 COMMAND_LINE = [
-    ([], "give a --config; there are:", "configs/fixmatch_digits.py"),
-    (["--config.seed=1"], "give a --config"),
     (["--config"], "Missing value for flag --config"),
-    (["--config=configs/nope.py"], "'configs/nope.py'", "configs/supervised_digits.py"),
-    (["--config=configs/base.py"], "no get_config()", "configs/fixmatch_digits.py"),
-    (["--config=README.rst"], "no config 'README.rst'"),
-    (["--config=configs/fixmatch_digits.py:nope,debug"], "nope", "knows: debug"),
+    (["--config=configs/digits.py:nope,debug"], "nope", "knows: debug, and the"),
     ([DIGITS, "--config.train.stepz=3"], "'stepz'. Did you mean 'steps'?", "patience"),
     ([DIGITS, "--config.nope=1"], "config has no field 'nope'. It has: data, "),
     ([DIGITS, "--config.nope.deeper=1"], "config has no field 'nope'"),
@@ -51,6 +53,199 @@ def test_mistake_on_the_command_line(launch, flags, said, tmp_path):
     assert_one_message(status, err, *said)
     assert len(err.splitlines()) == 1
     assert not workdir.exists()
+
+
+NO_CONFIG = [
+    ([], "give a --config"),
+    (["--config.seed=1"], "give a --config"),
+    (["--config=configs/nope.py"], "no config 'configs/nope.py'. There are:"),
+    (["--config=configs/base.py"], "configs/base.py has no get_config(). There are:"),
+    (["--config=README.rst"], "no config 'README.rst'"),
+]
+
+
+NAMES = [
+    (["--config=cifar01"], "no config 'cifar01'. Did you mean 'cifar10'?"),
+    (["--config=configs/bol_stl10.py:tutorial"], "mean 'byol_stl10:tutorial'?"),
+    (["--config=softmatch_sivhn:cta"], "Did you mean 'svhn:softmatch,cta'?"),
+    (["--config=softmatch"], "Did you mean 'cifar10:softmatch'?"),
+    (["--config=digits:flexmach"], "flexmach (did you mean flexmatch?)", "methods: "),
+    (["--config=cifar10:uda,dash"], "dash and uda after", "2 methods; give one"),
+    ([DIGITS, "--config.model.name=nope"], "'nope", "convnet", "wide_resnet"),
+    ([DIGITS, "--config.train.algorithm.name=nope.N"], "'nope.N'", "fixmatch"),
+    ([DIGITS, "--config.train.algorithm.name=dash.D"], "'dash.D'", "dash.Dash"),
+    ([DIGITS, "--config.train.augment.name=nope"], "'nope'", "two_crops"),
+    (
+        [DIGITS, "--config.train.algorithm.name=uda.UDA", "--config.train.stepz=3"],
+        "Did you mean 'steps'?",
+    ),
+    (
+        [DIGITS, "--config.model.name=resnet", "--config.model.filters=(8,)"],
+        "config.model has no field 'filters'. It has: bn_momentum, depth",
+    ),
+    (
+        ["--config=configs/flexmatch_cifar10.py:cta"],
+        "'configs/flexmatch_cifar10.py:cta' is 'cifar10:flexmatch,cta' now",
+    ),
+    (["--config=fixmatch_svhn"], "'fixmatch_svhn' is 'svhn' now"),
+    (["--config=finetune_stl10:debug"], "is 'byol_stl10:finetune,debug' now"),
+    (
+        ["--config=configs/supervised_stl10.py"],
+        "is 'byol_stl10:scratch' or 'stl10:supervised' now",
+    ),
+]
+
+
+@pytest.mark.parametrize("flags, said", [(case[0], case[1:]) for case in NAMES])
+def test_mistake_in_a_name(flags, said):
+    with pytest.raises(UserError) as error:
+        parsed(*flags)
+    for words in said:
+        assert words in str(error.value)
+
+
+@pytest.mark.parametrize("flags, said", NO_CONFIG)
+def test_no_config_lists_what_there_is(launch, flags, said, tmp_path):
+    workdir = tmp_path / "w"
+    status, _, err = launch(f"--workdir={workdir}", *flags)
+    assert_one_message(status, err, said, *THERE)
+    assert all(len(line) <= 80 for line in err.splitlines()[1:])
+    assert not workdir.exists()
+
+
+def test_the_columns_hold_every_config_and_method():
+    rows = config_files.there().splitlines()[1:]
+    kinds = [i for i, row in enumerate(rows) if not row.startswith(" ")]
+    shown = [
+        " ".join(rows[i + 1 : end]).split()
+        for i, end in zip(kinds, [*kinds[1:], None], strict=True)
+    ]
+    files = {path.stem for path in (config_files.ROOT / "configs").glob("*.py")}
+    assert {*shown[0], *shown[2]} == files - {"base", "methods"}
+    assert shown[1] == list(methods.names())
+    assert {"digits", "folder"} < {*shown[0]} and "byol_digits" in shown[2]
+
+
+def parsed(*argv):
+    known = flag_values.FlagValues()
+    for name, default in (("config", None), ("workdir", ""), ("mode", "train")):
+        flag_values.DEFINE_string(name, default, "", flag_values=known)
+    config = command_line.parse(known, ["launch.py", *argv], modes.OF_A_RUN)
+    assert config.is_locked
+    return config.unlock()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "cifar10:flexmatch,small",
+        "cifar10.py:flexmatch,small",
+        "configs/cifar10.py:flexmatch,small",
+        f"{config_files.ROOT}/configs/cifar10.py:flexmatch,small",
+    ],
+)
+def test_a_config_by_name_or_path_from_anywhere(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cifar10").mkdir()  # is not the config
+    wanted = cifar10.get_config("flexmatch,small")
+    wanted.seed = 3
+    for argv in (
+        [f"--config={given}", "--config.seed=3"],
+        ["--config.seed", "3", "--config", given],
+    ):
+        config = parsed(*argv, "--workdir=w")
+        assert config.to_dict() == wanted.to_dict()
+
+
+def test_ones_own_config_is_found_where_one_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mine = "from configs import cifar10\n\ndef get_config():\n"
+    (tmp_path / "digits.py").write_text(f"{mine}    return cifar10.get_config('uda')\n")
+    assert parsed("--config=digits.py").name == "uda_cifar10"
+    assert parsed("--config=digits").name == "fixmatch_digits"  # of configs/
+
+
+def test_another_model_is_refilled_before_its_fields_are_set():
+    digits_config = digits.get_config()
+    given = ["--config.model.name=resnet", "--config.model.stem=imagenet"]
+    for order in (given, given[::-1]):
+        config = parsed("--config=digits", *order)
+        assert config.model == base.model("resnet", stem="imagenet")
+        assert config.train == digits_config.train
+    same = parsed("--config=digits", "--config.model.name=convnet")
+    assert same.to_dict() == digits_config.to_dict()
+
+
+def test_another_algorithm_on_the_same_views_keeps_all_else():
+    given = [
+        "--config.train.algorithm.threshold=0.9",
+        "--config.train.algorithm.name",
+        "flexmatch.FlexMatch",
+        "--config.train.steps=7",
+    ]
+    config, before = parsed("--config=mnist", *given), mnist.get_config()
+    flexmatch = base.algorithm("flexmatch.FlexMatch", threshold=0.9)
+    assert config.train.algorithm == flexmatch
+    assert config.name == "flexmatch_mnist"  # and not what it is no more
+    assert config.train.steps == 7
+    before.train.update(steps=7)
+    for field in before.train:
+        if field != "algorithm":
+            assert config.train[field] == before.train[field], field
+
+
+@pytest.mark.parametrize(
+    "name", ["byol.BYOL", "label_spreading.LabelSpreading", "autoencoder.Autoencoder"]
+)
+def test_another_kind_of_algorithm_takes_what_it_needs(name):
+    config, before = (
+        parsed("--config=digits", f"--config.train.algorithm.name={name}"),
+        digits.get_config(),
+    )
+    fresh, train = base.phase(base.algorithm(name)), config.train
+    assert train.algorithm == fresh.algorithm
+    assert train.batch_size == fresh.batch_size
+    assert train.unlabeled_ratio == fresh.unlabeled_ratio == 0
+    if name == "autoencoder.Autoencoder":  # on weak and strong views as well
+        assert train.augment == before.train.augment
+    else:
+        assert train.augment == fresh.augment
+    if name == "label_spreading.LabelSpreading":
+        assert not train.optimizer and not train.augment
+    else:
+        assert train.optimizer == before.train.optimizer
+    check(config, core.make_mesh(jax.devices()[:1]))
+
+
+def test_another_kind_of_views():
+    name = "--config.pretrain.augment.name=weak_strong"
+    config = parsed("--config=byol_digits", "--config.pretrain.augment.shift=2", name)
+    assert config.pretrain.augment == base.augmentation("weak_strong", shift=2)
+    with pytest.raises(UserError, match="byol.BYOL trains on the views 'two_crops'"):
+        check(config, core.make_mesh(jax.devices()[:1]))
+    same = parsed("--config=byol_digits", "--config.pretrain.augment.name=two_crops")
+    assert same.to_dict() == byol_digits.get_config().to_dict()
+
+
+def test_a_mode_of_a_run_takes_its_configuration_from_the_workdir(tmp_path):
+    config = parsed("--config=digits:uda,debug")
+    saved = {"config": json.loads(json.dumps(config.to_dict()))}
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    again = parsed("--mode=predict", f"--workdir={tmp_path}", "--config.predict.dir=x")
+    assert again.predict.dir == "x"
+    again.predict.dir = ""
+    assert again.to_dict() == config.to_dict()
+
+
+def test_another_algorithm_trains(tmp_path):
+    config = parsed(
+        "--config=digits:debug",
+        "--config.train.algorithm.strong=True",
+        "--config.train.algorithm.name=supervised.Supervised",
+    )
+    result = modes.run(config, tmp_path / "w", devices=jax.devices()[:1])
+    assert result["name"] == "supervised_digits_debug"
+    assert result["phases"]["train"]["algorithm"] == "supervised.Supervised"
 
 
 CONFIGURATION = [
@@ -81,7 +276,7 @@ CONFIGURATION = [
     "fields, said", [(case[0], case[1:]) for case in CONFIGURATION]
 )
 def test_mistake_in_the_configuration(fields, said, tmp_path, monkeypatch):
-    config = fixmatch_digits.get_config("debug")
+    config = digits.get_config("debug")
     values = dict(field.split("=") for field in fields)
     for name, text in values.items():
         section = config
@@ -101,7 +296,7 @@ def test_mistake_in_the_configuration(fields, said, tmp_path, monkeypatch):
 
 
 def test_batch_that_does_not_divide_over_the_devices(tmp_path):
-    config = fixmatch_digits.get_config("debug")
+    config = digits.get_config("debug")
     config.train.batch_size = 10
     with pytest.raises(UserError, match="batch_size=10 .* 4 devices; use a multiple"):
         run(config, tmp_path / "w")
@@ -186,7 +381,7 @@ def test_from_elsewhere_and_again(tmp_path):
 @pytest.mark.parametrize(
     "flags, said",
     [
-        (["--config=configs/nope.py"], "configs/fixmatch_digits.py"),
+        (["--config=configs/nope.py"], "digits:flexmatch"),
         ([DIGITS, "--config.train.stepz=3"], "Did you mean 'steps'?"),
         ([DIGITS, "--config.data.num_labels=21"], "num_labels=21"),
     ],

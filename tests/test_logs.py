@@ -173,7 +173,7 @@ def test_event_files_hold_the_rows(tmp_path):
     launch = [
         sys.executable,
         "launch.py",
-        "--config=configs/supervised_digits.py:debug",
+        "--config=configs/digits.py:supervised,debug",
     ]
     flags = [f"--workdir={tmp_path / 'run'}", "--config.tensorboard=True"]
     subprocess.run([*launch, *flags], cwd=ROOT, check=True, capture_output=True)

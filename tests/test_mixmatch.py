@@ -10,7 +10,7 @@ import pytest
 import toy
 from scipy import stats
 
-from configs import mixmatch_cifar10
+from configs import cifar10
 from ssl_jax import core
 from ssl_jax.algorithms.mixmatch import MixMatch
 from ssl_jax.algorithms.shared import mixup
@@ -239,7 +239,7 @@ def test_ramp_is_linear_and_ends():
 
 
 def test_cifar10_is_the_papers_recipe():
-    config = mixmatch_cifar10.get_config().train
+    config = cifar10.get_config("mixmatch").train
     assert config.batch_size == 64 and config.unlabeled_ratio == 1
     assert config.algorithm.to_dict() == {
         "name": "mixmatch.MixMatch",

@@ -95,14 +95,15 @@ def test_it_trains_on_the_strong_view_and_is_heard_by_its_average(built):
     np.testing.assert_array_equal(judged, average)
 
 
-@pytest.mark.parametrize("name", ["noisy_student_digits", "noisy_student_cifar10"])
-def test_configs_are_a_teacher_and_two_rounds(name):
-    config = importlib.import_module(f"configs.{name}").get_config()
+@pytest.mark.parametrize("data", ["digits", "cifar10"])
+def test_configs_are_a_teacher_and_two_rounds(data):
+    get_config = importlib.import_module(f"configs.{data}").get_config
+    config = get_config("noisy_student")
     assert config.phases == ("teacher", "student1", "student2")
     froms = [config[phase].labels_from for phase in config.phases]
     assert froms == ["", "teacher", "student1"]
-    if name == "noisy_student_digits":
-        other = importlib.import_module("configs.fixmatch_digits").get_config()
+    if data == "digits":
+        other = get_config()
         for phase in config.phases:
             assert config[phase].optimizer == other.train.optimizer
             assert config[phase].augment == other.train.augment

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from configs import fixmatch_cifar10, fixmatch_cifar100
+from configs import cifar10, cifar100
 from ssl_jax import models
 from ssl_jax.errors import UserError
 from ssl_jax.train import optimizers
@@ -27,7 +27,7 @@ def _schedule(config, steps=None):
 
 def test_fixmatch_learning_rate_is_the_papers():
     """0.03 cos(7 pi k / (16 K)), K = 2^20, no warm-up."""
-    rate = _schedule(fixmatch_cifar10.get_config())
+    rate = _schedule(cifar10.get_config())
     assert rate(0) == pytest.approx(0.03)
     assert rate(2**19) == pytest.approx(0.03 * math.cos(7 * math.pi / 32))  # 0.02319
     assert rate(2**19) == pytest.approx(0.0231903, abs=1e-6)
@@ -77,13 +77,13 @@ def test_weight_decay_is_on_kernels_only():
         "BatchNorm_0": {"scale": False, "bias": False},
         "head": {"kernel": True, "bias": False},
     }
-    assert fixmatch_cifar10.get_config().train.optimizer.weight_decay == 5e-4
-    assert fixmatch_cifar100.get_config().train.optimizer.weight_decay == 1e-3
+    assert cifar10.get_config().train.optimizer.weight_decay == 5e-4
+    assert cifar100.get_config().train.optimizer.weight_decay == 1e-3
 
 
 def test_weight_decay_on_the_papers_network():
     """WRN-28-2 has 1 + 3 * 4 * 2 convolutions, 3 shortcuts and the head."""
-    config = fixmatch_cifar10.get_config()
+    config = cifar10.get_config()
     model = models.build(num_classes=10, **config.model)
     images = jnp.zeros((1, 32, 32, 3))
     init = partial(model.init, train=False)

@@ -3,12 +3,10 @@
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 from absl import flags
-from ml_collections import config_flags
 
 from experiments import byol_cifar10, byol_stl10, cifar10_labels, paper_table
 from experiments.paper_table import Cell, Run
@@ -54,23 +52,18 @@ def finish(job):
     leave(job, "config.json", "result.json", *markers)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:the load_module:DeprecationWarning"
-)  # ml_collections'
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_commands_train_the_same_configuration(experiment, debug, monkeypatch):
+def test_commands_train_the_same_configuration(experiment, debug):
     """All of them, as launch.py parses its command line."""
     for job in jobs(experiment, [3], data_dir="my data", debug=debug).values():
         program, script, *given = shlex.split(job.command)
         assert (program, script) == ("python", "launch.py")
         known = flags.FlagValues()
-        config = config_flags.DEFINE_config_file("config", flag_values=known)
-        flags.DEFINE_string("workdir", "", "", flag_values=known)
-        argv = ["launch.py", *given]
-        monkeypatch.setattr(sys, "argv", argv)  # where ml_collections looks as well
-        command_line.parse(known, config, argv)
-        assert config.value.to_dict() == job.config.to_dict()
+        for name in ("config", "workdir"):
+            flags.DEFINE_string(name, "", "", flag_values=known)
+        config = command_line.parse(known, ["launch.py", *given])
+        assert config.to_dict() == job.config.to_dict()
         assert known.workdir == str(job.workdir)
         assert (job.config.seed, job.config.data.dir) == (3, "my data")
         assert (job.config.data.name == "digits") == debug

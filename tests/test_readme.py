@@ -34,11 +34,13 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_example_method_trains(tmp_path):
-    """And test_contract.py holds it to the contract."""
+@pytest.mark.parametrize("data", ["digits", "cifar10"])
+def test_the_example_method_trains(data, tmp_path):
+    """By its word on any data set; and test_contract.py holds it to the contract."""
     readme_example.install()
-    config = importlib.import_module("entropy_digits").get_config("debug")
-    result = run(config, tmp_path / "run")
+    get_config = importlib.import_module(f"configs.{data}").get_config
+    result = run(get_config("entropy,debug"), tmp_path / "run")
+    assert result["name"] == f"entropy_{data}_debug"
     assert result["phases"]["train"]["algorithm"] == "entropy.Entropy"
     assert result["device"]["count"] == 4
 
@@ -52,8 +54,8 @@ def test_label_spreading_in_a_notebook():
 
 
 def test_the_example_is_thirty_lines():
-    text = readme_example.ALGORITHM + readme_example.CONFIG
-    assert sum(bool(line.strip()) for line in text.splitlines()) <= 30
+    lines = readme_example.ALGORITHM.splitlines()
+    assert sum(bool(line.strip()) for line in lines) <= 30
 
 
 @pytest.mark.parametrize("data", ["digits", "mnist"])

@@ -8,7 +8,7 @@ import pytest
 import toy
 from test_mixmatch import spied
 
-from configs import remixmatch_cifar10
+from configs import cifar10
 from ssl_jax.algorithms import remixmatch
 from ssl_jax.algorithms.remixmatch import MEMORY, ReMixMatch
 from ssl_jax.algorithms.shared import mixup
@@ -189,7 +189,7 @@ def test_a_classifier_is_taken_over_and_answers():
 
 
 def test_cifar10_is_the_codes_recipe_for_40_labels():
-    config = remixmatch_cifar10.get_config().train
+    config = cifar10.get_config("remixmatch").train
     assert config.batch_size == 64 and config.unlabeled_ratio == 1
     assert config.algorithm.to_dict() == {
         "name": "remixmatch.ReMixMatch",

@@ -12,7 +12,7 @@ import time
 import pytest
 from conftest import QUICK_COMPILATION
 
-from configs import fixmatch_digits
+from configs import digits
 from experiments import kill_resume
 from ssl_jax.errors import UserError
 from ssl_jax.train.run import run
@@ -78,7 +78,7 @@ def test_stopping_and_starting_twice(one_device, tmp_path):
 
 def test_patience_and_what_a_kill_may_leave_behind_it(tmp_path):
     """Runs in this process; what a kill leaves is made by deleting what came after."""
-    config = fixmatch_digits.get_config("debug")
+    config = digits.get_config("debug")
     config.data.num_validation = 10
     config.train.update(patience=2, steps=400, log_every=1, checkpoint_every=3)
     calm, other = tmp_path / "calm", tmp_path / "other"

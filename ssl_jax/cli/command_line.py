@@ -1,30 +1,32 @@
 """The command line's mistakes, one message each; absl answers many by a traceback."""
 
 import difflib
-import importlib.util
+import importlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
+from ssl_jax.cli import config_files
 from ssl_jax.errors import UserError
 
-ROOT = Path(__file__).parents[2]
 SAVED = Path(__file__).parents[1] / "workdir" / "saved.py"
 
 
 def parse(
-    known: flags.FlagValues,
-    config: flags.FlagHolder,
-    argv: list[str],
-    of_a_run: Sequence[str] = (),
-) -> list[str]:
-    """Parses `argv` into `known`, whose flag --config is `config`.
+    known: flags.FlagValues, argv: list[str], of_a_run: Sequence[str] = ()
+) -> ConfigDict:
+    """Parses `argv` into `known`, which has the flag --config.
 
     Args:
       of_a_run: the modes whose --config is by default what --workdir was run with.
+
+    Returns:
+      The configuration that --config names with every --config.field=value in it,
+      locked. Where one names another model, algorithm or kind of views, its section
+      gets their defaults first, in whatever order they are given.
 
     Raises:
       UserError, flags.Error: a mistake in `argv`.
@@ -34,32 +36,24 @@ def parse(
     given = argument("config", argv)
     if given is None and argument("mode", argv) in of_a_run:
         given = f"{SAVED}:{argument('workdir', argv) or ''}"
-        argv = [argv[0], f"--config={given}", *argv[1:]]
-    if given is not None:
-        path, *words = given.split(":", 1)
-        path = find_config(path)
-        # Loaded here first, because absl would squeeze what it raises into one line.
-        default = load_config(path, *words)
-        check_names(default, argv)
-        absolute = ":".join([str(path), *words])
-        argv = [
-            f"--config={absolute}" if arg == f"--config={given}" else arg
-            for arg in argv
-        ]
+    if given is None:
+        try:
+            known(argv)  # which may hold --help, or another mistake
+        except flags.UnrecognizedFlagError:
+            pass  # --config.seed=1 is unknown where there is no --config
+        raise UserError(f"give a --config. {config_files.there()}")
+    default = config_files.load(given)
+    refill(default, argv)
+    check_names(default, argv)
     try:
-        rest = known(argv)
-    except flags.UnrecognizedFlagError:
-        if given is not None:
-            raise
-        rest = []  # --config.seed=1 is unknown where there is no --config
+        config, rest = overridden(default, argv)
+        rest = known(rest)
     except ValueError as error:  # such as --noconfig.deterministic=1
         raise UserError(str(error)) from error
     if len(rest) > 1:
         raise UserError(f"{rest[1]!r} is no flag; flags are written --name=value.")
-    if given is None:
-        raise UserError(f"give a --config; there are: {', '.join(configs())}.")
-    check_tuples(default, config.value)
-    return rest
+    check_tuples(default, config)
+    return config
 
 
 def argument(name: str, argv: list[str]) -> str | None:
@@ -71,39 +65,39 @@ def argument(name: str, argv: list[str]) -> str | None:
     return alone[name].value
 
 
-def configs() -> list[str]:
-    files = sorted((ROOT / "configs").glob("*.py"))
-    return [f"configs/{file.name}" for file in files if file.name != "base.py"]
-
-
-def find_config(path: str) -> Path:
-    """`path` from the current directory, or else from that of launch.py.
+def refill(config: ConfigDict, argv: list[str]) -> None:
+    """Where `argv` names another model, algorithm or kind of views, their section of
+    `config` becomes what configs/base.py has for them.
 
     Raises:
-      UserError: it is in neither; the message lists the configs that there are.
+      UserError: there is no such one; the message lists what exists.
     """
-    for file in (Path(path), ROOT / path):
-        if file.is_file():
-            return file.absolute()
-    raise UserError(f"no config {path!r}; there are: {', '.join(configs())}.")
+    base = importlib.import_module("configs.base")
+    for section in base.named_sections(config):
+        name = argument(f"config.{section}.name", argv)
+        if name is not None:
+            base.refill(config, section, name)
 
 
-def load_config(path: Path, *words: str) -> ConfigDict:
-    """get_config(*words) of the file.
-
-    Raises:
-      UserError: it has none, or refuses the words.
-    """
-    spec = importlib.util.spec_from_file_location("config", path)
-    if spec is None:
-        raise UserError(f"config {path} is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise UserError(
-            f"{path} has no get_config(); there are: {', '.join(configs())}."
-        )
-    return module.get_config(*words)
+def overridden(default: ConfigDict, argv: list[str]) -> tuple[ConfigDict, list[str]]:
+    """(`default` with every --config.field=value of `argv`, what else is in `argv`)."""
+    rest, args = [], iter(argv)
+    for arg in args:
+        if not re.match(r"--?config(=|$)", arg):
+            rest.append(arg)
+        elif "=" not in arg:  # the name of the file, which has been read, comes next
+            next(args)
+    fields = flags.FlagValues()
+    fields.set_gnu_getopt()
+    config = config_flags.DEFINE_config_dict(
+        "config",
+        default.copy_and_resolve_references(),
+        flag_values=fields,
+        lock_config=True,
+        sys_argv=rest,
+    )
+    rest = fields(rest, known_only=True)
+    return config.value, rest
 
 
 def check_names(config: ConfigDict, argv: list[str]) -> None:
