@@ -1,41 +1,45 @@
-"""The runs of a paper's table: listed, trained one after another, and made a table.
+"""Runs that stand behind a table: listed, shared out, trained, collected.
 
-An experiment is a list of `Run`s and a call of `main`, such as byol_cifar10.py:
+An experiment of tables/ says which runs it wants, calls `collect`, and prints a table:
 
-python -m experiments.byol_cifar10 --dry_run        # which runs, and how many hours
-python -m experiments.byol_cifar10 --only=simsiam --seeds=0
-python -m experiments.byol_cifar10 --task=1/2       # every second run, from the first
-python -m experiments.byol_cifar10 --debug          # all of it in minutes, on digits
+python -m experiments.tables.few_labels --labels=40 --seeds=0 --results=runs/quickstart
+
+One of papers/ is a list of `Run`s, each hours long, and a call of `main`:
+
+python -m experiments.papers.byol_cifar10 --dry_run        # which runs, how many hours
+python -m experiments.papers.byol_cifar10 --only=simsiam --seeds=0
+python -m experiments.papers.byol_cifar10 --task=1/2       # every second run
+python -m experiments.papers.byol_cifar10 --debug          # in minutes, on digits
 
 On a machine with two GPUs, run --task=1/2 with CUDA_VISIBLE_DEVICES=0 and --task=2/2
-with CUDA_VISIBLE_DEVICES=1; byol_cifar10.sbatch does the like in a SLURM job array.
+with CUDA_VISIBLE_DEVICES=1; papers/*.sbatch do the like in a SLURM job array.
 
 Each run is what launch.py would train, in runs/<experiment>/<run>-seed<seed>: what is
-finished there is not run again, and what was stopped or failed goes on. The result.json
-files go to <results>/<experiment>/, and the table is made of all that lie there.
+finished there is not run again, and what was stopped or failed goes on. Its result is a
+line of <results>/<experiment>.jsonl (ssl_jax.workdir.results has the form), in place of
+the one with that seed; tables are made of all that lie there. What speed/ measures is a
+line of <results>/<experiment>.jsonl as well, named after the device or what was chosen.
+Where <results> is experiments/results, as it is by default, the tables in the documents
+are written anew (readme.py). Besides, experiments/results/<experiment>/ has figures,
+and the journals that figures or tests read, as <run>_metrics.jsonl.
 """
 
 import functools
 import importlib
-import json
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import ConfigDict
 
+from experiments import command, readme
 from ssl_jax.errors import UserError
-from ssl_jax.report import formats
-from ssl_jax.train.run import run as train_phases
-from ssl_jax.workdir import workdirs
-from ssl_jax.workdir.files import write_json
-
-STOPPED = "stopped; the same command goes on from the last checkpoint, if any"
+from ssl_jax.workdir import results
+from ssl_jax.workdir.results import Table
 
 
 class Cell(NamedTuple):
@@ -62,7 +66,8 @@ class Run(NamedTuple):
 class Job(NamedTuple):
     """A run with one seed."""
 
-    name: str
+    name: str  # <run>-seed<seed>
+    run: str
     config: ConfigDict
     command: str  # trains the same without this file
     workdir: Path
@@ -71,59 +76,36 @@ class Job(NamedTuple):
 
 
 # Runs, and the results of each by its name -> text.
-Form = Callable[[Sequence[Run], Mapping[str, Sequence[dict]]], str]
+Form = Callable[[Sequence[Run], Table], str]
 
 
 def main(
     experiment: str,
     tables: Mapping[str, Sequence[Run]],
     gpu: str,
-    form: Form | None = None,
+    form: Form,
 ) -> None:
-    """The program: trains what the flags choose, and prints the tables.
+    """A paper's program: trains what the flags choose, and prints the tables.
 
     Args:
       tables: caption -> runs, whose names are unique over all tables.
       gpu: what `hours` are estimated for, and from what.
-      form: writes one of the tables; by default `table`.
+      form: writes one of the tables.
     """
-    given = flags.FLAGS
-    define_flags(given)
-    for flag in given.get_flags_for_module(__name__):  # so that --help has them
-        given.register_key_flag_for_module(sys.argv[0], flag)
-    # SIGTERM is Ctrl-C; loop.run takes both while it trains.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    app.run(
-        lambda _: run(experiment, tables, gpu, given, form),
-        flags_parser=lambda argv: parse(experiment, argv, given),
+    command.start(
+        experiment,
+        lambda given: run(experiment, tables, gpu, given, form),
+        define_flags,
     )
 
 
 def define_flags(to: flags.FlagValues) -> None:
-    """Not at import, where they would meet other experiments' of the same names."""
+    """A paper's."""
     flags.DEFINE_bool("dry_run", False, "print what would be trained, and stop", to)
     flags.DEFINE_list("only", "", "parts of names or rows of runs; default: all", to)
-    flags.DEFINE_list("seeds", "0,1,2", "seeds to run", to)
     flags.DEFINE_string("task", "1/1", "i/n: every n-th run, from the i-th", to)
-    flags.DEFINE_string("data_dir", "", "as config.data.dir", to)
-    flags.DEFINE_string("results", "experiments/results", "for result.json files", to)
     flags.DEFINE_bool("debug", False, "the configs with :debug, seconds a run", to)
-
-
-def parse(experiment: str, argv: list[str], given: flags.FlagValues) -> list[str]:
-    """Parses `argv` into `given`; a mistake is told in one message, status 2."""
-    try:
-        rest = given(argv)
-    except flags.Error as error:
-        _fail(experiment, error)
-    if len(rest) > 1:
-        _fail(experiment, f"{rest[1]!r} is no flag; flags are written --name=value.")
-    return rest
-
-
-def _fail(experiment, error):
-    print(f"{experiment}: {error}", file=sys.stderr)
-    sys.exit(2)
+    command.define_flags(to, seeds="0,1,2")
 
 
 def run(
@@ -131,10 +113,9 @@ def run(
     tables: Mapping[str, Sequence[Run]],
     gpu: str,
     given: flags.FlagValues,
-    form: Form | None = None,
+    form: Form,
 ) -> None:
     """`main` with its flags parsed."""
-    logging.set_verbosity(logging.WARNING)
     # Debug runs lie beside the real ones, never among them.
     experiment = f"{experiment}_debug" if given.debug else experiment
     try:
@@ -142,19 +123,18 @@ def run(
             jobs(
                 experiment,
                 choose([run for runs in tables.values() for run in runs], given.only),
-                parse_seeds(given.seeds),
+                command.parse_seeds(given.seeds),
                 data_dir=given.data_dir,
                 debug=given.debug,
             ),
             given.task,
         )
     except UserError as error:
-        _fail(experiment, error)
+        command.fail(experiment, error)
     if given.dry_run:
         print(listing(chosen, gpu))
         return
-    folder, failed = Path(given.results) / experiment, []
-    folder.mkdir(parents=True, exist_ok=True)
+    path, failed = Path(given.results) / f"{experiment}.jsonl", []
     try:
         for job in chosen:
             print(f"workdir {job.workdir}", flush=True)
@@ -165,22 +145,76 @@ def run(
                 print(f"{experiment}: {job.name}: {error}", file=sys.stderr)
                 continue
             if result is None:
-                print(STOPPED)
+                print(command.STOPPED)
                 return
-            result["config"]["data"]["dir"] = ""  # changes no result
-            write_json(folder / f"{job.name}.json", result)
+            _keep(path, job.run, result)
     except KeyboardInterrupt:
-        print(STOPPED)
+        print(command.STOPPED)
         return
+    found = results.read_table(path)
     for caption, runs in tables.items():
         try:
-            written = (form or table)(runs, read(folder, runs))
+            written = form(runs, {run.name: found.get(run.name, []) for run in runs})
         except UserError as error:
-            _fail(experiment, error)
+            command.fail(experiment, error)
         print(f"{caption}\n\n{written}\n")
     if failed:
         print(f"{experiment}: not finished: {', '.join(failed)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _keep(path, run, result):
+    result["config"]["data"]["dir"] = ""  # this machine's, and changes no result
+    results.add_to_table(path, run, result)
+
+
+def train_phases(config: ConfigDict, workdir: Path) -> dict | None:
+    """`ssl_jax.train.run.run`. JAX is imported by what trains: tables do without."""
+    return importlib.import_module("ssl_jax.train.run").run(config, workdir)
+
+
+def collect(
+    experiment: str,
+    given: flags.FlagValues,
+    chosen: Iterable[tuple[str, ConfigDict]],
+    *,
+    train: Callable[[ConfigDict, Path], dict | None] | None = None,
+    shown: Callable[[str, Path, Path], None] = lambda run, workdir, folder: None,
+) -> dict[str, list[dict]] | None:
+    """Trains what is left of an experiment's runs.
+
+    Args:
+      given: `command.define_flags`.
+      chosen: run's name and its config, with its seed.
+      train: by default, as launch.py.
+      shown: called with a run's name, its workdir and <results>/<experiment>: copies
+        what is shown of it.
+
+    Returns:
+      All of the experiment's results that there are, or None if a signal stopped it.
+
+    Raises:
+      UserError: a run's.
+    """
+    path = Path(given.results) / f"{experiment}.jsonl"
+    for run, config in chosen:
+        workdir = Path("runs") / experiment / f"{run}-seed{config.seed}"
+        print(f"workdir {workdir}", flush=True)
+        config.data.dir = given.data_dir
+        result = (train or train_phases)(config, workdir)
+        if result is None:
+            print(command.STOPPED)
+            return None
+        _keep(path, run, result)
+        shown(run, workdir, path.with_suffix(""))
+    return results.read_table(path)
+
+
+def show(given: flags.FlagValues, table: str) -> None:
+    """Prints it, and where the results are the committed ones, fills the documents."""
+    print(table)
+    if Path(given.results).resolve() == readme.RESULTS.resolve():
+        readme.fill()
 
 
 def choose(runs: Sequence[Run], only: Sequence[str]) -> list[Run]:
@@ -198,21 +232,6 @@ def choose(runs: Sequence[Run], only: Sequence[str]) -> list[Run]:
             )
     wanted = only or [""]
     return [run for run in runs if any(part in known[run.name] for part in wanted)]
-
-
-def parse_seeds(seeds: Sequence[str]) -> list[int]:
-    """The numbers.
-
-    Raises:
-      UserError: they are not one or more whole numbers, each once.
-    """
-    numbers = [int(seed) for seed in seeds if seed.isdecimal()]
-    if not seeds or len(set(numbers)) < len(seeds):
-        raise UserError(
-            f"--seeds={','.join(seeds)} must be whole numbers, each once, as in "
-            "--seeds=0,1,2."
-        )
-    return numbers
 
 
 def share(chosen: Sequence[Job], task: str) -> list[Job]:
@@ -247,7 +266,7 @@ def _job(run, seed, folder, data_dir, debug):
     argument = _with_debug(run.config) if debug else run.config
     values, needs = dict(run.overrides), None
     if debug:  # what it has made small stays so
-        whole, small = _load(run.config), _load(argument)
+        whole, small = load(run.config), load(argument)
         values = {f: v for f, v in values.items() if _at(whole, f) == _at(small, f)}
     values["seed"] = seed
     if run.start_from:
@@ -258,15 +277,16 @@ def _job(run, seed, folder, data_dir, debug):
         values["data.dir"] = data_dir
     file, *words = argument.split(":")
     workdir = folder / f"{run.name}-seed{seed}"
-    command = [
+    given = [
         f"--config={':'.join([f'configs/{file}.py', *words])}",
         *(f"--config.{field}={_written(value)}" for field, value in values.items()),
         f"--workdir={workdir}",
     ]
     return Job(
         name=workdir.name,
-        config=_load(argument, values),
-        command=shlex.join(["python", "launch.py", *command]),
+        run=run.name,
+        config=load(argument, values),
+        command=shlex.join(["python", "launch.py", *given]),
         workdir=workdir,
         hours=0.0 if debug else run.hours,
         needs=needs,
@@ -277,11 +297,15 @@ def _with_debug(argument):
     return f"{argument}{',' if ':' in argument else ':'}debug"
 
 
-def _load(argument, values=MappingProxyType({})):
+def load(
+    argument: str, overrides: Mapping[str, object] = MappingProxyType({})
+) -> ConfigDict:
+    """The config that launch.py takes as --config=configs/<file>.py:<words>, here
+    "<file>:<words>", with other values in dotted fields."""
     name, _, words = argument.partition(":")
     config = importlib.import_module(f"configs.{name}").get_config(words)
     config.lock()  # a field that it does not have is an error
-    config.update_from_flattened_dict(values)
+    config.update_from_flattened_dict(overrides)
     return config
 
 
@@ -300,12 +324,18 @@ def state(job: Job) -> str:
     Raises:
       UserError: its workdir belongs to another configuration.
     """
+    workdirs = importlib.import_module("ssl_jax.workdir.workdirs")
     workdirs.check(job.workdir, job.config)
-    if workdirs.finished(job.workdir, job.config):
+    if _finished(job):
         return "finished"
     if job.needs and not (job.needs / "done.json").exists():
         return f"needs {job.needs.parent.name}"
     return "to resume" if (job.workdir / "config.json").exists() else "new"
+
+
+def _finished(job):
+    workdirs = importlib.import_module("ssl_jax.workdir.workdirs")
+    return workdirs.finished(job.workdir, job.config)
 
 
 def train(job: Job) -> dict | None:
@@ -316,7 +346,7 @@ def train(job: Job) -> dict | None:
     """
     now = state(job)
     if now == "finished":  # even where what it started from is gone
-        return workdirs.finished(job.workdir, job.config)
+        return _finished(job)
     if now.startswith("needs"):
         raise UserError(
             f"{now}, whose {job.needs} is not finished: run that, then this again."
@@ -337,58 +367,3 @@ def listing(chosen: Sequence[Job], gpu: str) -> str:
     hours = sum(job.hours for job in chosen)
     total = f"{len(chosen)} runs, {hours:.1f} h, of which {left:.1f} h are not finished"
     return "\n".join([*lines, f"{total}: estimates, for {gpu}"])
-
-
-def read(folder: Path, runs: Sequence[Run]) -> dict[str, list[dict]]:
-    """Run's name -> the results of its seeds in `folder`."""
-    return {
-        run.name: [
-            json.loads(path.read_text())
-            for path in sorted(folder.glob(f"{run.name}-seed*.json"))
-        ]
-        for run in runs
-    }
-
-
-def table(runs: Sequence[Run], results: Mapping[str, Sequence[dict]]) -> str:
-    """Markdown: in %, mean ± std (seeds), and beside it what was published.
-
-    Steps are those of the shortest seed, summed over its phases. Next to runs of fewer
-    steps than their configuration has, nothing published is shown.
-    """
-    header, rows = [""], {run.row: [run.row] for run in runs}
-    for column in dict.fromkeys(column for run in runs for column in run.cells):
-        ours, published = dict.fromkeys(rows, ""), dict.fromkeys(rows, "")
-        for run in runs:
-            if column in run.cells:
-                cell, found = run.cells[column], results[run.name]
-                if found:
-                    ours[run.row] = formats.mean_std(map(cell.read, found))
-                if not found or min(map(_steps, found)) >= _planned(run):
-                    published[run.row] = cell.published
-        shown = {column: ours, "published": published}
-        for name, entries in shown.items():
-            if name == column or any(entries.values()):
-                header.append(name)
-                for row, line in rows.items():
-                    line.append(entries[row])
-    for row, line in rows.items():
-        of_row = [run for run in runs if run.row == row]
-        line.append(
-            ", ".join(dict.fromkeys(_progress(r, results[r.name]) for r in of_row))
-        )
-    return formats.markdown_table([*header, "steps"], list(rows.values()))
-
-
-def _progress(run, found):
-    done, planned = min(map(_steps, found), default=0), _planned(run)
-    return f"{done:,}" if done >= planned else f"{done:,} of {planned:,}"
-
-
-def _steps(result):
-    return sum(phase.get("steps", 0) for phase in result["phases"].values())
-
-
-def _planned(run):
-    config = _load(run.config, run.overrides)
-    return sum(config[n].steps for n in config.phases if "algorithm" in config[n])

@@ -1,92 +1,95 @@
 """Five questions a round by each strategy, against five at random: README's tables.
 
-python -m experiments.active_digits [--strategies=entropy,random] [--seeds=0,1,...,9]
+python -m experiments.tables.active_digits [--strategies=entropy,random]
+    [--seeds=0,1,...,9]
 
-Each simulation is what launch.py would do with configs/active_digits.py, or with its
-word "drawn", in runs/active_digits/<setting>-<strategy>-seed<seed>; what is finished
-there is not run again. What the tables are made of goes to
-experiments/results/active_digits/, with the learning curves, the tables to the terminal
-and, where the results are the committed ones, to README.md. Strategies that share a
-seed share its images, labels and first round; the example's images are the same for
-every seed, and there only random questions differ.
+The runs are <setting>-<strategy>, each a simulation by configs/active_digits.py, or its
+word "drawn"; see jobs.py. Of a result, what the tables are made of is kept; learning
+curves go to <results>/active_digits/. Strategies that share a seed share its images,
+labels and first round; the example's images are the same for every seed, and there only
+random questions differ.
 """
 
-import sys
+import importlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import ConfigDict
 
-from configs import active_digits
-from experiments import runs
-from ssl_jax.active import rounds, strategies
-from ssl_jax.errors import UserError
+from experiments import command, jobs
 from ssl_jax.report import formats
 from ssl_jax.report.figures import active, drawing
-from ssl_jax.workdir.files import write_json
+from ssl_jax.workdir.results import Table
 
-COMMITTED = Path("experiments/results/active_digits")
 BASELINE = "random"
 SETTINGS = {"example": "the example's 330 images", "drawn": "330 drawn by the seed"}
 KINDS = ("images still unlabeled", "test images")
 
-CHOSEN = flags.DEFINE_list("strategies", [*strategies.STRATEGIES], "those to run")
+
+def define_flags(to: flags.FlagValues) -> None:
+    flags.DEFINE_list("strategies", "", "those to run; default: all", to)
+    command.define_flags(to, seeds="0,1,2,3,4,5,6,7,8,9")
 
 
-def main(_):
-    logging.set_verbosity(logging.WARNING)
-    try:
-        run(CHOSEN.value, Path(runs.RESULTS.value or COMMITTED))
-    except UserError as error:
-        print(f"active_digits: {error}", file=sys.stderr)
-        sys.exit(2)
+def main(given: flags.FlagValues) -> None:
+    results = jobs.collect("active_digits", given, chosen(given), train=simulate)
+    if results is not None:
+        draw(results, Path(given.results) / "active_digits")
+        jobs.show(given, table(results))
 
 
-def run(chosen: list[str], folder: Path) -> None:
-    """Simulates what is left of these strategies, and shows all that `folder` has."""
-    for strategy in chosen:
+def chosen(given: flags.FlagValues) -> Iterator[tuple[str, ConfigDict]]:
+    """(run, config).
+
+    Raises:
+      UserError: there is no such strategy.
+    """
+    strategies = importlib.import_module("ssl_jax.active.strategies")
+    wanted = given.strategies or [*strategies.STRATEGIES]
+    for strategy in wanted:
         strategies.check(strategy, size=1)
-    folder.mkdir(parents=True, exist_ok=True)
     for setting in SETTINGS:
-        for seed in runs.seeds():
-            for strategy in chosen:
-                name = f"{setting}-{strategy}-seed{seed}"
-                workdir = Path("runs/active_digits") / name
-                print(f"workdir {workdir}", flush=True)
-                config = configure(setting, strategy, seed)
-                result = rounds.simulate(config, workdir)
-                if result is None:
-                    return  # stopped by a signal; the same command goes on
-                write_json(folder / f"{name}.json", brief(result))
-    results = runs.read(folder)
-    draw(results, folder)
-    print(tables(results))
-    if folder == COMMITTED:
-        formats.into_readme("active_digits", tables(results))
+        for seed in command.parse_seeds(given.seeds):
+            for strategy in wanted:
+                yield f"{setting}-{strategy}", configure(setting, strategy, seed)
 
 
-def draw(results: list[dict], folder: Path) -> None:
+def simulate(config: ConfigDict, workdir: Path) -> dict | None:
+    """`rounds.simulate`, without what is there for each image and class."""
+    rounds = importlib.import_module("ssl_jax.active.rounds")  # and JAX, here only
+    result = rounds.simulate(config, workdir)
+    if result is None:
+        return None
+    kept = ("labels", "unlabeled", "accuracy", "test")
+    return result | {"rounds": [{k: one[k] for k in kept} for one in result["rounds"]]}
+
+
+def draw(results: Table, folder: Path) -> None:
     """Learning curves of each setting, as <setting>_strategies.png."""
     for setting, said in SETTINGS.items():
-        of_setting = [r for r in results if setting_of(r) == setting]
-        if of_setting:
+        if found := of_setting(setting, results):
             curves = active.strategy_curves(
-                accuracies(of_setting),
-                [entry["labels"] for entry in of_setting[0]["rounds"]],
+                accuracies(found),
+                [entry["labels"] for entry in found[0]["rounds"]],
                 f"digits by label spreading, {said}: mean ± std over seeds",
             )
             drawing.save(curves, folder / setting, "strategies")
 
 
-def tables(results: list[dict]) -> str:
-    """A table for each setting that there are results of."""
+def table(results: Table) -> str:
+    """One for each setting that there are results of."""
     parts = []
     for setting, said in SETTINGS.items():
-        of_setting = [r for r in results if setting_of(r) == setting]
-        if of_setting:
-            parts.append(f"{said[0].upper()}{said[1:]}. {table(of_setting)}")
+        if found := of_setting(setting, results):
+            parts.append(f"{said[0].upper()}{said[1:]}. {of_strategies(found)}")
     return "\n\n".join(parts)
+
+
+def of_setting(setting: str, results: Table) -> list[dict]:
+    found = [result for runs in results.values() for result in runs]
+    return [result for result in found if setting_of(result) == setting]
 
 
 def setting_of(result: dict) -> str:
@@ -94,17 +97,9 @@ def setting_of(result: dict) -> str:
 
 
 def configure(setting: str, strategy: str, seed: int) -> ConfigDict:
-    config = active_digits.get_config("drawn" if setting == "drawn" else "")
-    config.seed, config.tensorboard = seed, False
-    config.query.strategy = strategy
-    return config
-
-
-def brief(result: dict) -> dict:
-    """The result without what is there for each image and class."""
-    kept = ("labels", "unlabeled", "accuracy", "test")
-    rounds = [{key: entry[key] for key in kept} for entry in result["rounds"]]
-    return result | {"rounds": rounds}
+    values = {"seed": seed, "tensorboard": False, "query.strategy": strategy}
+    word = ":drawn" if setting == "drawn" else ""
+    return jobs.load(f"active_digits{word}", values)
 
 
 def accuracies(results: list[dict]) -> dict[str, dict[str, np.ndarray]]:
@@ -127,7 +122,7 @@ def accuracies(results: list[dict]) -> dict[str, dict[str, np.ndarray]]:
     }
 
 
-def table(results: list[dict]) -> str:
+def of_strategies(results: list[dict]) -> str:
     """Accuracy in the last round, and by how many points it beats random questions of
     the same seeds."""
     curves = accuracies(results)
@@ -166,5 +161,4 @@ def table(results: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    flags.set_default(runs.SEEDS, [str(seed) for seed in range(10)])
-    app.run(main)
+    command.start("active_digits", main, define_flags)

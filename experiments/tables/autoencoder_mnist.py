@@ -1,83 +1,46 @@
-"""What an autoencoder's pretraining is worth with 1,000 labels of MNIST.
+"""What an autoencoder's pretraining is worth with 1,000 labels of MNIST: README's table.
 
-python -m experiments.autoencoder_mnist --data_dir=...          # README's table, 10 min
-python -m experiments.autoencoder_mnist --data_dir=... --keras  # and Keras's version
+python -m experiments.tables.autoencoder_mnist --data_dir=...       # 10 minutes
 
-Each run is what launch.py would train from configs/autoencoder_mnist.py, in
-runs/autoencoder_mnist/<kind>-seed<seed>; what is finished there is not run again. The
-result.json files go to <results>, the table to the terminal and, where the results are
-the committed ones, to README.md. With --keras nothing of that: it writes
-experiments/results/autoencoder_keras_cpu.json.
+The runs are configs/autoencoder_mnist.py, "tutorial", its "denoising", and this one's
+classifier alone, "scratch"; see jobs.py. speed/autoencoder_keras.py times the tutorial
+against Keras.
 """
 
-import json
-from pathlib import Path
-
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import ConfigDict
 
-from configs import autoencoder_mnist
-from experiments import keras_autoencoder, runs
+from experiments import command, jobs
 from ssl_jax.report import formats
-from ssl_jax.workdir.files import write_json
+from ssl_jax.workdir.results import Table
 
-COMMITTED = Path("experiments/results/autoencoder_mnist")
-KERAS = Path("experiments/results/autoencoder_keras_cpu.json")
-SEEDS = {"tutorial": 3, "denoising": 5, "scratch": 5}  # kind of run -> seeds
+SEEDS = {"tutorial": 3, "denoising": 5, "scratch": 5}  # run -> seeds
 BEST_SCRATCH = 1e-2  # of 1e-3, 3e-3 and 1e-2, chosen on the test images, in its favour
 
-RUN_KERAS = flags.DEFINE_bool("keras", False, "time Keras's version against this one")
-ROUNDS = flags.DEFINE_integer("keras_rounds", 3, "of the timing")
+
+def define_flags(to: flags.FlagValues) -> None:
+    command.define_flags(to, seeds="")
 
 
-def main(_):
-    logging.set_verbosity(logging.WARNING)
-    if RUN_KERAS.value:
-        timing = keras_autoencoder.measure(runs.DATA_DIR.value, ROUNDS.value)
-        print(json.dumps(timing, indent=1))
-        write_json(KERAS, timing)
-        return
-    folder = Path(runs.RESULTS.value or COMMITTED)
-    folder.mkdir(parents=True, exist_ok=True)
-    results = {kind: [] for kind in SEEDS}
-    for kind, num_seeds in SEEDS.items():
-        for seed in range(num_seeds):
-            config = configure(kind, seed)
-            name = f"{kind}-seed{seed}"
-            result = runs.train(config, Path("runs/autoencoder_mnist") / name)
-            if result is None:
-                return  # stopped by a signal; the same command goes on
-            write_json(folder / f"{name}.json", result)
-            results[kind].append(result)
-    print(table(results))
-    if folder == COMMITTED:
-        formats.into_readme("autoencoder", table(results))
+def main(given: flags.FlagValues) -> None:
+    chosen = ((k, configure(k, seed)) for k, n in SEEDS.items() for seed in range(n))
+    results = jobs.collect("autoencoder_mnist", given, chosen)
+    if results is not None:
+        jobs.show(given, table(results))
 
 
 def configure(kind: str, seed: int) -> ConfigDict:
     """`kind`: a key of SEEDS. "scratch" is the classifier of "denoising" without
     pretraining, at the learning rate that is best for that."""
-    word = "" if kind == "tutorial" else "denoising"
-    config = autoencoder_mnist.get_config(word)
-    config.seed, config.tensorboard = seed, False
+    word = "" if kind == "tutorial" else ":denoising"
+    values = {"seed": seed, "tensorboard": False}
     if kind == "scratch":
-        config.phases = ("supervised",)
-        config.supervised.optimizer.learning_rate = BEST_SCRATCH
-    return config
+        values["phases"] = ("supervised",)
+        values["supervised.optimizer.learning_rate"] = BEST_SCRATCH
+    return jobs.load(f"autoencoder_mnist{word}", values)
 
 
-def committed() -> dict[str, list[dict]]:
-    """Kind of run -> its committed results, by seed."""
-    return {
-        kind: [
-            json.loads((COMMITTED / f"{kind}-seed{seed}.json").read_text())
-            for seed in range(num_seeds)
-        ]
-        for kind, num_seeds in SEEDS.items()
-    }
-
-
-def table(results: dict[str, list[dict]]) -> str:
+def table(results: Table) -> str:
     """Test accuracies in %, mean ± std (seeds). A gain is what pretraining brings over
     the same seed from scratch; in the last row it is the pretraining of "denoising"."""
     loss = {
@@ -117,7 +80,7 @@ def table(results: dict[str, list[dict]]) -> str:
     return f"{caption}\n\n{formats.markdown_table(header, rows)}"
 
 
-def gains(results: dict[str, list[dict]], kind: str) -> list[float]:
+def gains(results: Table, kind: str) -> list[float]:
     """Test accuracy with pretraining less that without, of each seed."""
     pretrained = _test(results[kind], "finetune", "accuracy")
     scratch = _test(results[kind], "supervised", "accuracy")
@@ -130,4 +93,4 @@ def _test(results, phase, metric):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.start("autoencoder_mnist", main, define_flags)

@@ -1,45 +1,51 @@
 """BYOL on CIFAR-10 for half an hour on two CPU cores: README's curve and table.
 
-python -m experiments.byol_cifar10_small --data_dir=...
+python -m experiments.tables.byol_cifar10_small --data_dir=...
 
-The run is what launch.py would train with configs/byol_cifar10.py:small, in
-runs/byol_cifar10_small-seed0. Its result, journal and figures go to
-experiments/results/byol_cifar10_small/, the table to the terminal and to README.md.
+There is one run, "byol", of configs/byol_cifar10.py:small, with one seed, 0; see
+jobs.py. Its journal and figures go to <results>/byol_cifar10_small/.
 """
 
 import shutil
 from pathlib import Path
 
-from absl import app, logging
+from absl import flags
+from ml_collections import ConfigDict
 
-from configs import byol_cifar10
-from experiments import runs
-from ssl_jax.report import formats, summary
-from ssl_jax.workdir.files import write_json
+from experiments import command, jobs
+from ssl_jax.report import summary
+from ssl_jax.workdir.results import Table
 
-RESULTS = Path("experiments/results/byol_cifar10_small")
-WORKDIR = Path("runs/byol_cifar10_small-seed0")
 FIGURES = (
     *("pretrain_representation", "pretrain_views"),
     *("probe_feature_map", "probe_neighbors"),
 )
 
 
-def main(_):
-    logging.set_verbosity(logging.WARNING)
-    result = runs.train(byol_cifar10.get_config("small"), WORKDIR)
-    if result is None:
-        return  # stopped by a signal; the same command goes on
-    (RESULTS / "figures").mkdir(parents=True, exist_ok=True)
-    write_json(RESULTS / "result.json", result)
-    shutil.copy(WORKDIR / "metrics.jsonl", RESULTS)
+def define_flags(to: flags.FlagValues) -> None:
+    command.define_flags(to, seeds="")
+
+
+def main(given: flags.FlagValues) -> None:
+    chosen = [("byol", configure())]
+    results = jobs.collect("byol_cifar10_small", given, chosen, shown=copy)
+    if results is not None:
+        jobs.show(given, table(results))
+
+
+def configure() -> ConfigDict:
+    return jobs.load("byol_cifar10:small")
+
+
+def copy(run: str, workdir: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(workdir / "metrics.jsonl", folder / f"{run}_metrics.jsonl")
     for name in FIGURES:
-        shutil.copy(WORKDIR / "figures" / f"{name}.png", RESULTS / "figures")
-    print(table(result))
-    formats.into_readme("byol_cifar10_small", table(result))
+        shutil.copy(workdir / "figures" / f"{name}.png", folder)
 
 
-def table(result: dict) -> str:
+def table(results: Table) -> str:
+    (result,) = results["byol"]
     pretrain = result["phases"]["pretrain"]
     caption = (
         f"Test accuracy in %, 1 seed, {pretrain['steps']:,} steps of "
@@ -49,4 +55,4 @@ def table(result: dict) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.start("byol_cifar10_small", main, define_flags)

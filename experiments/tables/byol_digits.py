@@ -1,23 +1,17 @@
 """BYOL on digits, probed with 40 labels, against the same labels alone: README's table.
 
-python -m experiments.byol_digits [--seeds=0,1,2,3,4]
+python -m experiments.tables.byol_digits [--seeds=0,1,2,3,4]
 
-Each run is what launch.py would train with configs/byol_digits.py, in
-runs/byol_digits/seed<seed>; what is finished there is not run again. The
-result.json files go to experiments/results/byol_digits/, the table to the terminal and
-to README.md.
+There is one run, "byol", of configs/byol_digits.py; see jobs.py.
 """
 
-from pathlib import Path
+from absl import flags
+from ml_collections import ConfigDict
 
-from absl import app, logging
-
-from configs import byol_digits
-from experiments import runs
+from experiments import command, jobs
 from ssl_jax.report import formats
-from ssl_jax.workdir.files import write_json
+from ssl_jax.workdir.results import Table
 
-RESULTS = Path("experiments/results/byol_digits")
 ROWS = {  # features -> what the table calls them
     "learned": "BYOL's encoder, frozen",
     "random": "the encoder untrained, frozen",
@@ -25,24 +19,16 @@ ROWS = {  # features -> what the table calls them
 }
 
 
-def main(_):
-    logging.set_verbosity(logging.WARNING)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    for seed in runs.SEEDS.value:
-        config = configure(int(seed))
-        result = runs.train(config, Path("runs/byol_digits") / f"seed{seed}")
-        if result is None:
-            return  # stopped by a signal; the same command goes on
-        write_json(RESULTS / f"seed{seed}.json", result)
-    results = runs.read(RESULTS)
-    print(table(results))
-    formats.into_readme("byol_digits", table(results))
+def main(given: flags.FlagValues) -> None:
+    seeds = command.parse_seeds(given.seeds)
+    chosen = (("byol", configure(seed)) for seed in seeds)
+    results = jobs.collect("byol_digits", given, chosen)
+    if results is not None:
+        jobs.show(given, table(results))
 
 
-def configure(seed: int):
-    config = byol_digits.get_config()
-    config.seed, config.tensorboard = seed, False
-    return config
+def configure(seed: int) -> ConfigDict:
+    return jobs.load("byol_digits", {"seed": seed, "tensorboard": False})
 
 
 def accuracies(results: list[dict]) -> dict[str, list[float]]:
@@ -55,14 +41,15 @@ def accuracies(results: list[dict]) -> dict[str, list[float]]:
     return found | {"the encoder trained on the 40 labels alone": alone}
 
 
-def table(results: list[dict]) -> str:
+def table(results: Table) -> str:
+    found = results["byol"]
     rows = [
         [label, formats.mean_std(values)]
-        for label, values in accuracies(results).items()
+        for label, values in accuracies(found).items()
     ]
     seconds = max(
         sum(phase["seconds"] + phase.get("compile_seconds", 0) for phase in phases)
-        for phases in ([*result["phases"].values()] for result in results)
+        for phases in ([*result["phases"].values()] for result in found)
     )
     caption = (
         f"Test accuracy in %, mean ± std (seeds), 40 labels; the slowest seed took "
@@ -73,4 +60,4 @@ def table(results: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.start("byol_digits", main, command.define_flags)

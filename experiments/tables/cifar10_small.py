@@ -1,79 +1,71 @@
 """FixMatch and FlexMatch against supervised on CIFAR-10 with 4,000 labels, on a CPU.
 
-python -m experiments.cifar10_small --data_dir=...
+python -m experiments.tables.cifar10_small --data_dir=... [--method=flexmatch]
 
 A small network and 16,000 steps: over an hour a method on one core, minutes for
-supervised, with the same labels, network and steps. The runs are what launch.py would
-train with configs/<method>_cifar10.py:small, in runs/cifar10_small/; what is finished
-there is not run again, and what was stopped goes on. Results, journals and figures go
-to experiments/results/cifar10_small/, the table to the terminal and to README.md.
-There is one seed, 0. Nothing here compares with a published number: those have 66 times
-as many steps, a batch twice as large and a WRN-28-2.
+supervised, with the same labels, network and steps. The runs are the methods, with one
+seed, 0; see jobs.py. Their journals and figures go to <results>/cifar10_small/. Nothing
+here compares with a published number: those have 66 times as many steps, a batch twice
+as large and a WRN-28-2.
 """
 
-import importlib
-import json
 import shutil
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import runs
+from experiments import command, jobs
 from ssl_jax.report import formats
 from ssl_jax.report.figures import curves, drawing
-from ssl_jax.workdir.files import write_json
 from ssl_jax.workdir.journal import Journal
+from ssl_jax.workdir.results import Table
 
-COMMITTED = Path("experiments/results/cifar10_small")
 METHODS = ("supervised", "fixmatch", "flexmatch")
 FIGURES = ("pseudo_labels", "pseudo_label_classes", "reliability")
 
-METHOD = flags.DEFINE_multi_enum(
-    "method", METHODS, METHODS, "methods to train; the table has all that lie there"
-)
+
+def define_flags(to: flags.FlagValues) -> None:
+    said = "methods to train; the table has all that lie there"
+    flags.DEFINE_multi_enum("method", METHODS, METHODS, said, to)
+    command.define_flags(to, seeds="")
 
 
-def main(_):
-    logging.set_verbosity(logging.WARNING)
-    folder = Path(runs.RESULTS.value or COMMITTED)
-    for method in METHOD.value:
-        workdir = Path(f"runs/cifar10_small/{method}-seed0")
-        result = runs.train(configure(method), workdir)
-        if result is None:
-            return  # stopped by a signal; the same command goes on
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / f"{method}.json", result)
-        shutil.copy(workdir / "metrics.jsonl", folder / f"{method}.jsonl")
-        for name in FIGURES:
-            figure = workdir / "figures" / f"train_{name}.png"
-            if figure.exists():
-                shutil.copy(figure, folder / f"{method}_{name}.png")
-    results = read(folder)
-    rows_of = {method: Journal(folder / f"{method}.jsonl").rows() for method in results}
+def main(given: flags.FlagValues) -> None:
+    chosen = ((method, configure(method)) for method in given.method)
+    results = jobs.collect("cifar10_small", given, chosen, shown=copy)
+    if results is None:
+        return
+    folder = Path(given.results) / "cifar10_small"
+    rows_of = {m: Journal(folder / f"{m}_metrics.jsonl").rows() for m in methods(results)}
     title = "CIFAR-10, 4,000 labels, a small network"
     compared = curves.comparison(rows_of, title)
     drawing.save(compared, folder / "test_accuracy", "comparison")
-    print(table(results))
-    if folder == COMMITTED:
-        formats.into_readme("cifar10_small", table(results))
+    jobs.show(given, table(results))
+
+
+def copy(method: str, workdir: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(workdir / "metrics.jsonl", folder / f"{method}_metrics.jsonl")
+    for name in FIGURES:
+        figure = workdir / "figures" / f"train_{name}.png"
+        if figure.exists():
+            shutil.copy(figure, folder / f"{method}_{name}.png")
 
 
 def configure(method: str) -> ConfigDict:
-    config = importlib.import_module(f"configs.{method}_cifar10").get_config("small")
-    config.data.num_labels = 4000
-    return config
+    return jobs.load(f"{method}_cifar10:small", {"data.num_labels": 4000})
 
 
-def read(folder: Path) -> dict[str, dict]:
-    """Method -> its result, of those that are there."""
-    paths = {method: folder / f"{method}.json" for method in METHODS}
-    return {m: json.loads(p.read_text()) for m, p in paths.items() if p.exists()}
+def methods(results: Table) -> list[str]:
+    """Those that there are results of, in the table's order."""
+    return [method for method in METHODS if method in results]
 
 
-def table(results: dict[str, dict]) -> str:
+def table(results: Table) -> str:
     rows = []
-    for method, result in results.items():
+    for method in methods(results):
+        (result,) = results[method]
         phase = result["phases"]["train"]
         test = phase["test"]
         rows.append(
@@ -91,4 +83,4 @@ def table(results: dict[str, dict]) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.start("cifar10_small", main, define_flags)

@@ -1,57 +1,38 @@
 """Every semi-supervised method on digits with 40 labels: the README's table.
 
-python -m experiments.digits_methods [--methods=fixmatch,flexmatch] [--seeds=0,1,2,3,4]
+python -m experiments.tables.digits_methods [--methods=fixmatch,flexmatch]
+    [--seeds=0,1,2,3,4]
 
-The methods are those of configs/<method>_digits.py all of whose phases draw batches of
-labeled images. Each run is what launch.py would train, in
-runs/digits_methods/<method>-seed<seed>; what is finished there is not run again. The
-result.json files go to experiments/results/digits_methods/, the table to the terminal
-and, where the results are the committed ones, to README.md.
+The methods are those of configs/digits.py all of whose phases draw batches of labeled
+images, and so are the runs; see jobs.py.
 """
 
 import importlib
-import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import runs
-from ssl_jax import algorithms
+from experiments import command, jobs
 from ssl_jax.errors import UserError
 from ssl_jax.report import formats, tables
-from ssl_jax.workdir.files import write_json
+from ssl_jax.workdir.results import Table
 
-COMMITTED = Path("experiments/results/digits_methods")
-CONFIGS = Path(__file__).parents[1] / "configs"
-
-METHODS = flags.DEFINE_list("methods", "", "methods to run; default: all")
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-def main(_):
-    logging.set_verbosity(logging.WARNING)
-    try:
-        run(choose(METHODS.value), Path(runs.RESULTS.value or COMMITTED))
-    except UserError as error:
-        print(f"digits_methods: {error}", file=sys.stderr)
-        sys.exit(2)
+def define_flags(to: flags.FlagValues) -> None:
+    flags.DEFINE_list("methods", "", "methods to run; default: all", to)
+    command.define_flags(to)
 
 
-def run(chosen: list[str], folder: Path) -> None:
-    """Trains what is left of these methods, and writes the table of all in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for seed in runs.seeds():
-        for method in chosen:
-            name = f"{method}-seed{seed}"
-            config = configure(method, seed)
-            result = runs.train(config, Path("runs/digits_methods") / name)
-            if result is None:
-                return  # stopped by a signal; the same command goes on
-            write_json(folder / f"{name}.json", result)
-    results = runs.read(folder)
-    print(table(results))
-    if folder == COMMITTED:
-        formats.into_readme("digits_methods", table(results))
+def main(given: flags.FlagValues) -> None:
+    wanted = choose(given.methods)
+    seeds = command.parse_seeds(given.seeds)
+    chosen = ((m, configure(m, seed)) for seed in seeds for m in wanted)
+    results = jobs.collect("digits_methods", given, chosen)
+    if results is not None:
+        jobs.show(given, table(results))
 
 
 def methods() -> list[str]:
@@ -83,19 +64,18 @@ def choose(only: list[str]) -> list[str]:
 
 
 def configure(method: str, seed: int) -> ConfigDict:
-    config = importlib.import_module(f"configs.{method}_digits").get_config()
-    config.seed, config.tensorboard = seed, False
-    config.data.num_labels = 40
-    return config
+    values = {"seed": seed, "tensorboard": False, "data.num_labels": 40}
+    return jobs.load(f"{method}_digits", values)
 
 
-def table(results: list[dict]) -> str:
+def table(results: Table) -> str:
     """Test error in %, mean ± std (seeds), the method with the fewest errors first."""
+    found = [result for runs in results.values() for result in runs]
     baselines = ("supervised", "fixmatch")
     by_supervised, by_fixmatch = (
         {
             row.method: row
-            for row in tables.compare(results, baseline, figures=["accuracy"])
+            for row in tables.compare(found, baseline, figures=["accuracy"])
         }
         for baseline in baselines
     )
@@ -120,4 +100,4 @@ def table(results: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.start("digits_methods", main, define_flags)

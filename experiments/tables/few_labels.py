@@ -1,73 +1,58 @@
 """Supervised and FixMatch with few labels: the README's tables.
 
-python -m experiments.few_labels                    # digits, 20 and 40 labels, 5 seeds
-python -m experiments.few_labels --data=mnist --labels=100 --seeds=0 --data_dir=...
-python -m experiments.few_labels --seeds=0 --labels=40 --floors=strong
+python -m experiments.tables.few_labels             # digits, 20 and 40 labels, 5 seeds
+python -m experiments.tables.few_labels --data=mnist --labels=100 --seeds=0
+    --data_dir=...
+python -m experiments.tables.few_labels --seeds=0 --labels=40 --floors=strong
     --results=runs/quickstart                       # the README's first command
 
-There are two floors: supervised training on the weak and on the strong view. Each run
-is what launch.py would train, in runs/few_labels/<name>-<labels>-seed<seed>; what is
-finished there is not run again. The result.json files go to
-<results>/<data>/, the table to the terminal and, where the results are the committed
-ones, to README.md.
+There are two floors: supervised training on the weak and on the strong view. The runs
+are <method>_<data>-<labels>, where a floor's method is its view; see jobs.py.
 """
 
-import importlib
-from pathlib import Path
+from collections.abc import Iterator
 from statistics import fmean
 
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import runs
+from experiments import command, jobs
 from ssl_jax.report import formats
-from ssl_jax.workdir.files import write_json
+from ssl_jax.workdir.results import Table
 
-COMMITTED = Path("experiments/results/few_labels")
 FLOORS = {"weak": False, "strong": True}  # view -> Supervised.strong
-
-DATA = flags.DEFINE_enum("data", "digits", ["digits", "mnist"], "data set")
-LABELS = flags.DEFINE_list("labels", "20,40", "numbers of labels to run")
-FLOORS_RUN = flags.DEFINE_list("floors", "weak,strong", "views of the floors to run")
+DATA = ("digits", "mnist")
 
 
-def main(_):
-    logging.set_verbosity(logging.WARNING)
-    folder = Path(runs.RESULTS.value or COMMITTED) / DATA.value
-    folder.mkdir(parents=True, exist_ok=True)
-    for num_labels in map(int, LABELS.value):
-        for seed in runs.seeds():
-            for method in ("fixmatch", *FLOORS_RUN.value):
-                config = configure(DATA.value, method, num_labels, seed)
-                name = f"{method}_{DATA.value}-{num_labels}-seed{seed}"
-                result = runs.train(config, Path("runs/few_labels") / name)
-                if result is None:
-                    return  # stopped by a signal; the same command goes on
-                name = f"{method}-{num_labels}-seed{seed}.json"
-                write_json(folder / name, result)
-    results = runs.read(folder)
-    print(table(results))
-    if folder.parent == COMMITTED:
-        formats.into_readme(DATA.value, table(results))
-        if DATA.value == "digits":  # what the README's first command prints
-            first = [
-                result
-                for result in results
-                if (result["seed"], _labels(result)) == (0, 40)
-                and method_of(result) != "weak"
-            ]
-            formats.into_readme("quickstart", table(first))
+def define_flags(to: flags.FlagValues) -> None:
+    flags.DEFINE_enum("data", "digits", DATA, "data set", to)
+    flags.DEFINE_list("labels", "20,40", "numbers of labels to run", to)
+    flags.DEFINE_list("floors", "weak,strong", "views of the floors to run", to)
+    command.define_flags(to)
+
+
+def main(given: flags.FlagValues) -> None:
+    results = jobs.collect("few_labels", given, chosen(given))
+    if results is not None:
+        jobs.show(given, {"digits": digits, "mnist": mnist}[given.data](results))
+
+
+def chosen(given: flags.FlagValues) -> Iterator[tuple[str, ConfigDict]]:
+    """(run, config)."""
+    for labels in map(int, given.labels):
+        for seed in command.parse_seeds(given.seeds):
+            for method in ("fixmatch", *given.floors):
+                config = configure(given.data, method, labels, seed)
+                yield f"{method}_{given.data}-{labels}", config
 
 
 def configure(data: str, method: str, num_labels: int, seed: int) -> ConfigDict:
     """`method`: "fixmatch", or the view of a floor."""
-    kind = "supervised" if method in FLOORS else "fixmatch"
-    config = importlib.import_module(f"configs.{kind}_{data}").get_config()
-    if method in FLOORS:
-        config.train.algorithm.strong = FLOORS[method]
-    config.seed, config.tensorboard = seed, False
-    config.data.num_labels = num_labels
-    return config
+    values = {"seed": seed, "tensorboard": False, "data.num_labels": num_labels}
+    if method not in FLOORS:
+        return jobs.load(f"fixmatch_{data}", values)
+    values["train.algorithm.strong"] = FLOORS[method]
+    return jobs.load(f"supervised_{data}", values)
 
 
 def method_of(result: dict) -> str:
@@ -85,6 +70,35 @@ def errors(results: list[dict]) -> dict[tuple[int, str], list[float]]:
         key = _labels(result), method_of(result)
         found.setdefault(key, []).append(1 - result["test"]["accuracy"])
     return found
+
+
+def digits(results: Table) -> str:
+    """README's."""
+    return table(on("digits", results))
+
+
+def mnist(results: Table) -> str:
+    """README's."""
+    return table(on("mnist", results))
+
+
+def quickstart(results: Table) -> str:
+    """What README's first command prints."""
+    found = on("digits", results)
+    return table(
+        [
+            result
+            for result in found
+            if (result["seed"], _labels(result)) == (0, 40)
+            and method_of(result) != "weak"
+        ]
+    )
+
+
+def on(data: str, results: Table) -> list[dict]:
+    """The results on this data set."""
+    found = [result for runs in results.values() for result in runs]
+    return [result for result in found if result["config"]["data"]["name"] == data]
 
 
 def table(results: list[dict]) -> str:
@@ -114,4 +128,4 @@ def _labels(result):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.start("few_labels", main, define_flags)

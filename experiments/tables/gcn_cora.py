@@ -1,15 +1,15 @@
 """GCN on Cora over 100 seeds at once, and the networks beside it: README's table.
 
-    python -m experiments.gcn_cora --data_dir=DIR [--word=gat --word=appnp ...]
+    python -m experiments.tables.gcn_cora --data_dir=DIR [--word=gat --word=appnp ...]
         [--num_seeds=2 --results=DIR]
 
-Each word of configs/gcn_cora.py is what a user would type,
+Each run is a word of configs/gcn_cora.py, and what a user would type,
 
     python launch.py --config=configs/gcn_cora.py:WORD --config.num_seeds=N
 
 in a new process and a new workdir, runs/gcn_cora/WORD, which is removed before. `wall
 seconds` are that process's from start to end: imports, loading, compilation, training
-and writing. Results go to experiments/results/gcn_cora/.
+and writing. A line of <results>/gcn_cora.jsonl has all seeds of a word.
 """
 
 import json
@@ -20,14 +20,14 @@ import sys
 import time
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
-from experiments import runs
+from experiments import command, jobs
 from ssl_jax.report import formats
-from ssl_jax.workdir.files import write_json
+from ssl_jax.workdir import results
+from ssl_jax.workdir.results import Table
 
-ROOT = Path(__file__).parents[1]
-COMMITTED = Path("experiments/results/gcn_cora")
+ROOT = Path(__file__).parents[2]
 SEEDS = {"gcn": 100, "tutorial": 100, "sgc": 100, "gat": 10, "appnp": 10}
 # Mean test accuracies on Planetoid's split; GAT's are of the weights that were best on
 # the validation nodes. APPNP's authors (arXiv:1810.05997) split otherwise; on this
@@ -39,36 +39,36 @@ PUBLISHED = {
     "appnp": "83.7 (DGL, examples/pytorch/appnp: last of 200 steps, one run)",
 }
 
-WORDS = flags.DEFINE_multi_enum("word", None, SEEDS, "what to train; default: all")
-NUM_SEEDS = flags.DEFINE_integer("num_seeds", 0, "of each; 0: as many as README has")
+
+def define_flags(to: flags.FlagValues) -> None:
+    flags.DEFINE_multi_enum("word", None, SEEDS, "what to train; default: all", to)
+    said = "of each; 0: as many as README has"
+    flags.DEFINE_integer("num_seeds", 0, said, to)
+    command.define_flags(to, seeds="")
 
 
-def main(_):
-    folder = Path(runs.RESULTS.value or COMMITTED)
-    folder.mkdir(parents=True, exist_ok=True)
-    for word in WORDS.value or SEEDS:
-        found = train(word, NUM_SEEDS.value or SEEDS[word])
-        write_json(folder / f"{word}.json", found)
-    shown = table(runs.read(folder))
-    print(shown)
-    if folder == COMMITTED:
-        formats.into_readme("gcn_cora", shown)
+def main(given: flags.FlagValues) -> None:
+    path = Path(given.results) / "gcn_cora.jsonl"
+    for word in given.word or SEEDS:
+        found = train(word, given.num_seeds or SEEDS[word], given.data_dir)
+        results.add_to_table(path, word, found)
+    jobs.show(given, table(results.read_table(path)))
 
 
-def train(word: str, num_seeds: int) -> dict:
+def train(word: str, num_seeds: int, data_dir: str) -> dict:
     """What launch.py leaves, a line for each seed, and its process's seconds."""
     workdir = ROOT / "runs" / "gcn_cora" / word
     shutil.rmtree(workdir, ignore_errors=True)
     words = "" if word == "gcn" else f":{word}"
-    command = [
+    given = [
         *(sys.executable, "launch.py", f"--config=configs/gcn_cora.py{words}"),
         *(f"--config.num_seeds={num_seeds}", f"--workdir={workdir}"),
-        f"--config.data.dir={runs.DATA_DIR.value}",
+        f"--config.data.dir={data_dir}",
     ]
     # A cache of compiled programs would hide what compilation takes.
     env = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
     load, began = os.getloadavg()[0], time.monotonic()
-    subprocess.run(command, cwd=ROOT, env=env, check=True)
+    subprocess.run(given, cwd=ROOT, env=env, check=True)
     wall_seconds = time.monotonic() - began
     result = json.loads((workdir / "result.json").read_text())
     (entry,) = result["phases"].values()
@@ -95,31 +95,32 @@ def train(word: str, num_seeds: int) -> dict:
     }
 
 
-def table(results: list[dict]) -> str:
+def table(results: Table) -> str:
     """A line for each network."""
-    order, lines = list(SEEDS), []
-    for result in sorted(results, key=lambda result: order.index(result["word"])):
+    lines, kinds = [], set()
+    for word in (word for word in SEEDS if word in results):
+        (result,) = results[word]
+        kinds.add(result["device"]["kind"])
         seconds = (result[f"{of}_seconds"] for of in ("wall", "compile", "train"))
         lines.append(
             [
-                {"tutorial": "gcn, the tutorial's"}.get(result["word"], result["word"]),
+                {"tutorial": "gcn, the tutorial's"}.get(word, word),
                 *(
                     formats.mean_std(one[figure] for one in result["seeds"])
                     for figure in ("accuracy", "accuracy_at_best_val")
                 ),
-                PUBLISHED.get(result["word"], ""),
+                PUBLISHED.get(word, ""),
                 *(f"{value:.1f}" for value in seconds),
             ]
         )
     header = ["network", "test accuracy, %", "at best validation, %", "published"]
     header += ["seconds in all", "compiling", "training"]
-    kinds = sorted({result["device"]["kind"] for result in results})
     caption = (
         f"Cora, 140 labels, mean ± std (seeds); all seeds in one process on "
-        f"{', '.join(kinds)}, and its seconds from start to end:"
+        f"{', '.join(sorted(kinds))}, and its seconds from start to end:"
     )
     return f"{caption}\n\n{formats.markdown_table(header, lines)}"
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.start("gcn_cora", main, define_flags)

@@ -1,56 +1,38 @@
 """Self-training on MNIST with 10% of the labels: the tutorial, and a strong one.
 
-python -m experiments.pseudo_label_mnist --data_dir=... --seeds=0,1,2 [--kind=strong]
+python -m experiments.tables.pseudo_label_mnist --data_dir=... --seeds=0,1,2
+    [--kind=strong]
 
-The runs are what launch.py would train with configs/pseudo_label_mnist.py and its
-`:strong`, in runs/pseudo_label_mnist/; what is finished there is not run again. The
-result.json files go to experiments/results/pseudo_label_mnist/, the table to the
-terminal and to README.md.
+The runs are configs/pseudo_label_mnist.py, "tutorial", and its "strong"; see jobs.py.
 """
 
-from pathlib import Path
-
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import ConfigDict
 
-from configs import pseudo_label_mnist
-from experiments import runs
+from experiments import command, jobs
 from ssl_jax.report import formats
-from ssl_jax.workdir.files import write_json
+from ssl_jax.workdir.results import Table
 
-COMMITTED = Path("experiments/results/pseudo_label_mnist")
-WORDS = {"tutorial": "", "strong": "strong"}
+WORDS = {"tutorial": "", "strong": ":strong"}
 NAMES = {"tutorial": "the tutorial", "strong": "`:strong`"}
 
-KIND = flags.DEFINE_multi_enum("kind", list(WORDS), list(WORDS), "which to run")
+
+def define_flags(to: flags.FlagValues) -> None:
+    flags.DEFINE_multi_enum("kind", list(WORDS), list(WORDS), "which to run", to)
+    command.define_flags(to)
 
 
-def main(_):
-    logging.set_verbosity(logging.WARNING)
-    folder = Path(runs.RESULTS.value or COMMITTED)
-    for kind in KIND.value:
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-        for seed in runs.seeds():
-            workdir = Path(f"runs/pseudo_label_mnist/{kind}-seed{seed}")
-            result = runs.train(configure(kind, seed), workdir)
-            if result is None:
-                return  # stopped by a signal; the same command goes on
-            write_json(folder / kind / f"seed{seed}.json", result)
-    print(table(read(folder)))
-    if folder == COMMITTED:
-        formats.into_readme("pseudo_label_mnist", table(read(folder)))
+def main(given: flags.FlagValues) -> None:
+    seeds = command.parse_seeds(given.seeds)
+    chosen = ((k, configure(k, seed)) for k in given.kind for seed in seeds)
+    results = jobs.collect("pseudo_label_mnist", given, chosen)
+    if results is not None:
+        jobs.show(given, table(results))
 
 
 def configure(kind: str, seed: int) -> ConfigDict:
-    config = pseudo_label_mnist.get_config(WORDS[kind])
-    config.seed, config.tensorboard = seed, False
-    return config
-
-
-def read(folder: Path) -> dict[str, list[dict]]:
-    """Kind -> the results of its seeds, of those that are there."""
-    results = {kind: runs.read(folder / kind) for kind in WORDS}
-    return {kind: found for kind, found in results.items() if found}
+    values = {"seed": seed, "tensorboard": False}
+    return jobs.load(f"pseudo_label_mnist{WORDS[kind]}", values)
 
 
 def accuracies(results: list[dict]) -> tuple[list[float], list[float]]:
@@ -60,9 +42,10 @@ def accuracies(results: list[dict]) -> tuple[list[float], list[float]]:
     return first, last
 
 
-def table(results: dict[str, list[dict]]) -> str:
+def table(results: Table) -> str:
     lines = []
-    for kind, found in results.items():
+    for kind in (kind for kind in WORDS if kind in results):
+        found = results[kind]
         supervised, ours = accuracies(found)
         gains = [a - b for a, b in zip(ours, supervised, strict=True)]
         phases = [list(result["phases"].values()) for result in found]
@@ -86,4 +69,4 @@ def table(results: dict[str, list[dict]]) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.start("pseudo_label_mnist", main, define_flags)
