@@ -2,9 +2,11 @@
 
 A config file is a function `get_config(arg)`: it starts from `run`, changes what its
 paper changes, and knows the words that may follow the colon in
-`--config=configs/fixmatch_cifar10.py:torchssl,debug`. "Not set" is "", 0 or "auto":
+`--config=configs/cifar10.py:flexmatch,torchssl,debug`. "Not set" is "", 0 or "auto":
 ml_collections cannot override a field that holds None, nor give an int field 0.5.
 """
+
+import difflib
 
 from ml_collections import ConfigDict
 
@@ -137,88 +139,31 @@ def model(name: str, **hparams: object) -> ConfigDict:
     return ConfigDict(_section(name, models.hparams(name), hparams))
 
 
-def fixmatch_paper(name: str, data: str, words: set[str], **torchssl) -> ConfigDict:
-    """What FixMatch's settings have in common over the papers' data sets.
+def words(
+    arg: str | None, *known: str, methods: tuple[str, ...] = (), alone: bool = False
+) -> set[str]:
+    """The words after the colon; every config knows "debug" beside `known`.
 
     Args:
-      name: of the config.
-      data: of the data set.
-      words: with "torchssl" in it the settings are those of TorchSSL (and FlexMatch's
-        paper and USB) where they differ from google-research/fixmatch: RandAugment
-        with 3 operations, whitened input, an evaluation every 5,000 steps, of which
-        they report the best. With "cta" the strong view is CTAugment.
-      **torchssl: mean and std, grey levels of each channel, for that input.
-    """
-    for excluded in ("google", "cta"):
-        if {excluded, "torchssl"} <= words:
-            raise UserError(
-                f"{excluded} and torchssl exclude each other after the colon."
-            )
-    config = run(name)
-    config.data.update(name=data)
-    config.model = model("wide_resnet")
-    config.train.update(
-        steps=2**20,
-        log_every=256,
-        eval_every=1024,  # the median of the last 20 is what the paper reports
-        checkpoint_every=1024,
-    )
-    if "cta" in words:
-        config.name = f"{name}_cta"
-        config.train.augment.strong = "ctaugment"
-    if "torchssl" in words:
-        config.name = f"{name}_torchssl"
-        config.train.augment.update(strong="randaugment_torchssl", **torchssl)
-        config.train.update(log_every=250, eval_every=5000, checkpoint_every=1000)
-    return config
-
-
-def small_cifar10(config: ConfigDict) -> None:
-    """Sized for an hour on one CPU core: 16,000 steps of a small network, which may
-    only be compared among themselves."""
-    config.name = f"{config.name}_small"
-    config.model = model("convnet", filters=(32, 64, 128), stem_stride=2)
-    if "weak_gradient" in config.train.algorithm:
-        config.train.algorithm.weak_gradient = False
-    config.train.update(
-        steps=16_000,
-        batch_size=32,
-        log_every=100,
-        eval_every=1000,
-        checkpoint_every=500,
-    )
-
-
-def instead(config: ConfigDict, name: str, **hparams: object) -> ConfigDict:
-    """`config`, which is FixMatch's, for another algorithm: same data, network,
-    optimizer and steps, and the same value of the fields that both have."""
-    config.name = config.name.replace("fixmatch", name.partition(".")[0])
-    shared = {
-        field: config.train.algorithm[field]
-        for field in ("ema_decay", "weak_gradient")
-        if field in algorithms.hparams(name)
-    }
-    config.train.algorithm = algorithm(name, **(shared | hparams))
-    return config
-
-
-def supervised(config: ConfigDict, **hparams: object) -> ConfigDict:
-    """`config` without its unlabeled images."""
-    config.train.unlabeled_ratio = 0
-    return instead(config, "supervised.Supervised", **hparams)
-
-
-def words(arg: str | None, *known: str) -> set[str]:
-    """The words after the colon; every config knows "debug" beside `known`.
+      methods: words as well, which the message lists apart.
+      alone: `known` exclude each other.
 
     Raises:
       UserError: another word; the message lists those that are known.
     """
     given = set(filter(None, (arg or "").split(",")))
-    if unknown := given - {*known, "debug"}:
+    if unknown := sorted(given - {*known, *methods, "debug"}):
+        near = difflib.get_close_matches(unknown[0], [*known, *methods, "debug"], 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        apart = f", and the methods: {', '.join(methods)}" if methods else ""
         raise UserError(
-            f"unknown word after the config's colon: {', '.join(sorted(unknown))}; "
-            f"this config knows: {', '.join([*known, 'debug'])}."
+            f"unknown word after the config's colon: {', '.join(unknown)}{hint}; "
+            f"this config knows: {', '.join([*known, 'debug'])}{apart}."
+        )
+    if alone and len(given - {"debug"}) > 1:
+        raise UserError(
+            f"{' and '.join(sorted(given - {'debug'}))} exclude each other after the "
+            "colon."
         )
     return given
 

@@ -3,14 +3,14 @@
 Beside the probe the same encoder is trained on the same 40 labels alone.
 """
 
-from configs import base, supervised_digits
+from configs import base, digits
 
 
 def get_config(arg: str = ""):
     words = base.words(arg)
     config = base.run(
         "byol_digits",
-        supervised=supervised_digits.get_config().train,
+        supervised=digits.get_config("supervised").train,
         pretrain=base.phase(
             base.algorithm("byol.BYOL", hidden=256, projection=64, tau_base=0.99)
         ),

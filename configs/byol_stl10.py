@@ -7,19 +7,38 @@ at 96 px, then fine-tuned whole and frozen, beside supervised training alone.
 
 `--config.data.num_labels=500` (or 50) fine-tunes and probes on 10% (or 1%) of the
 labels; pretraining uses none.
+
+`:finetune` is fine-tuning alone, of what a run of this has learned:
+`--config.train.start_from=W/pretrain` names another workdir W, and
+`--config.train.algorithm.frozen=True` trains the head alone. `:scratch` is the same
+from scratch: what fine-tuning has to beat.
 """
 
 from configs import base
-from ssl_jax.errors import UserError
 
 EPOCH = 105_000 // 512  # steps
 MEAN, STD = (112.2, 109.7, 99.5), (66.3, 65.3, 66.6)  # of the training images
 
 
 def get_config(arg: str = ""):
-    words = base.words(arg, "paper96", "tutorial")
-    if {"paper96", "tutorial"} <= words:
-        raise UserError("paper96 and tutorial exclude each other after the colon.")
+    words = base.words(arg, "paper96", "tutorial", "finetune", "scratch", alone=True)
+    if words & {"finetune", "scratch"}:
+        config = _on_labels("scratch" if "scratch" in words else "finetune")
+    else:
+        config = _pretrained(words)
+    return base.debug(config, 24, 24, 3, 10) if "debug" in words else config
+
+
+def _on_labels(name):
+    learned = "runs/byol_stl10-seed0/pretrain"
+    start_from = learned if name == "finetune" else "scratch"
+    config = base.run(f"{name}_stl10", train=finetune(start_from))
+    config.data.update(name="stl10", num_labels=0)
+    config.model = base.model("resnet", stem="stl10")
+    return config
+
+
+def _pretrained(words):
     config = base.run(
         "byol_stl10",
         supervised=finetune("scratch"),
@@ -93,7 +112,7 @@ def get_config(arg: str = ""):
             eval_every=71,
             checkpoint_every=71,
         )
-    return base.debug(config, 24, 24, 3, 10) if "debug" in words else config
+    return config
 
 
 def finetune(start_from: str, **hparams):

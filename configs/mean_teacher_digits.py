@@ -1,8 +1,0 @@
-"""Mean Teacher on the digits and 40 labels of fixmatch_digits."""
-
-from configs import base, fixmatch_digits
-
-
-def get_config(arg: str = ""):
-    config = fixmatch_digits.get_config(arg)
-    return base.instead(config, "mean_teacher.MeanTeacher")

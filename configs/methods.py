@@ -1,0 +1,176 @@
+"""The method as a word: `--config=configs/cifar10.py:flexmatch,cta`.
+
+A data set's file builds FixMatch's run; `instead` puts the method in FixMatch's place.
+What a method says of such a run stands here where it holds for several data sets, and
+in the data set's own METHODS where it does not.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from configs import base
+from ssl_jax import algorithms
+from ssl_jax.errors import UserError
+
+# {method: {field of the config: value}}, fields as behind --config.
+Says = Mapping[str, Mapping[str, object]]
+
+EVERYWHERE: Says = {
+    "supervised": {"train.unlabeled_ratio": 0},
+    "noisy_student": {"train.unlabeled_ratio": 0, "train.confidence": 0.5},
+}
+# On the papers' data sets, where FixMatch has 64 + 448 images a step over
+# 2^20 steps: 64 + 64 images; or 512 in three phases, in all over 3/8 of the steps.
+PAPERS: Says = {
+    "pseudo_label": {"train.unlabeled_ratio": 1},
+    "pi_model": {"train.unlabeled_ratio": 1},
+    "mean_teacher": {"train.unlabeled_ratio": 1},
+    # SGD and cosine as in FixMatch's code (mixmatch.py there), and for ReMixMatch in
+    # TorchSSL too, where their papers have Adam at a constant 0.002.
+    "mixmatch": {"train.unlabeled_ratio": 1},
+    "remixmatch": {"train.unlabeled_ratio": 1},
+    "noisy_student": {"train.steps": 2**17, "train.batch_size": 512},
+}
+# Nothing for CTAugment to change.
+NO_STRONG_VIEW = ("mean_teacher", "mixmatch", "pi_model", "pseudo_label", "supervised")
+
+
+def short(steps: int) -> Says:
+    """Of a run that ends within a few thousand steps: averages remember 100 of them and
+    not 1,000, and what rises has risen, what begins has begun, well before the end."""
+    mixed = {
+        "train.unlabeled_ratio": 1,
+        "train.algorithm.rampup_steps": steps // 2,
+    }
+    return {
+        "adamatch": {"train.algorithm.distribution_decay": 0.99},
+        "dash": {
+            "train.algorithm.warmup_steps": steps // 10,
+            "train.algorithm.round_steps": steps // 10,
+        },
+        "freematch": {"train.algorithm.threshold_decay": 0.99},
+        "mixmatch": mixed,
+        "remixmatch": mixed,
+        "softmatch": {"train.algorithm.moments_decay": 0.99},
+    }
+
+
+def names() -> dict[str, str]:
+    """The words, and the names of their methods: {"flexmatch": "flexmatch.FlexMatch"}.
+
+    They draw labeled batches and train on weak and strong views. A new file in
+    ssl_jax/algorithms is among them by itself.
+    """
+    found = {}
+    for module in pkgutil.iter_modules(algorithms.__path__):
+        if module.ispkg:
+            continue
+        path = f"{algorithms.__name__}.{module.name}"
+        for value in vars(importlib.import_module(path)).values():
+            if hasattr(value, "train_step") and value.__module__ == path:
+                name = f"{module.name}.{value.__name__}"
+                kind = algorithms.draws_from(name), algorithms.views(name)
+                if kind == ("labeled", "weak_strong"):
+                    found.setdefault(module.name, name)
+    return dict(sorted(found.items()))
+
+
+def chosen(arg: str | None, *known: str) -> tuple[str, set[str]]:
+    """The method among the words after a data set's colon, FixMatch without one, and
+    the other words.
+
+    Raises:
+      UserError: a word that is neither a method nor `known`, two methods, or a word
+        that says nothing of this method.
+    """
+    there = names()
+    words = base.words(arg, *known, methods=tuple(there))
+    given = sorted(words & there.keys())
+    if len(given) > 1:
+        raise UserError(
+            f"{' and '.join(given)} after the config's colon are {len(given)} methods; "
+            "give one."
+        )
+    method = given[0] if given else "fixmatch"
+    words -= {method}
+    if method in NO_STRONG_VIEW and "cta" in words:
+        raise UserError(
+            f"{method} has no strong view that cta could change; leave out cta."
+        )
+    if method == "noisy_student" and (others := sorted(words - {"debug"})):
+        raise UserError(
+            "noisy_student has settings of its own on each data set; leave out "
+            f"{', '.join(others)}."
+        )
+    return method, words
+
+
+def instead(config: ConfigDict, method: str, *says: Says) -> ConfigDict:
+    """`config`, which is FixMatch's, for another method: same data, network, optimizer
+    and steps, and the same value of the hyper-parameters that both have; but for what
+    EVERYWHERE and then `says` have on the method."""
+    if method != "fixmatch":
+        config.name = config.name.replace("fixmatch", method, 1)
+        name = names()[method]
+        shared = {
+            field: config.train.algorithm[field]
+            for field in ("ema_decay", "weak_gradient")
+            if field in algorithms.hparams(name)
+        }
+        config.train.algorithm = base.algorithm(name, **shared)
+    config.lock()  # a field that it does not have is an error
+    for table in (EVERYWHERE, *says):
+        config.update_from_flattened_dict(table.get(method, {}))
+    config.unlock()
+    if method == "noisy_student":
+        _in_rounds(config)
+    return config
+
+
+def _in_rounds(config):
+    """A teacher and two rounds of students, each as the phase "train" is."""
+    train = config.train.to_dict()
+    del config["train"]
+    config.phases = ("teacher", "student1", "student2")
+    for name, teacher in zip(config.phases, ("", "teacher", "student1"), strict=True):
+        config[name] = ConfigDict({**train, "labels_from": teacher})
+    config.teacher.update(confidence=0.0, per_class=0)  # it has the labels alone
+
+
+def fixmatch_paper(data: str, name: str, words: set[str], **torchssl) -> ConfigDict:
+    """What FixMatch's settings have in common over the papers' data sets.
+
+    Args:
+      data: what configs call the data set, "svhn".
+      name: what it is called where it comes from, "svhn_cropped".
+      words: with "torchssl" in it the settings are those of TorchSSL (and FlexMatch's
+        paper and USB) where they differ from google-research/fixmatch: RandAugment
+        with 3 operations, whitened input, an evaluation every 5,000 steps, of which
+        they report the best. With "cta" the strong view is CTAugment.
+      **torchssl: mean and std, grey levels of each channel, for that input.
+    """
+    for excluded in ("google", "cta"):
+        if {excluded, "torchssl"} <= words:
+            raise UserError(
+                f"{excluded} and torchssl exclude each other after the colon."
+            )
+    config = base.run(f"fixmatch_{data}")
+    config.data.update(name=name)
+    config.model = base.model("wide_resnet")
+    config.train.update(
+        steps=2**20,
+        log_every=256,
+        eval_every=1024,  # the median of the last 20 is what the paper reports
+        checkpoint_every=1024,
+    )
+    if "cta" in words:
+        config.name = f"{config.name}_cta"
+        config.train.augment.strong = "ctaugment"
+    if "torchssl" in words:
+        config.name = f"{config.name}_torchssl"
+        config.train.augment.update(strong="randaugment_torchssl", **torchssl)
+        config.train.update(log_every=250, eval_every=5000, checkpoint_every=1000)
+    return config
