@@ -26,6 +26,7 @@ and the journals that figures or tests read, as <run>_metrics.jsonl.
 
 import functools
 import importlib
+import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -215,6 +216,18 @@ def show(given: flags.FlagValues, table: str) -> None:
     print(table)
     if Path(given.results).resolve() == readme.RESULTS.resolve():
         readme.fill()
+
+
+def keep(
+    experiment: str, name: str, measured: dict, folder: Path = readme.RESULTS
+) -> None:
+    """Prints what an experiment of speed/ measured, and under a name keeps it as a line
+    of its results."""
+    print(json.dumps(measured, indent=1))
+    if name:
+        results.add_to_table(folder / f"{experiment}.jsonl", name, measured)
+        if folder == readme.RESULTS:
+            readme.fill()
 
 
 def choose(runs: Sequence[Run], only: Sequence[str]) -> list[Run]:

@@ -1,13 +1,14 @@
 """BYOL and SimSiam on CIFAR-10 with ResNet-18, as published: probes and neighbours.
 
-python -m experiments.byol_cifar10 [--dry_run] [--only=byol] [--seeds=0] [--task=1/6]
-    [--data_dir=...] [--debug]
+python -m experiments.papers.byol_cifar10 [--dry_run] [--only=byol] [--seeds=0]
+    [--task=1/6] [--data_dir=...] [--debug]
 
-See paper_table.py for what the flags do, and byol_cifar10.sbatch for SLURM.
+See jobs.py for what the flags do, and byol_cifar10.sbatch for SLURM.
 """
 
-from experiments import paper_table
-from experiments.paper_table import Cell, Run
+from experiments import jobs
+from experiments.jobs import Cell, Run
+from experiments.papers.table import table
 
 GPU = (
     "one RTX A6000, by lightly's 122 minutes for 200 epochs of BYOL; SimSiam has no "
@@ -21,7 +22,7 @@ CAPTION = (
 
 
 def judge(name: str, published: str = "") -> Cell:
-    """One of the scores of ssl_jax.representation.judge."""
+    """One of the scores of ssl_jax.evaluate.protocol.judge."""
     return Cell(lambda result: result["probe"]["learned"][name]["accuracy"], published)
 
 
@@ -58,4 +59,4 @@ TABLES = {
 }
 
 if __name__ == "__main__":
-    paper_table.main("byol_cifar10", TABLES, GPU)
+    jobs.main("byol_cifar10", TABLES, GPU, table)

@@ -1,15 +1,16 @@
 """BYOL on STL-10 with ResNet-18: probed, and fine-tuned with 1, 10 and 100% of labels.
 
-python -m experiments.byol_stl10 [--dry_run] [--only=byol] [--seeds=0] [--task=1/2]
-    [--data_dir=...] [--debug]
+python -m experiments.papers.byol_stl10 [--dry_run] [--only=byol] [--seeds=0]
+    [--task=1/2] [--data_dir=...] [--debug]
 
-See paper_table.py for what the flags do. Fine-tuning starts from the pretraining of the
+See jobs.py for what the flags do. Fine-tuning starts from the pretraining of the
 same seed: where tasks share the work, run --only=byol in all of them first.
 """
 
-from experiments import paper_table
-from experiments.byol_cifar10 import judge
-from experiments.paper_table import Cell, Run
+from experiments import jobs
+from experiments.jobs import Cell, Run
+from experiments.papers.byol_cifar10 import judge
+from experiments.papers.table import table
 
 GPU = (
     "one RTX A6000, by lightly's 122 minutes for 200 epochs of BYOL on CIFAR-10: an "
@@ -19,7 +20,7 @@ GPU = (
 # that backward, and the target's forward) training with labels makes 3, and training
 # the head alone 1.
 BYOL = 122 / 60 / (200 * 50_000)
-STEPS, BATCH = 4000, 256  # of configs/finetune_stl10.py
+STEPS, BATCH = 4000, 256  # of configs/byol_stl10.py:finetune
 PROBES = (
     "STL-10, test accuracy in % of what judges frozen features, mean ± std (seeds); "
     "linear is BYOL's protocol, by SGD:"
@@ -58,7 +59,7 @@ def finetuning(num_labels: int) -> list[Run]:
         Run(
             name=f"finetuned-{percent}",
             row=LABELS[num_labels],
-            config="finetune_stl10",
+            config="byol_stl10:finetune",
             cells={"fine-tuned": Cell(accuracy)},
             hours=hours * 3 / 8,
             overrides=labels,
@@ -67,7 +68,7 @@ def finetuning(num_labels: int) -> list[Run]:
         Run(
             name=f"frozen-{percent}",
             row=LABELS[num_labels],
-            config="finetune_stl10",
+            config="byol_stl10:finetune",
             cells={"frozen": Cell(accuracy)},
             hours=hours * 1 / 8,
             overrides={**labels, "train.algorithm.frozen": True},
@@ -76,7 +77,7 @@ def finetuning(num_labels: int) -> list[Run]:
         Run(
             name=f"supervised-{percent}",
             row=LABELS[num_labels],
-            config="supervised_stl10",
+            config="byol_stl10:scratch",
             cells={"from scratch": Cell(accuracy)},
             hours=hours * 3 / 8,
             overrides=labels,
@@ -105,4 +106,4 @@ TABLES = {
 }
 
 if __name__ == "__main__":
-    paper_table.main("byol_stl10", TABLES, GPU)
+    jobs.main("byol_stl10", TABLES, GPU, table)

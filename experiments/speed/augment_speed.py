@@ -1,6 +1,6 @@
 """Images/s of FixMatch's RandAugment and cutout: compiled here, and by Pillow.
 
-    python -m experiments.augment_speed
+    python -m experiments.speed.augment_speed
 
 Pillow is what the PyTorch and TensorFlow codebases call in their CPU workers. Both do
 the same operations on the same images; Pillow's draws are made before its clock

@@ -1,21 +1,22 @@
 """How fast a config trains, and what of it is the step, the loop, the augmentation.
 
-python -m experiments.benchmark --config=configs/fixmatch_mnist.py [--config.x=y]
-    [--devices=1,2,4] [--measured_steps=50] [--rounds=3] [--out=FILE.json] [--readme]
-python -m experiments.benchmark --config=configs/fixmatch_cifar10.py:small
-    --against=flexmatch_cifar10:small --against=fixmatch_cifar10:cta,small ...
+python -m experiments.speed.benchmark --config=configs/mnist.py [--config.x=y]
+    [--devices=1,2,4] [--measured_steps=50] [--rounds=3] [--keep=NAME]
+python -m experiments.speed.benchmark --config=configs/cifar10.py:small
+    --against=cifar10:flexmatch,small --against=cifar10:cta,small ...
 
-Prints a table and JSON. Timings are taken in alternation, round by round, and the
-medians are shown: machines are shared and noisy. The full loop is `loop.run` in a
-temporary workdir, with its feeding, logging and checkpoints but without evaluations;
-the bare step is the same compiled call on one batch that already lies on the device.
+Prints a table and JSON; with --keep, also a line of experiments/results/benchmark.jsonl
+of that name: "fixmatch_mnist_cpu" is README's.
+
+Timings are taken in alternation, round by round, and the medians are shown: machines
+are shared and noisy. The full loop is `loop.run` in a temporary workdir, with its
+feeding, logging and checkpoints but without evaluations; the bare step is the same
+compiled call on one batch that already lies on the device.
 
 With --against the bare steps of several configs are measured instead, in alternation,
 each on the data of --config: what a method costs over another.
 """
 
-import importlib.util
-import json
 import os
 import resource
 import statistics
@@ -27,11 +28,11 @@ import jax
 from absl import app, flags
 
 import launch
-from experiments import augment_speed
+from experiments import jobs
+from experiments.speed import augment_speed, tables
 from ssl_jax import core
 from ssl_jax.data import loading
 from ssl_jax.errors import UserError
-from ssl_jax.report import formats
 from ssl_jax.train import phases
 from ssl_jax.train.program import compile_phase, first_item
 from ssl_jax.train.run import run
@@ -40,8 +41,7 @@ from ssl_jax.workdir import results
 DEVICES = flags.DEFINE_list("devices", "", "device counts, such as 1,2,4; default: all")
 STEPS = flags.DEFINE_integer("measured_steps", 50, "steps a measurement")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements; the median counts")
-OUT = flags.DEFINE_string("out", "", "JSON file to write as well")
-README = flags.DEFINE_bool("readme", False, "put the tables into README.md")
+KEEP = flags.DEFINE_string("keep", "", "name to keep the result by")
 AGAINST = flags.DEFINE_multi_string(
     "against", [], "configs and their words, whose bare steps are compared"
 )
@@ -61,9 +61,7 @@ def main(_):
     try:
         if AGAINST.value:
             results = compare(config, AGAINST.value, STEPS.value, ROUNDS.value)
-            print(json.dumps(results, indent=1))
-            if OUT.value:
-                Path(OUT.value).write_text(json.dumps(results, indent=1) + "\n")
+            jobs.keep("benchmark", KEEP.value, results)
             return
         counts = counts or [jax.device_count()]
         results = measure(config, counts, steps=STEPS.value, rounds=ROUNDS.value)
@@ -71,12 +69,8 @@ def main(_):
         launch.fail(error)
     if PILLOW.value:
         results["randaugment_against_pillow"] = augment_speed.measure()
-    print(table(results))
-    print(json.dumps(results, indent=1))
-    if OUT.value:
-        Path(OUT.value).write_text(json.dumps(results, indent=1) + "\n")
-    if README.value:
-        formats.into_readme("benchmark", table(results))
+    print(tables.of_benchmark(results))
+    jobs.keep("benchmark", KEEP.value, results)
 
 
 def measure(config, counts: list[int], *, steps: int, rounds: int) -> dict:
@@ -119,10 +113,10 @@ def compare(config, against: list[str], steps: int, rounds: int) -> dict:
     ratios to `config`'s: in a round the configs take turns, `steps` at a time."""
     configs = {config.name: config}
     for argument in against:
-        name, _, words = argument.partition(":")
-        if importlib.util.find_spec(f"configs.{name}") is None:
-            raise UserError(f"--against={argument}: there is no configs/{name}.py.")
-        other = importlib.import_module(f"configs.{name}").get_config(words)
+        try:
+            other = jobs.load(argument)
+        except UserError as error:
+            raise UserError(f"--against={argument}: {error}") from error
         if other.name in configs:
             raise UserError(f"--against={argument}: {other.name} is there already.")
         other.data = config.data
@@ -226,34 +220,6 @@ def _peak_memory(mesh):
     if all(stats):
         return max(stat["peak_bytes_in_use"] for stat in stats)
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def table(results: dict) -> str:
-    columns = {
-        "devices": "{:d}",
-        "steps_per_second": "{:.2f}",
-        "bare_steps_per_second": "{:.2f}",
-        "loop_to_bare": "{:.3f}",
-        "images_per_second": "{:,.0f}",
-        "augmented_images_per_second": "{:,.0f}",
-        "compile_seconds": "{:.1f}",
-        "peak_memory_bytes": "{:,d}",
-        "scaling_efficiency": "{:.2f}",
-    }
-    rows = [
-        [form.format(run[name]) for name, form in columns.items()]
-        for run in results["runs"]
-    ]
-    header = [name.replace("_", " ") for name in columns]
-    lines = [formats.markdown_table(header, rows)]
-    if pillow := results.get("randaugment_against_pillow"):
-        rates = pillow["images_per_second"]
-        lines.append(
-            f"\nRandAugment at 32x32, images/s: {rates['compiled']:,} here and "
-            f"{rates['pillow']:,} by Pillow in {pillow['pillow_processes']} processes, "
-            f"{pillow['ratio']:.1f} times as many."
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

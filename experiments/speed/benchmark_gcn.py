@@ -1,7 +1,7 @@
 """Seconds of a GCN's 200 epochs on Cora: here, and by PyTorch Geometric.
 
     pip install -e .[bench]
-    python -m experiments.benchmark_gcn --data_dir=DIR [--rounds=5] [--epochs=200]
+    python -m experiments.speed.benchmark_gcn --data_dir=DIR [--rounds=5] [--epochs=200]
 
 Both train the same network, 2 layers and 16 hidden, by the same recipe: dropout 0.5,
 Adam 0.01, L2 5e-4 on the first layer, and no evaluation between the epochs. They run
@@ -9,15 +9,14 @@ in turn, round after round, so that other load meets both alike; compilation is 
 apart. PyTorch Geometric is timed in the three forms that its users write, each with
 `cached=True`: dense features, as its own example has them; sparse features; and these
 with a sparse adjacency in place of a list of edges. The ratio is to the fastest.
-Written to experiments/results/benchmark_gcn_<device>.json, and as a table to README.md.
+A line of experiments/results/benchmark_gcn.jsonl, named after the device, and a table
+of README.
 """
 
 import functools
-import json
 import os
 import statistics
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -29,12 +28,12 @@ from absl import app, flags
 from torch.nn import functional as F
 from torch_geometric.nn import GCNConv
 
-from experiments.benchmark_gcn_table import FORMS, table
+from experiments import jobs
+from experiments.speed.tables import FORMS
 from ssl_jax import core, models
 from ssl_jax.algorithms.gcn import GCN
 from ssl_jax.data.sources.planetoid import GraphData, load_planetoid
 from ssl_jax.graphs import sparse
-from ssl_jax.report import formats
 from ssl_jax.workdir import results
 
 DATA_DIR = flags.DEFINE_string("data_dir", "", "the folder with Cora's eight files")
@@ -47,14 +46,7 @@ PYG = [name for name in FORMS if name != "ssl_jax"]
 def main(_):
     data = load_planetoid("cora", DATA_DIR.value)
     results = measure(data, epochs=EPOCHS.value, rounds=ROUNDS.value)
-    text = json.dumps(results, indent=1)
-    device = jax.devices()[0].platform
-    out = Path(__file__).parent / "results" / f"benchmark_gcn_{device}.json"
-    out.write_text(text + "\n")
-    print(text)
-    files = sorted(out.parent.glob("benchmark_gcn_*.json"))
-    tables = [table(json.loads(file.read_text())) for file in files]
-    formats.into_readme("benchmark_gcn", "\n\n".join(tables))
+    jobs.keep("benchmark_gcn", jax.devices()[0].platform, results)
 
 
 def measure(data: GraphData, *, epochs: int, rounds: int) -> dict:

@@ -1,13 +1,15 @@
 """Is a run that was killed again and again the run that was never stopped?
 
-python -m experiments.kill_resume --kills=10 [--signal=TERM] [--config.field=value ...]
+python -m experiments.speed.kill_resume --kills=10 [--signal=TERM]
+    [--config.field=value ...]
 
 Trains once undisturbed and once with kills, through launch.py in processes of its own:
 at random moments (start-up among them), and then one each in the middle of a save,
 while figures are drawn, and between a phase's end and result.json. Every number of the
 last checkpoint must be the same bit for bit, and so must the journal and result.json
-but for times and `resumed`. Prints a report, writes it to experiments/results/
-kill_resume_<signal>.json, and exits with status 1 if anything differs.
+but for times and `resumed`. Prints a report, keeps it as a line of
+experiments/results/kill_resume.jsonl, "kill" or "term", and exits with status 1 if
+anything differs.
 """
 
 import argparse
@@ -22,16 +24,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from experiments import jobs, readme
 from ssl_jax.workdir.checkpoints import Checkpoints, checksum
-from ssl_jax.workdir.files import write_json
 from ssl_jax.workdir.journal import Journal
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "experiments" / "results"
-CONFIG = "configs/fixmatch_digits.py:debug"
+ROOT = Path(__file__).parents[2]
+CONFIG = "configs/digits.py:debug"
 # Enough steps that most kills land in the middle of training.
 STEPS = {"steps": 2400, "log_every": 10, "eval_every": 50, "checkpoint_every": 20}
-TIMES = ("seconds", "compile_seconds", "images_per_second", "resumed")
+# And "git": someone may edit or commit in between.
+TIMES = ("seconds", "compile_seconds", "images_per_second", "resumed", "git")
 
 
 def launch(workdir: Path, flags: list[str]) -> subprocess.Popen:
@@ -188,7 +190,7 @@ def main():
     parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--config", default=CONFIG)
-    parser.add_argument("--out", type=Path, help="file for the report")
+    parser.add_argument("--results", type=Path, default=readme.RESULTS, help="folder")
     args, more = parser.parse_known_args()
     steps = [f"--config.train.{name}={value}" for name, value in STEPS.items()]
     flags = [f"--config={args.config}", *steps, *more]
@@ -197,9 +199,8 @@ def main():
     plan = [(name, sign) for name in [*moments, "save", "figures", "done"]]
     folder = Path(tempfile.mkdtemp(prefix="kill_resume-"))
     report = kill_resume(folder, flags, plan, args.seed)
-    out = args.out or RESULTS / f"kill_resume_{args.signal.lower()}.json"
-    write_json(out, {"command": sys.argv[1:], **report})
-    print(json.dumps({k: v for k, v in report.items() if k != "config"}, indent=1))
+    report = {"command": sys.argv[1:], **report}
+    jobs.keep("kill_resume", args.signal.lower(), report, args.results)
     if report["differences"]:
         sys.exit(f"they differ; the runs are in {folder}")
     shutil.rmtree(folder)

@@ -1,18 +1,18 @@
 """Seconds of k-NN classification: here, and by scikit-learn's brute force.
 
-python -m experiments.knn_speed [--queries=10000] [--bank=50000] [--features=512]
-    [--rounds=3] [--out=FILE.json]
+python -m experiments.speed.knn_speed [--queries=10000] [--bank=50000] [--features=512]
+    [--rounds=3] [--keep=cpu]
+
+With --keep, a line of experiments/results/knn_speed.jsonl of that name.
 
 Both classify the same float32 features with the same 5 neighbours, in turn, round
 after round, so that other load meets both alike. The 200 neighbours weighted by cosine
 similarity are timed as well. Compilation is timed apart: a shape needs it once.
 """
 
-import json
 import os
 import statistics
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ import sklearn
 from absl import app, flags
 from sklearn.neighbors import KNeighborsClassifier
 
+from experiments import jobs
 from ssl_jax import core
 from ssl_jax.graphs import neighbors
 from ssl_jax.workdir import results
@@ -28,16 +29,13 @@ QUERIES = flags.DEFINE_integer("queries", 10_000, "images to classify")
 BANK = flags.DEFINE_integer("bank", 50_000, "images with labels")
 FEATURES = flags.DEFINE_integer("features", 512, "features of an image")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements; the median counts")
-OUT = flags.DEFINE_string("out", "", "JSON file to write as well")
+KEEP = flags.DEFINE_string("keep", "", "name to keep the result by: the device")
 NUM_CLASSES = 10
 
 
 def main(_):
     results = measure(QUERIES.value, BANK.value, FEATURES.value, rounds=ROUNDS.value)
-    text = json.dumps(results, indent=1)
-    print(text)
-    if OUT.value:
-        Path(OUT.value).write_text(text + "\n")
+    jobs.keep("knn_speed", KEEP.value, results)
 
 
 def measure(queries: int, bank: int, features: int, *, rounds: int) -> dict:

@@ -1,6 +1,6 @@
 """Label spreading past scikit-learn's limit: README's tables and figure.
 
-python -m experiments.label_spreading_scale --data_dir=DIR
+python -m experiments.speed.label_spreading_scale --data_dir=DIR
     [--parts=mnist_rbf --parts=million ...] [--rounds=3] [--gamma=0.5] [--smoke]
 
 * mnist_rbf: exact rbf in blocks on MNIST's 60,000 training images, 100 labels.
@@ -11,9 +11,9 @@ python -m experiments.label_spreading_scale --data_dir=DIR
 
 Every fit is a process of its own, so that its peak memory is its own: with the
 interpreter, the libraries and the features, of which `start_bytes` tells. Seconds are
-of the fit with all that it compiles. What is measured is added to
-experiments/results/label_spreading_scale_<device>.json at once; parts measured earlier
-stay there. --smoke tries everything at a hundredth of the size, in runs/.
+of the fit with all that it compiles. What is measured is added to the device's line of
+experiments/results/label_spreading_scale.jsonl at once; parts measured earlier stay
+there. --smoke tries everything at a hundredth of the size, in runs/.
 """
 
 import json
@@ -34,25 +34,23 @@ from absl import app, flags
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.semi_supervised import LabelSpreading
 
-from experiments.label_spreading_tables import (
+from experiments import readme
+from experiments.speed.tables import (
     FEATURES,
     LINES,
     NEIGHBORS,
     PARTS,
     SIZES,
     cost,
-    table,
+    of_spreading,
 )
 from ssl_jax import core
 from ssl_jax.algorithms import label_spreading
 from ssl_jax.data import sources
 from ssl_jax.graphs import neighbors
-from ssl_jax.report import formats
 from ssl_jax.report.figures import drawing
 from ssl_jax.workdir import results
-from ssl_jax.workdir.files import write_json
 
-COMMITTED = Path("experiments/results")
 TRIED = Path("runs/label_spreading_scale_smoke")
 # 10 Gaussians of unit covariance around centers drawn by N(0, SPREAD^2): the best
 # possible classifier, which knows the centers, is right on BAYES of the rows.
@@ -68,40 +66,39 @@ SMOKE = flags.DEFINE_bool("smoke", False, "a hundredth of the size, into runs/")
 
 
 def main(_):
-    folder, shrink = (TRIED, 100) if SMOKE.value else (COMMITTED, 1)
+    folder, shrink = (TRIED, 100) if SMOKE.value else (readme.RESULTS, 1)
     machine = alone(machine_of)
     device = machine["device"]["kind"].lower().replace(" ", "_")
-    path = folder / f"label_spreading_scale_{device}.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    results = json.loads(path.read_text()) if path.exists() else {"machine": machine}
-    if results["machine"] != machine:
-        sys.exit(f"{path} is of another machine or other versions: move it away first.")
+    path = folder / "label_spreading_scale.jsonl"
+    (found,) = results.read_table(path).get(device, [{"machine": machine}])
+    if found["machine"] != machine:
+        sys.exit(
+            f"{device} in {path} is of another machine or other versions: remove that "
+            "line first."
+        )
     mnist = dict(data_dir=DATA_DIR.value, rows=60_000 // shrink, num_labels=100)
 
-    def keep(part, found):
-        results[part] = results.get(part, {}) | found
-        write_json(path, results)
-        print(json.dumps({part: found}, indent=1), flush=True)
+    def keep(part, measured):
+        found[part] = found.get(part, {}) | measured
+        results.add_to_table(path, device, found)
+        print(json.dumps({part: measured}, indent=1), flush=True)
 
     for part in CHOSEN.value or PARTS:
         if part == "mnist_rbf":
             given = dict(gamma=GAMMA.value, solver=SOLVER.value, graph="blocks")
-            found, _ = alone(measure, library="ssl_jax", **mnist, **given)
-            keep(part, found)
+            measured, _ = alone(measure, library="ssl_jax", **mnist, **given)
+            keep(part, measured)
         elif part == "mnist_knn":
             keep(part, against_sklearn(mnist, ROUNDS.value))
         else:
             for line, rows in of_part(part):
-                found = at_scale(line, rows, shrink)
-                keep("scale", {f"{line}, {found['rows']:,} rows": found})
-    shown = table(results)
-    print(shown)
-    if device == "cpu" and "scale" in results:
-        drawing.save(cost(results["scale"]), folder / "label_spreading", "scale")
+                measured = at_scale(line, rows, shrink)
+                keep("scale", {f"{line}, {measured['rows']:,} rows": measured})
+    print(of_spreading(found))
+    if device == "cpu" and "scale" in found:
+        drawing.save(cost(found["scale"]), path.with_suffix("") / "fits", "cost")
     if not SMOKE.value:
-        files = sorted(folder.glob("label_spreading_scale_*.json"))
-        parts = [table(json.loads(file.read_text())) for file in files]
-        formats.into_readme("label_spreading_scale", "\n\n".join(parts))
+        readme.fill()
 
 
 def alone(function, **given):

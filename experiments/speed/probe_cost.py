@@ -1,6 +1,8 @@
 """What BYOL's online probe costs: the training step with and without it.
 
-    python -m experiments.probe_cost > experiments/results/probe_cost_cpu.json
+    python -m experiments.speed.probe_cost [cpu]
+
+Named so, the result is kept as a line of experiments/results/probe_cost.jsonl.
 
 The bare compiled step of byol_cifar10:small, views included, on one batch that already
 lies on the device; digits stand in for the images, since no operation depends on what
@@ -11,14 +13,15 @@ Without the probe, its loss and accuracy are gone and with them all that XLA com
 for them; the optimizer still moves the head's weights, by a gradient of zero.
 """
 
-import json
 import os
+import sys
 import time
 from statistics import median
 
 import jax
 
 from configs import byol_cifar10
+from experiments import jobs
 from ssl_jax import core
 from ssl_jax.algorithms.byol import BYOL
 from ssl_jax.core import mean
@@ -111,4 +114,4 @@ def _stepping(phase):
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(), indent=1))
+    jobs.keep("probe_cost", "".join(sys.argv[1:2]), measure())

@@ -1,4 +1,7 @@
-"""What label_spreading_scale.py measured, as README's tables and a figure."""
+"""What was measured here, as README's tables and a figure.
+
+Without what measures it to import, such as JAX or PyTorch.
+"""
 
 import statistics
 
@@ -7,6 +10,19 @@ from matplotlib.figure import Figure
 
 from ssl_jax.report import formats
 from ssl_jax.report.figures import drawing
+from ssl_jax.workdir.results import Table
+
+BENCHMARK = "fixmatch_mnist_cpu"  # of benchmark.py's results, the one README shows
+
+# Of benchmark_gcn.py.
+FORMS = {
+    "ssl_jax": "ssl_jax",
+    "pyg_dense": "PyTorch Geometric, dense features as in its example",
+    "pyg_sparse": "PyTorch Geometric, sparse features",
+    "pyg_sparse_adjacency": "PyTorch Geometric, sparse features and adjacency",
+}
+
+# Of label_spreading_scale.py.
 
 PARTS = ("mnist_rbf", "mnist_knn", "million", "scale")
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -24,8 +40,73 @@ BAYES = 0.996  # of the clusters, measured on 30,000
 GIB = 2**30
 
 
-def table(results: dict) -> str:
-    """README's tables of one machine."""
+def benchmark(results: Table) -> str:
+    """README's."""
+    return of_benchmark(results[BENCHMARK][0])
+
+
+def of_benchmark(results: dict) -> str:
+    columns = {
+        "devices": "{:d}",
+        "steps_per_second": "{:.2f}",
+        "bare_steps_per_second": "{:.2f}",
+        "loop_to_bare": "{:.3f}",
+        "images_per_second": "{:,.0f}",
+        "augmented_images_per_second": "{:,.0f}",
+        "compile_seconds": "{:.1f}",
+        "peak_memory_bytes": "{:,d}",
+        "scaling_efficiency": "{:.2f}",
+    }
+    rows = [
+        [form.format(run[name]) for name, form in columns.items()]
+        for run in results["runs"]
+    ]
+    header = [name.replace("_", " ") for name in columns]
+    lines = [formats.markdown_table(header, rows)]
+    if pillow := results.get("randaugment_against_pillow"):
+        rates = pillow["images_per_second"]
+        lines.append(
+            f"\nRandAugment at 32x32, images/s: {rates['compiled']:,} here and "
+            f"{rates['pillow']:,} by Pillow in {pillow['pillow_processes']} processes, "
+            f"{pillow['ratio']:.1f} times as many."
+        )
+    return "\n".join(lines)
+
+
+def gcn(results: Table) -> str:
+    """README's: a part for each device."""
+    return "\n\n".join(of_gcn(measured) for (measured,) in results.values())
+
+
+def of_gcn(results: dict) -> str:
+    """A line for each form."""
+    seconds = results["seconds"]
+    lines = []
+    for name, shown in FORMS.items():
+        times = ""
+        if name != "ssl_jax":
+            pairs = zip(
+                results["rounds"][name], results["rounds"]["ssl_jax"], strict=True
+            )
+            times = f"{statistics.median(theirs / own for theirs, own in pairs):.1f}"
+        lines.append([shown, f"{seconds[name]:.2f}", times])
+    caption = (
+        f"{results['epochs']} epochs of one seed on {results['device']['kind']}, "
+        f"{results['cpus']} CPU cores, without compilation (of ssl_jax: "
+        f"{results['compile_seconds']:.1f} s), and medians of "
+        f"{len(results['rounds']['ssl_jax'])} alternated rounds:"
+    )
+    header = ["GCN on Cora", "seconds", "times ssl_jax's"]
+    return f"{caption}\n\n{formats.markdown_table(header, lines)}"
+
+
+def label_spreading(results: Table) -> str:
+    """README's: a part for each device."""
+    return "\n\n".join(of_spreading(measured) for (measured,) in results.values())
+
+
+def of_spreading(results: dict) -> str:
+    """The tables of one machine."""
     machine = results["machine"]
     said = f"{machine['device']['kind']}, {machine['cpus']} CPU cores"
     parts = [of_mnist(results, said)] if set(PARTS[:2]) & set(results) else []

@@ -1,14 +1,16 @@
 """Images/s of BYOL's views: compiled here, by Pillow, and by dm_pix's primitives.
 
-    python -m experiments.views_speed
+    python -m experiments.speed.views_speed [cpu]
+
+Named so, the result is kept as a line of experiments/results/views_speed.jsonl.
 
 Also the ways to resample a random crop that `ssl_jax.augment.crops` chose from. All run
 in turn, round after round, so that other load meets them alike. dm_pix is measured
 where it is installed; otherwise its figures are null.
 """
 
-import json
 import os
+import sys
 import time
 from functools import partial
 from statistics import median
@@ -19,6 +21,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
+from experiments import jobs
 from ssl_jax.augment import basic, color, crops
 
 try:
@@ -297,4 +300,4 @@ def _images(batch: int, size: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(), indent=1))
+    jobs.keep("views_speed", "".join(sys.argv[1:2]), measure())

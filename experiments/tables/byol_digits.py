@@ -44,8 +44,7 @@ def accuracies(results: list[dict]) -> dict[str, list[float]]:
 def table(results: Table) -> str:
     found = results["byol"]
     rows = [
-        [label, formats.mean_std(values)]
-        for label, values in accuracies(found).items()
+        [label, formats.mean_std(values)] for label, values in accuracies(found).items()
     ]
     seconds = max(
         sum(phase["seconds"] + phase.get("compile_seconds", 0) for phase in phases)

@@ -37,7 +37,8 @@ def main(given: flags.FlagValues) -> None:
     if results is None:
         return
     folder = Path(given.results) / "cifar10_small"
-    rows_of = {m: Journal(folder / f"{m}_metrics.jsonl").rows() for m in methods(results)}
+    journals = {m: folder / f"{m}_metrics.jsonl" for m in methods(results)}
+    rows_of = {method: Journal(path).rows() for method, path in journals.items()}
     title = "CIFAR-10, 4,000 labels, a small network"
     compared = curves.comparison(rows_of, title)
     drawing.save(compared, folder / "test_accuracy", "comparison")
@@ -54,7 +55,7 @@ def copy(method: str, workdir: Path, folder: Path) -> None:
 
 
 def configure(method: str) -> ConfigDict:
-    return jobs.load(f"{method}_cifar10:small", {"data.num_labels": 4000})
+    return jobs.load(f"cifar10:{method},small", {"data.num_labels": 4000})
 
 
 def methods(results: Table) -> list[str]:

@@ -50,9 +50,9 @@ def configure(data: str, method: str, num_labels: int, seed: int) -> ConfigDict:
     """`method`: "fixmatch", or the view of a floor."""
     values = {"seed": seed, "tensorboard": False, "data.num_labels": num_labels}
     if method not in FLOORS:
-        return jobs.load(f"fixmatch_{data}", values)
+        return jobs.load(f"{data}:fixmatch", values)
     values["train.algorithm.strong"] = FLOORS[method]
-    return jobs.load(f"supervised_{data}", values)
+    return jobs.load(f"{data}:supervised", values)
 
 
 def method_of(result: dict) -> str:

@@ -1,10 +1,13 @@
 """The autoencoder tutorial in Keras, timed against configs/autoencoder_mnist.py.
 
-Run by `python -m experiments.autoencoder_mnist --keras`. Each side has one process for
-all its rounds, and the rounds alternate: machines are shared and noisy. Both train
-(and compile) autoencoder and classifier and judge them on the test images; reading
-the data does not count on either side, nor do our figures and checkpoints:
-`whole_run` is with these.
+python -m experiments.speed.autoencoder_keras --data_dir=... [--rounds=3] [--keep=cpu]
+
+With --keep, a line of experiments/results/autoencoder_keras.jsonl of that name.
+
+Each side has one process for all its rounds, and the rounds alternate: machines are
+shared and noisy. Both train (and compile) autoencoder and classifier and judge them on
+the test images; reading the data does not count on either side, nor do our figures and
+checkpoints: `whole_run` is with these.
 """
 
 import contextlib
@@ -20,14 +23,25 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from absl import logging
+from absl import app, flags, logging
 
 from configs import autoencoder_mnist
+from experiments import jobs
 from ssl_jax import core
 from ssl_jax.data import sources
 from ssl_jax.train.run import run
 from ssl_jax.workdir import results
 from ssl_jax.workdir.journal import Journal
+
+DATA_DIR = flags.DEFINE_string("data_dir", "", "as config.data.dir")
+ROUNDS = flags.DEFINE_integer("rounds", 3, "of the timing")
+KEEP = flags.DEFINE_string("keep", "", "name to keep the result by: the device")
+
+
+def main(_):
+    logging.set_verbosity(logging.WARNING)
+    timing = measure(DATA_DIR.value, ROUNDS.value)
+    jobs.keep("autoencoder_keras", KEEP.value, timing)
 
 
 def measure(data_dir: str, rounds: int) -> dict:
@@ -137,3 +151,7 @@ def our_round(data_dir: str, seed: int) -> dict:
         "test_loss": done["pretrain"]["test"]["reconstruction_loss"],
         "accuracy": done["finetune"]["test"]["accuracy"],
     }
+
+
+if __name__ == "__main__":
+    app.run(main)
