@@ -111,7 +111,8 @@ def read(paths: Iterable[str | Path]) -> list[dict]:
     for path in map(Path, paths):
         if not path.exists():
             raise UserError(
-                f"{path} does not exist; give result.json files or folders."
+                f"{path} does not exist; give result.json files, tables' .jsonl files "
+                "or folders."
             )
         inside = [path]
         if path.is_dir():
@@ -125,7 +126,8 @@ def read(paths: Iterable[str | Path]) -> list[dict]:
             )
         if not found:
             raise UserError(
-                f"{path} has no result; give result.json files or folders of such."
+                f"{path} has no result; give result.json files, tables' .jsonl files "
+                "or folders of such."
             )
         files |= found
     return [
@@ -217,9 +219,11 @@ def _each_seed(result):
 
 def _results(file):
     """Those in it; none where it is something else."""
-    found = [_json(file)] if file.suffix != ".jsonl" else []
-    if file.suffix == ".jsonl" and _is_table(file):
-        found = [one for runs in read_table(file).values() for one in runs]
+    if file.suffix != ".jsonl":
+        found = [_json(file)]
+    else:
+        table = read_table(file) if _is_table(file) else {}
+        found = [result for results in table.values() for result in results]
     return [result for result in found if _is_result(result)]
 
 
