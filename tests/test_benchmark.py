@@ -3,8 +3,8 @@
 import pytest
 
 import tiny
-from configs import digits
-from experiments import augment_speed, benchmark
+from experiments import jobs
+from experiments.speed import augment_speed, benchmark, tables
 from ssl_jax.errors import UserError
 
 
@@ -22,7 +22,7 @@ def test_every_figure_is_there_for_every_device_count():
     assert one["scaling_efficiency"] == 1
     gain = two["steps_per_second"] / one["steps_per_second"]
     assert two["scaling_efficiency"] == pytest.approx(gain / 2)
-    lines = benchmark.table(results).splitlines()
+    lines = tables.of_benchmark(results).splitlines()
     assert len(lines) == 4 and "loop to bare" in lines[0]
 
 
@@ -37,7 +37,7 @@ def test_pillow_and_the_compiled_view_do_the_same_work():
 
 
 def test_methods_are_compared_in_alternation():
-    config = digits.get_config("debug")
+    config = jobs.load("digits:debug")
     results = benchmark.compare(config, ["digits:flexmatch,debug"], steps=2, rounds=2)
     names = ["fixmatch_digits_debug", "flexmatch_digits_debug"]
     assert list(results["ratios"]) == names

@@ -42,7 +42,8 @@ def test_result_has_the_documented_fields(chain):
     config, workdir, result = chain
     assert result == json.loads((workdir / "result.json").read_text())
     assert set(result) == {
-        *("name", "seed", "config", "device", "versions", "phases", "test", "resumed"),
+        *("name", "seed", "config", "device", "versions", "git"),
+        *("phases", "test", "resumed"),
     }
     assert list(result["phases"]) == ["warmup", "train"]
     assert set(result["phases"]["train"]) == {

@@ -1,4 +1,4 @@
-"""A table's runs are listed, shared out and skipped; the table is worked by hand."""
+"""A table's runs are listed, shared out, skipped and collected; tables by hand."""
 
 import json
 import re
@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from experiments import byol_cifar10, byol_stl10, cifar10_labels, paper_table
-from experiments.paper_table import Cell, Run
+from experiments import command, readme
+from experiments import jobs as listed
+from experiments.jobs import Cell, Run
+from experiments.papers import byol_cifar10, byol_stl10, cifar10_labels, table
+from experiments.tables import few_labels
 from ssl_jax.cli import command_line
 from ssl_jax.errors import UserError
 from ssl_jax.report import tables
+from ssl_jax.workdir import results as results_files
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = {
@@ -27,10 +31,8 @@ def runs_of(experiment):
 
 
 def jobs(experiment, seeds=(0,), only=(), **options):
-    runs = paper_table.choose(runs_of(experiment), only)
-    return {
-        job.name: job for job in paper_table.jobs(experiment, runs, seeds, **options)
-    }
+    runs = listed.choose(runs_of(experiment), only)
+    return {job.name: job for job in listed.jobs(experiment, runs, seeds, **options)}
 
 
 @pytest.fixture(autouse=True)
@@ -87,16 +89,16 @@ def test_a_run_comes_after_what_it_starts_from(experiment):
 def test_every_job_is_in_one_task():
     chosen = list(jobs("byol_stl10", [0, 1]).values())
     for n in (1, 3, 30):
-        tasks = [paper_table.share(chosen, f"{i + 1}/{n}") for i in range(n)]
+        tasks = [listed.share(chosen, f"{i + 1}/{n}") for i in range(n)]
         names = [job.name for task in tasks for job in task]
         assert sorted(names) == sorted(job.name for job in chosen)
-    assert paper_table.share(chosen, "2/3")[:2] == [chosen[1], chosen[4]]
+    assert listed.share(chosen, "2/3")[:2] == [chosen[1], chosen[4]]
 
 
 @pytest.mark.parametrize("experiment", ["byol_cifar10", "cifar10_labels"])
 def test_the_slurm_array_is_as_long_as_the_list(experiment):
-    script = (ROOT / f"experiments/{experiment}.sbatch").read_text()
-    assert f"experiments.{experiment} " in script
+    script = (ROOT / f"experiments/papers/{experiment}.sbatch").read_text()
+    assert f"experiments.papers.{experiment} " in script
     ends = re.findall(r"^(?:#SBATCH --array=1-|TASKS=)(\d+)$", script, re.M)
     assert ends == [str(3 * len(runs_of(experiment)))] * 2  # seeds 0, 1, 2
 
@@ -113,11 +115,11 @@ def test_only_chooses_by_name_and_row():
 def program(capsys, *argv, experiment="byol_cifar10"):
     """(status, stdout, stderr)."""
     given, module, status = flags.FlagValues(), EXPERIMENTS[experiment], 0
-    paper_table.define_flags(given)
+    listed.define_flags(given)
     try:
-        paper_table.parse(experiment, [experiment, *argv], given)
-        form = getattr(module, "form", None)
-        paper_table.run(experiment, module.TABLES, module.GPU, given, form)
+        command.parse(experiment, [experiment, *argv], given)
+        form = getattr(module, "form", table.table)
+        listed.run(experiment, module.TABLES, module.GPU, given, form)
     except SystemExit as exit:
         status = exit.code
     return status, *capsys.readouterr()
@@ -193,7 +195,7 @@ def fake_training(monkeypatch, failing=(), stopping=()):
         (workdir / "result.json").write_text(json.dumps(result))
         return result
 
-    monkeypatch.setattr(paper_table, "train_phases", loop_run)
+    monkeypatch.setattr(listed, "train_phases", loop_run)
     return called
 
 
@@ -207,13 +209,10 @@ def test_one_failure_does_not_keep_the_others(monkeypatch, capsys):
         "byol_cifar10: not finished: byol-seed0",
     ]
     assert "50.00 (1) | 92.58" in out and "50.00 ± 0.00 (2) | 91.8" in out
-    files = sorted(Path("r/byol_cifar10").iterdir())
-    assert [file.stem for file in files] == [
-        "byol-seed1",
-        "simsiam-seed0",
-        "simsiam-seed1",
-    ]
-    assert json.loads(files[0].read_text())["config"]["data"]["dir"] == ""
+    kept = results_files.read_table(Path("r/byol_cifar10.jsonl"))
+    seeds = {run: [one["seed"] for one in found] for run, found in kept.items()}
+    assert seeds == {"byol": [1], "simsiam": [0, 1]}
+    assert kept["byol"][0]["config"]["data"]["dir"] == ""
 
     called = fake_training(monkeypatch)
     status, again, err = program(capsys, *flags)
@@ -242,7 +241,7 @@ def test_what_it_needs_is_said_and_waited_for(monkeypatch, capsys):
     assert "| 10% (500) | 25.00 (1) |  |  | 4,000, 0 of 4,000 |" in out
     (job,) = jobs("byol_stl10", only=["finetuned-100"]).values()
     (job.needs / "done.json").unlink()
-    assert paper_table.state(job) == "finished"
+    assert listed.state(job) == "finished"
 
 
 def test_cifar10_labels_are_three_tables_of_every_method(capsys):
@@ -251,7 +250,7 @@ def test_cifar10_labels_are_three_tables_of_every_method(capsys):
     ):
         assert len(runs) == 15
         assert {run.overrides["data.num_labels"] for run in runs} == {labels}
-        for job in paper_table.jobs("cifar10_labels", runs, [0]):
+        for job in listed.jobs("cifar10_labels", runs, [0]):
             of = tables.method_and_data(job.config.to_dict())
             assert of == (job.name.split("-")[0], "cifar10")  # as the report calls it
     flags = ["--dry_run", "--only=fixmatch,supervised"]
@@ -260,7 +259,7 @@ def test_cifar10_labels_are_three_tables_of_every_method(capsys):
     assert (
         "\n27 runs, " in out
     )  # with CTAugment: three, with 3 numbers of labels, seeds
-    assert "fixmatch_cta-250-seed2: " in out and "/fixmatch_cifar10.py:cta " in out
+    assert "fixmatch_cta-250-seed2: " in out and "/cifar10.py:fixmatch,cta " in out
     assert "supervised-40-seed0: 2.90 h" in out  # 2^20 / 6.7 / 3600 * 64 / 960
 
 
@@ -276,10 +275,11 @@ def test_an_experiment_may_write_its_tables_itself(debug, monkeypatch, capsys):
     assert out.count("| fixmatch | 75.00 (1) | ") == 3
     assert out.count("| supervised | 75.00 (1) | +0.00, p - | ") == 3
     assert ("cifar10, 4,000 labels" in out) != debug
-    stale = next(Path("r").glob("*/supervised-40-seed0.json"))
-    old = json.loads(stale.read_text()) | {"seed": 1}
+    (path,) = Path("r").glob("*.jsonl")
+    (old,) = results_files.read_table(path)["supervised-40"]
+    old["config"]["seed"] = old["seed"] = 1
     old["config"]["train"]["steps"] = 7
-    stale.with_stem("supervised-40-seed1").write_text(json.dumps(old))
+    results_files.add_to_table(path, "supervised-40", old)
     status, out, err = program(capsys, *flags, experiment="cifar10_labels")
     assert status == 2 and "of two configurations: train.steps = " in err
 
@@ -288,15 +288,87 @@ def test_debug_runs_are_kept_apart_and_claim_nothing(monkeypatch, capsys):
     called = fake_training(monkeypatch)
     status, out, _ = program(capsys, "--debug", "--seeds=0", "--results=r")
     assert status == 0 and called == ["byol-seed0", "simsiam-seed0"]
-    assert sorted(p.name for p in Path("r").iterdir()) == ["byol_cifar10_debug"]
+    assert [p.name for p in Path("r").iterdir()] == ["byol_cifar10_debug.jsonl"]
     assert sorted(p.name for p in Path("runs").iterdir()) == ["byol_cifar10_debug"]
     assert "4 of 195,000" in out and "92.58" not in out  # from 4 steps
+
+
+def collected(*argv):
+    given = flags.FlagValues()
+    few_labels.define_flags(given)
+    command.parse("few_labels", ["few_labels", *argv], given)
+    few_labels.main(given)
+
+
+def test_a_table_of_few_labels_is_trained_collected_and_shown(monkeypatch, capsys):
+    called = fake_training(monkeypatch)
+    options = ["--labels=40", "--results=r", "--data_dir=/mine"]
+    collected("--seeds=0", "--floors=strong", *options)
+    assert called == ["fixmatch_digits-40-seed0", "strong_digits-40-seed0"]
+    out = capsys.readouterr().out
+    assert "workdir runs/few_labels/strong_digits-40-seed0\n" in out
+    assert "| 40 | 75.00 (1) | 75.00 (1) | 0.00 | 100% |" in out
+    collected("--seeds=1,2", *options)
+    out = capsys.readouterr().out
+    assert "| 75.00 ± 0.00 (2) | 75.00 ± 0.00 (3) | 75.00 ± 0.00 (3) |" in out
+    kept = results_files.read_table(Path("r/few_labels.jsonl"))
+    assert {run: len(of_run) for run, of_run in kept.items()} == {
+        "fixmatch_digits-40": 3,
+        "strong_digits-40": 3,
+        "weak_digits-40": 2,
+    }
+    config = few_labels.configure("digits", "weak", 40, 1)
+    of_seed_1 = kept["weak_digits-40"][0]["config"]
+    assert of_seed_1 == json.loads(json.dumps(config.to_dict()))
+
+    called = fake_training(monkeypatch, stopping=["strong_digits-40-seed4"])
+    collected("--seeds=3,4,5", "--floors=strong", *options)
+    assert called[-1] == "strong_digits-40-seed4" and len(called) == 4
+    out = capsys.readouterr().out
+    assert "the same command goes on" in out and "|" not in out
+    with pytest.raises(UserError, match="--seeds=1,1 must be"):
+        collected("--seeds=1,1", *options)
+
+
+def test_the_committed_results_fill_the_documents(monkeypatch, capsys, tmp_path):
+    fake_training(monkeypatch)
+    filled = []
+    monkeypatch.setattr(readme, "RESULTS", tmp_path / "experiments/results")
+    monkeypatch.setattr(readme, "fill", lambda: filled.append(True))
+    collected("--seeds=0", "--labels=20", "--results=r")
+    assert not filled
+    collected("--seeds=1", "--labels=20")
+    assert filled and (readme.RESULTS / "few_labels.jsonl").exists()
+    listed.keep("speed", "", {"seconds": 1}, readme.RESULTS)
+    assert len(filled) == 1 and '"seconds": 1' in capsys.readouterr().out
+    listed.keep("speed", "cpu", {"seconds": 1}, readme.RESULTS)
+    assert len(filled) == 2
+    kept = results_files.read_table(readme.RESULTS / "speed.jsonl")
+    assert kept == {"cpu": [{"seconds": 1}]}
+
+
+@pytest.mark.filterwarnings(
+    "ignore:the load_module:DeprecationWarning"
+)  # ml_collections'
+@pytest.mark.parametrize("argument", ["digits:flexmatch", "cifar10:remixmatch,cta"])
+def test_configs_are_those_that_launch_takes(argument, monkeypatch):
+    known = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", flag_values=known)
+    name, _, words = argument.partition(":")
+    argv = ["launch.py", f"--config={ROOT}/configs/{name}.py:{words}"]
+    monkeypatch.setattr(sys, "argv", argv)
+    command_line.parse(known, config, argv)
+    assert listed.load(argument).to_dict() == config.value.to_dict()
+    loaded = listed.load(argument, {"train.steps": 7, "seed": 3})
+    assert (loaded.train.steps, loaded.seed) == (7, 3)
+    with pytest.raises(KeyError, match="stepz"):
+        listed.load(argument, {"train.stepz": 7})
 
 
 def test_table_by_hand():
     def run(name, row, column, published=""):
         cells = {column: Cell(lambda result: result["x"], published)}
-        return Run(name, row, "fixmatch_digits", cells, 1.0, {"train.steps": 100})
+        return Run(name, row, "digits:fixmatch", cells, 1.0, {"train.steps": 100})
 
     def results(*shares, steps=100):
         phases = {"train": {"steps": steps}, "probe": {"step": steps}}
@@ -308,7 +380,7 @@ def test_table_by_hand():
         run("b", "B", "40"),
     ]
     found = {"a": results(0.90, 0.92, 0.97), "a-250": [], "b": results(0.5)}
-    assert paper_table.table(runs, found).splitlines() == [
+    assert table.table(runs, found).splitlines() == [
         "|  | 40 | published | 250 | published | steps |",
         "| --- | --- | --- | --- | --- | --- |",
         # mean 93; deviations -3, -1, 4: variance 26 / 2
@@ -317,7 +389,7 @@ def test_table_by_hand():
     ]
     # One shorter seed is enough to claim nothing.
     found["a"][1:2] = results(0.92, steps=99)
-    assert paper_table.table(runs, found).splitlines()[0::2] == [
+    assert table.table(runs, found).splitlines()[0::2] == [
         "|  | 40 | 250 | published | steps |",
         "| A | 93.00 ± 3.61 (3) |  | 96.0 (paper) | 99 of 100, 0 of 100 |",
     ]

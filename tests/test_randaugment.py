@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from experiments.augment_speed import pillow
+from experiments.speed.augment_speed import pillow
 from ssl_jax.augment import operations, randaugment
 from ssl_jax.augment.randaugment import OPERATIONS
 from ssl_jax.core import make_mesh

@@ -3,6 +3,8 @@
 import importlib
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,27 +13,37 @@ import readme_example
 from ml_collections import ConfigDict
 from sklearn.datasets import load_digits
 
-from configs import base, byol_cifar10
-from experiments import (
+from configs import base
+from experiments import readme
+from experiments.speed.tables import BENCHMARK
+from experiments.tables import (
     active_digits,
     autoencoder_mnist,
-    benchmark,
-    benchmark_gcn_table,
     byol_cifar10_small,
     byol_digits,
     cifar10_small,
     digits_methods,
     few_labels,
-    gcn_cora,
-    label_spreading_tables,
     pseudo_label_mnist,
-    runs,
 )
+from ssl_jax.errors import UserError
 from ssl_jax.report import tables
 from ssl_jax.train.run import run
+from ssl_jax.workdir import results
+from ssl_jax.workdir.journal import Journal
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+RESULTS = ROOT / "experiments/results"
+
+
+def read(experiment):
+    """Run -> its results."""
+    return results.read_table(RESULTS / f"{experiment}.jsonl")
+
+
+def every(found):
+    return [result for runs in found.values() for result in runs]
 
 
 @pytest.mark.parametrize("data", ["digits", "cifar10"])
@@ -58,10 +70,51 @@ def test_the_example_is_thirty_lines():
     assert sum(bool(line.strip()) for line in lines) <= 30
 
 
-@pytest.mark.parametrize("data", ["digits", "mnist"])
-def test_tables_are_generated_from_the_results(data):
-    results = runs.read(ROOT / few_labels.COMMITTED / data)
-    assert f"<!-- {data} -->\n{few_labels.table(results)}\n<!-- end -->" in README
+def test_documents_have_the_tables_of_the_results():
+    """As `python -m experiments.readme` would write them, without JAX."""
+    assert readme.fill(check=True) == []
+    code = (
+        "import sys; from experiments import readme; "
+        "tables = [readme.written(name) for name in readme.TABLES]; "
+        "sys.exit('jax' in sys.modules or not all(tables))"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT)
+    assert done.returncode == 0
+
+
+def test_every_table_is_in_a_document():
+    shown = {
+        name
+        for path in readme.documents()
+        for name in re.findall(r"<!-- (\w+) -->", path.read_text())
+    }
+    assert shown - {"end"} == {*readme.TABLES}
+
+
+def test_documents_are_filled_and_mistakes_in_them_told(tmp_path):
+    (tmp_path / "docs").mkdir()
+    one, other = tmp_path / "A.md", tmp_path / "docs/b.md"
+    one.write_text("before\n<!-- digits -->\n<!-- end -->\n\nafter\n")
+    other.write_text("<!-- mnist -->\nold\n\n| t |\n<!-- end -->\n" + one.read_text())
+    (tmp_path / "docs/c.md").write_text("no table, <!-- a remark -->\n")
+    digits, mnist = (readme.written(name) for name in ("digits", "mnist"))
+    told = readme.fill(tmp_path, check=True)
+    assert len(told) == 2 and "-old" in told[1] and "docs/b.md" in told[1]
+    assert "| t |" in other.read_text()
+    assert readme.fill(tmp_path) == told and readme.fill(tmp_path) == []
+    filled = f"before\n<!-- digits -->\n{digits}\n<!-- end -->\n\nafter\n"
+    assert one.read_text() == filled
+    assert other.read_text() == f"<!-- mnist -->\n{mnist}\n<!-- end -->\n{filled}"
+    for wrong, said in {
+        "<!-- digit -->\n<!-- end -->": "digit --> is none of: active_digits, ",
+        "<!-- digits -->\n": "A.md: <!-- digits --> has no <!-- end -->",
+        "<!-- digits -->\n<!-- mnist -->\n<!-- end -->\n": "digits --> has no",
+    }.items():
+        one.write_text(wrong)
+        with pytest.raises(UserError, match=said):
+            readme.fill(tmp_path)
+    with pytest.raises(UserError, match="few_labels.jsonl, for .* has no results"):
+        readme.written("digits", tmp_path)
 
 
 def _assert_of_today(today, then):
@@ -91,9 +144,11 @@ def _assert_of_today(today, then):
     compare(today, then, default)
 
 
-@pytest.mark.parametrize("data", ["digits", "mnist"])
+@pytest.mark.parametrize("data", few_labels.DATA)
 def test_results_are_of_todays_configs(data):
-    for result in runs.read(ROOT / few_labels.COMMITTED / data):
+    found = few_labels.on(data, read("few_labels"))
+    assert len(found) == {"digits": 30, "mnist": 3}[data]
+    for result in found:
         method = few_labels.method_of(result)
         num_labels = result["config"]["data"]["num_labels"]
         config = few_labels.configure(data, method, num_labels, result["seed"])
@@ -102,8 +157,7 @@ def test_results_are_of_todays_configs(data):
 
 def test_fixmatch_makes_at_most_half_of_the_floors_errors():
     """And the floor is none of straw: at most 12% with 40 labels (the issue's bars)."""
-    results = runs.read(ROOT / few_labels.COMMITTED / "digits")
-    errors = few_labels.errors(results)
+    errors = few_labels.errors(few_labels.on("digits", read("few_labels")))
     assert {len(seeds) for seeds in errors.values()} == {5}
     for labels in (20, 40):
         floor = min(np.mean(errors[labels, view]) for view in few_labels.FLOORS)
@@ -112,15 +166,14 @@ def test_fixmatch_makes_at_most_half_of_the_floors_errors():
 
 
 def test_methods_on_digits_table_and_its_bars():
-    results = runs.read(ROOT / digits_methods.COMMITTED)
-    table = digits_methods.table(results)
-    assert f"<!-- digits_methods -->\n{table}\n<!-- end -->" in README
+    results = every(read("digits_methods"))
     for result in results:
         method = result["name"].removesuffix("_digits")
         config = digits_methods.configure(method, result["seed"])
         _assert_of_today(config, result["config"])
     rows = {row.method: row for row in tables.compare(results, figures=["accuracy"])}
-    assert set(rows) == {*digits_methods.methods()}
+    # The example of README, which a test above may have added, has no results.
+    assert set(rows) == {*digits_methods.methods()} - {"entropy"}
     assert {len(row.errors) for row in rows.values()} == {5}
     bar = rows["fixmatch"].mean + rows["fixmatch"].std  # the issue's, in errors
     for method in ("flexmatch", "freematch", "softmatch", "adamatch"):
@@ -132,9 +185,8 @@ def test_methods_on_digits_table_and_its_bars():
 
 
 def test_pseudo_labels_on_mnist_table_and_its_bars():
-    results = pseudo_label_mnist.read(ROOT / pseudo_label_mnist.COMMITTED)
-    table = pseudo_label_mnist.table(results)
-    assert f"<!-- pseudo_label_mnist -->\n{table}\n<!-- end -->" in README
+    results = read("pseudo_label_mnist")
+    assert set(results) == set(pseudo_label_mnist.WORDS)
     for kind, seeds in results.items():
         assert len(seeds) == 3
         for result in seeds:
@@ -148,9 +200,7 @@ def test_pseudo_labels_on_mnist_table_and_its_bars():
 
 def test_fixmatch_and_flexmatch_beat_supervised_on_cifar10():
     """After the same steps, and the issue's hour of training each."""
-    results = cifar10_small.read(ROOT / cifar10_small.COMMITTED)
-    table = cifar10_small.table(results)
-    assert f"<!-- cifar10_small -->\n{table}\n<!-- end -->" in README
+    results = {method: one for method, (one,) in read("cifar10_small").items()}
     assert set(results) == set(cifar10_small.METHODS)
     for method, result in results.items():
         _assert_of_today(cifar10_small.configure(method), result["config"])
@@ -161,9 +211,7 @@ def test_fixmatch_and_flexmatch_beat_supervised_on_cifar10():
 
 
 def test_byol_digits_table_and_its_bars():
-    results = runs.read(ROOT / byol_digits.RESULTS)
-    table = byol_digits.table(results)
-    assert f"<!-- byol_digits -->\n{table}\n<!-- end -->" in README
+    results = every(read("byol_digits"))
     for result in results:
         _assert_of_today(byol_digits.configure(result["seed"]), result["config"])
     learned, random, _, alone = (
@@ -174,12 +222,9 @@ def test_byol_digits_table_and_its_bars():
 
 
 def test_knn_rises_on_cifar10_and_beats_the_untrained_encoder():
-    folder = ROOT / byol_cifar10_small.RESULTS
-    result = json.loads((folder / "result.json").read_text())
-    table = byol_cifar10_small.table(result)
-    assert f"<!-- byol_cifar10_small -->\n{table}\n<!-- end -->" in README
-    _assert_of_today(byol_cifar10.get_config("small"), result["config"])
-    rows = [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
+    (result,) = every(read("byol_cifar10_small"))
+    _assert_of_today(byol_cifar10_small.configure(), result["config"])
+    rows = Journal(RESULTS / "byol_cifar10_small/byol_metrics.jsonl").rows()
     knn = [row["test/knn_accuracy"] for row in rows if "test/knn_accuracy" in row]
     assert len(knn) == 10 and np.polyfit(range(10), knn, 1)[0] > 0
     probe = result["probe"]
@@ -188,9 +233,10 @@ def test_knn_rises_on_cifar10_and_beats_the_untrained_encoder():
 
 
 def test_autoencoder_table_and_its_bars():
-    results = autoencoder_mnist.committed()
-    table = autoencoder_mnist.table(results)
-    assert f"<!-- autoencoder -->\n{table}\n<!-- end -->" in README
+    results = read("autoencoder_mnist")
+    assert {kind: len(seeds) for kind, seeds in results.items()} == (
+        autoencoder_mnist.SEEDS
+    )
     for kind, seeds in results.items():
         for result in seeds:
             config = autoencoder_mnist.configure(kind, result["seed"])
@@ -205,9 +251,8 @@ def test_autoencoder_table_and_its_bars():
 
 def test_active_digits_tables_and_their_bar():
     """On the example's images, by ten random seeds: the issue's 4 points."""
-    results = runs.read(ROOT / active_digits.COMMITTED)
-    tables = active_digits.tables(results)
-    assert f"<!-- active_digits -->\n{tables}\n<!-- end -->" in README
+    results = every(read("active_digits"))
+    assert len(results) == 100
     for result in results:
         strategy = result["config"]["query"]["strategy"]
         setting = active_digits.setting_of(result)
@@ -221,9 +266,7 @@ def test_active_digits_tables_and_their_bar():
 
 
 def test_gcn_on_cora_and_its_bars():
-    results = runs.read(ROOT / "experiments/results/gcn_cora")
-    assert f"<!-- gcn_cora -->\n{gcn_cora.table(results)}\n<!-- end -->" in README
-    (result,) = (found for found in results if found["word"] == "gcn")
+    (result,) = read("gcn_cora")["gcn"]
     accuracies = [one["accuracy"] for one in result["seeds"]]
     assert len(accuracies) == 100 and abs(np.mean(accuracies) - 0.815) <= 0.003
     assert result["wall_seconds"] <= 90
@@ -231,19 +274,13 @@ def test_gcn_on_cora_and_its_bars():
 
 def test_gcn_beside_pytorch_geometric():
     """The issue's 10 times hold for its own example's form; not for sparse features."""
-    path = ROOT / "experiments/results/benchmark_gcn_cpu.json"
-    measured = json.loads(path.read_text())
-    shown = benchmark_gcn_table.table(measured)
-    assert f"<!-- benchmark_gcn -->\n{shown}\n<!-- end -->" in README
+    (measured,) = read("benchmark_gcn")["cpu"]
     assert measured["seconds"]["pyg_dense"] >= 10 * measured["seconds"]["ssl_jax"]
     assert measured["ratio"] > 1
 
 
 def test_label_spreading_past_scikit_learns_limit_and_its_bars():
-    path = ROOT / "experiments/results/label_spreading_scale_cpu.json"
-    measured = json.loads(path.read_text())
-    shown = label_spreading_tables.table(measured)
-    assert f"<!-- label_spreading_scale -->\n{shown}\n<!-- end -->" in README
+    (measured,) = read("label_spreading_scale")["cpu"]
     exact = measured["mnist_rbf"]
     assert exact["rows"] == 60_000 and exact["graph"] == "blocks"
     assert exact["peak_bytes"] < 3 * 2**30
@@ -256,10 +293,8 @@ def test_label_spreading_past_scikit_learns_limit_and_its_bars():
     assert million["seconds"] <= 600 and million["peak_bytes"] <= 8 * 2**30
 
 
-def test_benchmark_is_generated_from_the_result():
-    path = ROOT / "experiments/results/benchmark_fixmatch_mnist_cpu.json"
-    results = json.loads(path.read_text())
-    assert f"<!-- benchmark -->\n{benchmark.table(results)}\n<!-- end -->" in README
+def test_benchmark_and_its_bars():
+    (results,) = read("benchmark")[BENCHMARK]
     assert results["runs"][0]["loop_to_bare"] >= 0.95  # the issue's bars
     assert results["randaugment_against_pillow"]["ratio"] >= 1
 
@@ -268,13 +303,14 @@ def test_measured_bars_of_the_representation_experiments():
     """k-NN, Keras's autoencoder and the online probe, each measured on an idle machine
     by the experiment that is named like its result."""
 
-    def measured(name):
-        return json.loads((ROOT / f"experiments/results/{name}_cpu.json").read_text())
+    def measured(experiment, name="cpu"):
+        (found,) = read(experiment)[name]
+        return found
 
     knn = measured("knn_speed")
     assert min(knn["ratios"]) >= 2 and set(knn["different_predictions"].values()) == {0}
     assert measured("autoencoder_keras")["median_ratio"] <= 0.5
-    ratios = measured("benchmark_methods")["median_ratio"]
+    ratios = measured("benchmark", "methods_cpu")["median_ratio"]
     assert ratios["flexmatch_cifar10_small"] <= 1.05
     assert ratios["fixmatch_cifar10_cta_small"] <= 1.10
     assert measured("probe_cost")["cost"] + measured("probe_cost")["noise"] <= 0.03

@@ -1,6 +1,7 @@
 """A run that was killed and went on is, bit for bit, the run that was not.
 
-experiments/kill_resume.py does this many times over; here are a few kills of each kind.
+experiments/speed/kill_resume.py does this many times over; here are a few kills of
+each kind.
 """
 
 import json
@@ -13,7 +14,7 @@ import pytest
 from conftest import QUICK_COMPILATION
 
 from configs import digits
-from experiments import kill_resume
+from experiments.speed import kill_resume
 from ssl_jax.errors import UserError
 from ssl_jax.train.run import run
 

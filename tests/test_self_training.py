@@ -10,7 +10,7 @@ import pytest
 
 import tiny
 from configs import base, pseudo_label_mnist
-from experiments import kill_resume
+from experiments.speed import kill_resume
 from ssl_jax import core
 from ssl_jax.data import feeds, loading, placement
 from ssl_jax.errors import UserError

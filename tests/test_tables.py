@@ -12,7 +12,8 @@ import launching
 import pytest
 from absl import flags
 
-from experiments import cifar10_labels, digits_methods, few_labels, runs
+from experiments.papers import cifar10_labels
+from experiments.tables import digits_methods, few_labels
 from ssl_jax.errors import UserError
 from ssl_jax.report import __main__, formats, tables
 from ssl_jax.workdir import results
@@ -215,7 +216,7 @@ def write(path, found):
 
 
 def test_reads_files_folders_and_workdirs(tmp_path):
-    a, b, c = (result("a_cifar10", seed, 5) for seed in range(3))
+    a, b, c, d, e = (result("a_cifar10", seed, 5) for seed in range(5))
     write(tmp_path / "folder/a.json", a)
     write(tmp_path / "folder/published.json", published("accuracy", 1))
     write(tmp_path / "folder/list.json", [1])
@@ -223,13 +224,20 @@ def test_reads_files_folders_and_workdirs(tmp_path):
     write(tmp_path / "runs/b/config.json", {"config": b["config"]})
     write(tmp_path / "c.json", c)
     write(tmp_path / "begun/config.json", {"config": b["config"]})
+    for found in (d, e):
+        results.add_to_table(tmp_path / "folder/table.jsonl", "a", found)
+    (tmp_path / "folder/metrics.jsonl").write_text('{"phase": "train", "step": 2}\n{"p')
+    results.add_to_table(tmp_path / "speeds.jsonl", "cpu", {"seconds": 1})
     folder, workdir = tmp_path / "folder", tmp_path / "runs/b"
-    assert results.read([folder, workdir, tmp_path / "c.json"]) == [a, b, c]
+    assert results.read([folder, workdir, tmp_path / "c.json"]) == [a, d, e, b, c]
+    assert results.read([folder / "table.jsonl"]) == [d, e]
     assert results.read([workdir.parent, workdir, workdir / "result.json"]) == [b]
     for path, said in {
         "begun": "not finished",
         "nowhere": "does not exist",
         "folder/published.json": "has no result",
+        "folder/metrics.jsonl": "has no result",
+        "speeds.jsonl": "has no result",
     }.items():
         with pytest.raises(UserError, match=f"{path}.*{said}"):
             results.read([tmp_path / path])
@@ -296,24 +304,24 @@ def test_mistakes_are_one_message(argv, said, tmp_path, monkeypatch, capsys):
     assert re.match(f"report: .*{said}", err)
 
 
-def test_digits_methods_are_found_and_their_table_is_the_reports(tmp_path):
+def test_digits_methods_are_found_and_their_table_is_the_reports():
     methods = digits_methods.methods()
     assert {"fixmatch", "supervised"} <= {*methods} and "byol" not in methods
     assert digits_methods.choose(["fixmatch"]) == ["fixmatch"]
     with pytest.raises(UserError, match="there is no byol; there are: .*fixmatch"):
         digits_methods.choose(["fixmatch", "byol"])
-    results = runs.read(RESULTS / few_labels.COMMITTED.name / "digits")
+    read = results.read_table(RESULTS / "few_labels.jsonl")
     found = [
         run
-        for run in results
+        for run in few_labels.on("digits", read)
         if few_labels.method_of(run) != "weak"
         and run["config"]["data"]["num_labels"] == 40
     ]
     # The same errors as in the README's table of few_labels.
-    row = few_labels.table(results).splitlines()[-1]
+    row = few_labels.digits(read).splitlines()[-1]
     labels, _, supervised, fixmatch, gap, _ = row.strip("| ").split(" | ")
     assert labels == "40" and float(gap) > 5
-    assert digits_methods.table(found).splitlines()[2:] == [
+    assert digits_methods.table({"any": found}).splitlines()[2:] == [
         "| method | test error | against supervised | against fixmatch | steps |",
         "| --- | --- | --- | --- | --- |",
         f"| fixmatch | {fixmatch} | -{gap}, p < 0.001 |  | 1,000 |",

@@ -3,10 +3,11 @@
 python -m ssl_jax.report PATH... [--format=markdown] [--baseline=fixmatch]
     [--figure=all] [--published=FILE.json]
 
-compares the runs in result.json files, in folders of such, or in workdirs: test errors
-by method, data set and number of labels, with Welch's test against the baseline,
-corrected by Holm over the methods of a column, and beside each what was published.
-experiments/results/cifar10_labels/published.json is such a FILE.
+compares the runs in result.json files, in the tables' files of experiments
+(experiments/results/digits_methods.jsonl, say), in folders of such, or in workdirs:
+test errors by method, data set and number of labels, with Welch's test against the
+baseline, corrected by Holm over the methods of a column, and beside each what was
+published. experiments/papers/published.json is such a FILE.
 """
 
 import sys
@@ -54,7 +55,10 @@ def parse(argv: list[str], given: flags.FlagValues = flags.FLAGS) -> list[str]:
     except flags.Error as error:
         _fail(error)
     if len(rest) < 2:
-        _fail("give result.json files, folders of such, or workdirs of runs.")
+        _fail(
+            "give result.json files, tables' .jsonl files, folders of such, or "
+            "workdirs of runs."
+        )
     return rest
 
 

@@ -6,7 +6,6 @@ import json
 import re
 import statistics
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from ssl_jax.report import tables
 
@@ -21,22 +20,6 @@ def mean_std(values: Iterable[float], scale: float = 100) -> str:
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def into_readme(name: str, text: str) -> None:
-    """Puts `text` between the markers of `name` in README.md.
-
-    Raises:
-      ValueError: it has none, or several.
-    """
-    readme = Path("README.md")
-    pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-    filled, count = re.subn(
-        pattern, lambda m: f"{m[1]}{text}\n{m[2]}", readme.read_text(), flags=re.S
-    )
-    if count != 1:
-        raise ValueError(f"README.md has {count} places for {name}, not one.")
-    readme.write_text(filled)
 
 
 def markdown(rows: Sequence[tables.Row]) -> str:

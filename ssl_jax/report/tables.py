@@ -83,7 +83,7 @@ def read_published(path: str | Path) -> Published:
     except (AttributeError, TypeError) as error:
         raise UserError(
             f"{path} must be data set -> method -> labels -> list of entries, as in "
-            "experiments/results/cifar10_labels/published.json."
+            "experiments/papers/published.json."
         ) from error
     for (here, entry), missing in zip(entries, lacking, strict=True):
         if missing:

@@ -1,0 +1,6 @@
+"""What stands behind every quoted number.
+
+tables/ trains within hours on a CPU, papers/ what takes days of a GPU, speed/ measures.
+jobs.py trains and collects, results/ holds what came of it (the form: jobs.py), and
+readme.py fills the tables of the documents from that alone.
+"""

@@ -1,0 +1,226 @@
+"""How fast a config trains, and what of it is the step, the loop, the augmentation.
+
+python -m experiments.speed.benchmark --config=configs/mnist.py [--config.x=y]
+    [--devices=1,2,4] [--measured_steps=50] [--rounds=3] [--keep=NAME]
+python -m experiments.speed.benchmark --config=configs/cifar10.py:small
+    --against=cifar10:flexmatch,small --against=cifar10:cta,small ...
+
+Prints a table and JSON; with --keep, also a line of experiments/results/benchmark.jsonl
+of that name: "fixmatch_mnist_cpu" is README's.
+
+Timings are taken in alternation, round by round, and the medians are shown: machines
+are shared and noisy. The full loop is `loop.run` in a temporary workdir, with its
+feeding, logging and checkpoints but without evaluations; the bare step is the same
+compiled call on one batch that already lies on the device.
+
+With --against the bare steps of several configs are measured instead, in alternation,
+each on the data of --config: what a method costs over another.
+"""
+
+import os
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+from absl import app, flags
+
+import launch
+from experiments import jobs
+from experiments.speed import augment_speed, tables
+from ssl_jax import core
+from ssl_jax.data import loading
+from ssl_jax.errors import UserError
+from ssl_jax.train import phases
+from ssl_jax.train.program import compile_phase, first_item
+from ssl_jax.train.run import run
+from ssl_jax.workdir import results
+
+DEVICES = flags.DEFINE_list("devices", "", "device counts, such as 1,2,4; default: all")
+STEPS = flags.DEFINE_integer("measured_steps", 50, "steps a measurement")
+ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements; the median counts")
+KEEP = flags.DEFINE_string("keep", "", "name to keep the result by")
+AGAINST = flags.DEFINE_multi_string(
+    "against", [], "configs and their words, whose bare steps are compared"
+)
+PILLOW = flags.DEFINE_bool("pillow", True, "also RandAugment against Pillow, 32x32")
+
+
+def main(_):
+    config = launch.CONFIG.value
+    counts = [int(count) for count in DEVICES.value]
+    # Virtual CPU devices, where there is no accelerator; elsewhere without effect.
+    os.environ["XLA_FLAGS"] = " ".join(
+        [
+            os.environ.get("XLA_FLAGS", ""),
+            f"--xla_force_host_platform_device_count={max(counts, default=1)}",
+        ]
+    )
+    try:
+        if AGAINST.value:
+            results = compare(config, AGAINST.value, STEPS.value, ROUNDS.value)
+            jobs.keep("benchmark", KEEP.value, results)
+            return
+        counts = counts or [jax.device_count()]
+        results = measure(config, counts, steps=STEPS.value, rounds=ROUNDS.value)
+    except UserError as error:
+        launch.fail(error)
+    if PILLOW.value:
+        results["randaugment_against_pillow"] = augment_speed.measure()
+    print(tables.of_benchmark(results))
+    jobs.keep("benchmark", KEEP.value, results)
+
+
+def measure(config, counts: list[int], *, steps: int, rounds: int) -> dict:
+    """Measures the config's first phase, once for each number of devices in `counts`.
+
+    Args:
+      steps: a measurement's.
+      rounds: measurements, of which the median is given.
+    """
+    if max(counts) > jax.device_count():
+        raise UserError(
+            f"devices={counts}, but there are only {jax.device_count()} devices here."
+        )
+    name = config.phases[0]
+    config.phases, config.tensorboard = (name,), False
+    steps -= steps % config[name].steps_per_call
+    config[name].update(steps=steps, eval_every=steps)
+    for interval in ("log_every", "checkpoint_every"):
+        config[name][interval] = min(config[name][interval], steps)
+    runs = []
+    for count in counts:
+        mesh = core.make_mesh(jax.devices()[:count])
+        data = loading.load(config.data, mesh, seed=config.seed)
+        phase = phases.build_phase(config, name, data, mesh)
+        runs.append(_on_devices(config, phase, rounds))
+        gain = runs[-1]["steps_per_second"] / runs[0]["steps_per_second"]
+        runs[-1]["scaling_efficiency"] = gain / (count / counts[0])
+    return {
+        "config": config.to_dict(),
+        "device": results.device(core.make_mesh()),
+        "versions": results.versions(),
+        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+        "load_average": os.getloadavg(),
+        "runs": runs,
+    }
+
+
+def compare(config, against: list[str], steps: int, rounds: int) -> dict:
+    """Seconds of a bare step of `config` and of each in `against`, by rounds, and the
+    ratios to `config`'s: in a round the configs take turns, `steps` at a time."""
+    configs = {config.name: config}
+    for argument in against:
+        try:
+            other = jobs.load(argument)
+        except UserError as error:
+            raise UserError(f"--against={argument}: {error}") from error
+        if other.name in configs:
+            raise UserError(f"--against={argument}: {other.name} is there already.")
+        other.data = config.data
+        configs[other.name] = other
+    programs = {}
+    mesh = core.make_mesh()
+    data = loading.load(config.data, mesh, seed=config.seed)
+    config.data.dir = ""  # this machine's
+    for name, other in configs.items():
+        phase = phases.build_phase(other, other.phases[0], data, mesh)
+        with jax.set_mesh(mesh):
+            state, sums, call, _ = compile_phase(phase)
+        item = first_item(phase)
+        programs[name] = [call, state, sums, phase.feed.arrays, item]
+    seconds = {name: [] for name in programs}
+    for _ in range(1 + rounds):  # the first warms up
+        for name, running in programs.items():
+            call, state, sums, arrays, item = running
+            began = time.perf_counter()
+            for _ in range(steps):
+                state, sums = call(state, sums, arrays, item)
+            jax.block_until_ready(state)
+            seconds[name].append((time.perf_counter() - began) / steps)
+            running[1:3] = state, sums
+    seconds = {name: values[1:] for name, values in seconds.items()}
+    base = seconds[config.name]
+    ratios = {
+        name: [a / b for a, b in zip(values, base, strict=True)]
+        for name, values in seconds.items()
+    }
+    return {
+        "configs": {name: c.to_dict() for name, c in configs.items()},
+        "device": results.device(mesh),
+        "versions": results.versions(),
+        "load_average": os.getloadavg(),
+        "seconds_per_step": seconds,
+        "ratios": ratios,
+        "median_ratio": {n: statistics.median(v) for n, v in ratios.items()},
+    }
+
+
+def _on_devices(config, phase, rounds):
+    with jax.set_mesh(phase.mesh):
+        program = compile_phase(phase)
+        strong, images = _strong_view(phase)
+    steps, per_call = phase.config.steps, phase.config.steps_per_call
+    item = next(phase.feed.items(0, per_call))
+    state, sums = program.state, program.sums
+    rates = {"full": [], "bare": [], "augmented": []}
+    for _ in range(1 + rounds):  # the first warms up
+        began = time.perf_counter()
+        for _ in range(steps // per_call):
+            state, sums = program.call(state, sums, phase.feed.arrays, item)
+        jax.block_until_ready(state)
+        rates["bare"].append(steps / (time.perf_counter() - began))
+
+        peak_memory = _peak_memory(phase.mesh)  # before loop.run has its own copies
+
+        began = time.perf_counter()
+        for i in range(steps):
+            views = strong(jax.random.key(i), images)
+        jax.block_until_ready(views)
+        seconds = time.perf_counter() - began
+        rates["augmented"].append(steps * len(images) / seconds)
+
+        with tempfile.TemporaryDirectory() as folder:
+            devices = list(phase.mesh.devices)
+            result = run(config, Path(folder) / "run", devices)
+        images_per_second = result["phases"][phase.name]["images_per_second"]
+        rates["full"].append(images_per_second / phase.images_per_step)
+    rates = {name: values[1:] for name, values in rates.items()}
+    ratios = [f / b for f, b in zip(rates["full"], rates["bare"], strict=True)]
+    median = {name: statistics.median(values) for name, values in rates.items()}
+    return {
+        "devices": phase.mesh.size,
+        "steps_per_second": median["full"],
+        "bare_steps_per_second": median["bare"],
+        "loop_to_bare": statistics.median(ratios),
+        "images_per_second": median["full"] * phase.images_per_step,
+        "augmented_images_per_second": median["augmented"],
+        "compile_seconds": program.compile_seconds,
+        "flops_per_step": program.call.cost_analysis().get("flops", 0) / per_call,
+        "peak_memory_bytes": peak_memory,
+        "rounds": rates,
+    }
+
+
+def _strong_view(phase):
+    """The compiled strong view, and the images of a step that it is for."""
+    item = next(phase.feed.items(0, phase.config.steps_per_call))
+    item = jax.tree.map(lambda leaf: leaf[0], item)
+    batch = phase.feed.batch(phase.feed.arrays, item)
+    images = batch.get("unlabeled_image", batch["image"])
+    key = jax.random.key(0)
+    return jax.jit(phase.views.strong).lower(key, images).compile(), images
+
+
+def _peak_memory(mesh):
+    """Of the fullest device; on a CPU, of the whole process so far."""
+    stats = [device.memory_stats() for device in mesh.devices]
+    if all(stats):
+        return max(stat["peak_bytes_in_use"] for stat in stats)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=launch.parse)

@@ -1,0 +1,208 @@
+"""What was measured here, as README's tables and a figure.
+
+Without what measures it to import, such as JAX or PyTorch.
+"""
+
+import statistics
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ssl_jax.report import formats
+from ssl_jax.report.figures import drawing
+from ssl_jax.workdir.results import Table
+
+BENCHMARK = "fixmatch_mnist_cpu"  # of benchmark.py's results, the one README shows
+
+# Of benchmark_gcn.py.
+FORMS = {
+    "ssl_jax": "ssl_jax",
+    "pyg_dense": "PyTorch Geometric, dense features as in its example",
+    "pyg_sparse": "PyTorch Geometric, sparse features",
+    "pyg_sparse_adjacency": "PyTorch Geometric, sparse features and adjacency",
+}
+
+# Of label_spreading_scale.py.
+
+PARTS = ("mnist_rbf", "mnist_knn", "million", "scale")
+SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
+# Of the same rows: the sizes at which a line of the figure is measured. Past its last,
+# scikit-learn's rbf holds several matrices of 8 N^2 bytes, 80 GB each at 100,000, and
+# the time of its neighbours grows with the square of the rows.
+LINES = {
+    "ssl_jax knn": SIZES,
+    "scikit-learn knn": (10_000, 30_000, 100_000, 300_000),
+    "ssl_jax rbf": (10_000, 20_000, 30_000),
+    "scikit-learn rbf": (10_000, 20_000, 30_000),
+}
+NEIGHBORS, FEATURES = 7, 64
+BAYES = 0.996  # of the clusters, measured on 30,000
+GIB = 2**30
+
+
+def benchmark(results: Table) -> str:
+    """README's."""
+    return of_benchmark(results[BENCHMARK][0])
+
+
+def of_benchmark(results: dict) -> str:
+    columns = {
+        "devices": "{:d}",
+        "steps_per_second": "{:.2f}",
+        "bare_steps_per_second": "{:.2f}",
+        "loop_to_bare": "{:.3f}",
+        "images_per_second": "{:,.0f}",
+        "augmented_images_per_second": "{:,.0f}",
+        "compile_seconds": "{:.1f}",
+        "peak_memory_bytes": "{:,d}",
+        "scaling_efficiency": "{:.2f}",
+    }
+    rows = [
+        [form.format(run[name]) for name, form in columns.items()]
+        for run in results["runs"]
+    ]
+    header = [name.replace("_", " ") for name in columns]
+    lines = [formats.markdown_table(header, rows)]
+    if pillow := results.get("randaugment_against_pillow"):
+        rates = pillow["images_per_second"]
+        lines.append(
+            f"\nRandAugment at 32x32, images/s: {rates['compiled']:,} here and "
+            f"{rates['pillow']:,} by Pillow in {pillow['pillow_processes']} processes, "
+            f"{pillow['ratio']:.1f} times as many."
+        )
+    return "\n".join(lines)
+
+
+def gcn(results: Table) -> str:
+    """README's: a part for each device."""
+    return "\n\n".join(of_gcn(measured) for (measured,) in results.values())
+
+
+def of_gcn(results: dict) -> str:
+    """A line for each form."""
+    seconds = results["seconds"]
+    lines = []
+    for name, shown in FORMS.items():
+        times = ""
+        if name != "ssl_jax":
+            pairs = zip(
+                results["rounds"][name], results["rounds"]["ssl_jax"], strict=True
+            )
+            times = f"{statistics.median(theirs / own for theirs, own in pairs):.1f}"
+        lines.append([shown, f"{seconds[name]:.2f}", times])
+    caption = (
+        f"{results['epochs']} epochs of one seed on {results['device']['kind']}, "
+        f"{results['cpus']} CPU cores, without compilation (of ssl_jax: "
+        f"{results['compile_seconds']:.1f} s), and medians of "
+        f"{len(results['rounds']['ssl_jax'])} alternated rounds:"
+    )
+    header = ["GCN on Cora", "seconds", "times ssl_jax's"]
+    return f"{caption}\n\n{formats.markdown_table(header, lines)}"
+
+
+def label_spreading(results: Table) -> str:
+    """README's: a part for each device."""
+    return "\n\n".join(of_spreading(measured) for (measured,) in results.values())
+
+
+def of_spreading(results: dict) -> str:
+    """The tables of one machine."""
+    machine = results["machine"]
+    said = f"{machine['device']['kind']}, {machine['cpus']} CPU cores"
+    parts = [of_mnist(results, said)] if set(PARTS[:2]) & set(results) else []
+    if "scale" in results:
+        parts.append(of_scale(results["scale"], said))
+    return "\n\n".join(parts)
+
+
+def of_mnist(results: dict, said: str) -> str:
+    """A line for each graph; how ours compare with scikit-learn's."""
+    fits = {"rbf, in blocks": [results[PARTS[0]]]} if PARTS[0] in results else {}
+    knn = results.get(PARTS[1], {"rounds": {}, "ratio": {}})
+    graphs = {n: rounds[0].get("graph", n) for n, rounds in knn["rounds"].items()}
+    for name, rounds in knn["rounds"].items():
+        fits[f"{NEIGHBORS} neighbours, {graphs[name]}"] = rounds
+    lines = [
+        [
+            name,
+            f"{statistics.median(e['seconds'] for e in rounds):,.1f}",
+            f"{max(e['peak_bytes'] for e in rounds) / GIB:.2f}",
+            f"{rounds[0]['products']}",
+            f"{100 * rounds[0]['accuracy']:.2f}",
+            f"{100 * (1 - rounds[0]['unreached'] / rounds[0]['rows']):.1f}",
+        ]
+        for name, rounds in fits.items()
+    ]
+    entry = next(iter(fits.values()))[0]
+    matrix = f"needs {8e-9 * entry['rows'] ** 2:.1f} GB a matrix"
+    lines.append(["rbf, scikit-learn", "", matrix, "", "", ""])
+    header = ["graph", "seconds", "peak GiB", "products", "accuracy, %", "reached, %"]
+    parts = [
+        f"MNIST, {entry['rows']:,} images, {entry['labels']} labels, on {said}: "
+        "accuracy on the other images, where those that no label reaches count as the "
+        "first class, and peak memory of the whole process.",
+        formats.markdown_table(header, lines),
+    ]
+    if knn["ratio"]:
+        said = [
+            f"{graphs[name]} {ratio:.1f} times as fast, "
+            f"{100 * knn['same_labels'][name]:.2f}% of the labels equal"
+            for name, ratio in knn["ratio"].items()
+        ]
+        parts.append(f"In turn with scikit-learn's neighbours: {'; '.join(said)}.")
+    return "\n\n".join(parts)
+
+
+def of_scale(scale: dict, said: str) -> str:
+    """A line for each number of rows, a column for each of LINES."""
+    by_rows = {}
+    for entry in scale.values():
+        by_rows.setdefault(entry["rows"], {})[entry["line"]] = entry
+    lines = []
+    for rows, found in sorted(by_rows.items()):
+        recall = found.get("ssl_jax knn", {}).get("recall")
+        line = [f"{rows:,}", *(cell(found.get(name), name, rows) for name in LINES)]
+        lines.append([*line, "" if recall is None else f"{100 * recall:.1f}"])
+    labels = ", ".join(sorted({f"{e['labels']:,}" for e in scale.values()}))
+    caption = (
+        f"{FEATURES} features, 10 Gaussian classes that the best possible classifier "
+        f"tells apart in {100 * BAYES:.1f}% of the rows, {labels} labels, on {said}: "
+        "seconds, peak memory of the whole process, accuracy; recall of the neighbours "
+        "in % where they are approximate."
+    )
+    header = ["rows", *LINES, "recall"]
+    return f"{caption}\n\n{formats.markdown_table(header, lines)}"
+
+
+def cell(entry: dict | None, line: str, rows: int) -> str:
+    if entry is not None:
+        memory = f"{entry['peak_bytes'] / GIB:.2f} GiB"
+        return f"{entry['seconds']:,.1f} s, {memory}, {100 * entry['accuracy']:.1f}%"
+    if line == "scikit-learn rbf" and rows > LINES[line][-1]:
+        return f"needs {8e-9 * rows**2:,.0f} GB a matrix"
+    return ""
+
+
+def cost(scale: dict) -> Figure:
+    """Seconds and peak memory against rows."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure.suptitle("label spreading: what a fit takes")
+    panels = {"seconds": 1, "peak_bytes": GIB}
+    for axes, (field, unit) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+        for line, color, marker in zip(
+            LINES, drawing.PALETTE, drawing.MARKERS, strict=False
+        ):
+            entries = [e for e in scale.values() if e["line"] == line]
+            points = sorted((e["rows"], e[field] / unit) for e in entries)
+            style = "--" if line.startswith("scikit") else "-"
+            if points:
+                axes.plot(*zip(*points, strict=True), style, color=color, marker=marker)
+                axes.lines[-1].set_label(line.replace("knn", f"{NEIGHBORS} neighbours"))
+        axes.set(xscale="log", yscale="log", xlabel="rows")
+        axes.grid(alpha=0.3, which="both")
+    axes.set(ylabel="peak memory of the process, GiB")
+    figure.axes[0].set(ylabel="seconds")
+    rows = np.geomspace(SIZES[0], 100_000, 9)
+    axes.plot(rows, 8 * rows**2 / GIB, ":", color="gray", label="one N x N matrix")
+    axes.legend()
+    return figure
