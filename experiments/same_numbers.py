@@ -31,7 +31,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import app, flags
+from absl import app, flags, logging
 
 BASE = flags.DEFINE_string("base", "HEAD", "the commit to compare with")
 QUICK = flags.DEFINE_bool("quick", False, "a few steps on digits, by :debug")
@@ -84,6 +84,7 @@ COMMANDS = {
 
 
 def main(_):
+    logging.set_verbosity(logging.ERROR)  # orbax tells of every file
     names = ONLY.value or list(COMMANDS)
     if unknown := sorted(set(names) - COMMANDS.keys()):
         raise app.UsageError(f"--only={unknown[0]}; there are {', '.join(COMMANDS)}")
