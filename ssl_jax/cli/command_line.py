@@ -4,15 +4,13 @@ import difflib
 import importlib
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ssl_jax.cli import config_files
 from ssl_jax.errors import UserError
-
-SAVED = Path(__file__).parents[1] / "workdir" / "saved.py"
+from ssl_jax.workdir import settings
 
 
 def parse(
@@ -34,15 +32,16 @@ def parse(
     """
     argv = known.read_flags_from_files(argv, force_gnu=False)
     given = argument("config", argv)
-    if given is None and argument("mode", argv) in of_a_run:
-        given = f"{SAVED}:{argument('workdir', argv) or ''}"
-    if given is None:
+    if given is not None:
+        default = config_files.load(given)
+    elif argument("mode", argv) in of_a_run:
+        default = ConfigDict(settings.of_run(argument("workdir", argv) or ""))
+    else:
         try:
             known(argv)  # which may hold --help, or another mistake
         except flags.UnrecognizedFlagError:
             pass  # --config.seed=1 is unknown where there is no --config
         raise UserError(f"give a --config. {config_files.there()}")
-    default = config_files.load(given)
     refill(default, argv)
     check_names(default, argv)
     try:
