@@ -364,10 +364,9 @@ def _trains(tree, name, num_devices):
     )
     if (yield from _same_fields(algorithm, hparams, named.defaults(method))):
         yield from _tried(_stand_in, phase)
-    numbers = list(rules.numbers(phase, tree["data"].get("num_validation", 0)))
-    yield from numbers
+    yield from rules.numbers(phase, tree["data"].get("num_validation", 0))
     yield from rules.batches(phase, num_devices)
-    if not numbers and algorithms.takes(method, "tx"):
+    if phase.steps > 0 and algorithms.takes(method, "tx"):  # else no schedule fits
         built = yield from _tried(
             optimizers.of_phase,
             optimizer,
