@@ -32,7 +32,7 @@ from ssl_jax import core
 from ssl_jax.data import loading
 from ssl_jax.errors import UserError
 from ssl_jax.report import formats
-from ssl_jax.train import phases
+from ssl_jax.train import phases, sections
 from ssl_jax.train.program import compile_phase, first_item
 from ssl_jax.train.run import run
 from ssl_jax.workdir import results
@@ -99,7 +99,7 @@ def measure(config, counts: list[int], *, steps: int, rounds: int) -> dict:
     runs = []
     for count in counts:
         mesh = core.make_mesh(jax.devices()[:count])
-        data = loading.load(config.data, mesh, seed=config.seed)
+        data = _data(config, mesh)
         phase = phases.build_phase(config, name, data, mesh)
         runs.append(_on_devices(config, phase, rounds))
         gain = runs[-1]["steps_per_second"] / runs[0]["steps_per_second"]
@@ -112,6 +112,11 @@ def measure(config, counts: list[int], *, steps: int, rounds: int) -> dict:
         "load_average": os.getloadavg(),
         "runs": runs,
     }
+
+
+def _data(config, mesh):
+    on_graph = sections.on_graph(config)
+    return loading.load(config.data, mesh, seed=config.seed, as_graph=on_graph)
 
 
 def compare(config, against: list[str], steps: int, rounds: int) -> dict:
@@ -129,7 +134,7 @@ def compare(config, against: list[str], steps: int, rounds: int) -> dict:
         configs[other.name] = other
     programs = {}
     mesh = core.make_mesh()
-    data = loading.load(config.data, mesh, seed=config.seed)
+    data = _data(config, mesh)
     config.data.dir = ""  # this machine's
     for name, other in configs.items():
         phase = phases.build_phase(other, other.phases[0], data, mesh)

@@ -17,7 +17,7 @@ from ssl_jax.data import loading
 from ssl_jax.data.splits import candidates
 from ssl_jax.errors import UserError
 from ssl_jax.report.figures import active
-from ssl_jax.train import restored, run
+from ssl_jax.train import restored, run, sections
 from ssl_jax.workdir import settings, workdirs
 from ssl_jax.workdir.files import write_json
 
@@ -43,7 +43,9 @@ def simulate(
     mesh = make_mesh(devices)
     run.check(_of_round(config, config.data.labels), mesh)
     restored.classifying(config)
-    dataset, split = loading.load(config.data, mesh, seed=config.seed)[:2]
+    on_graph = sections.on_graph(config)
+    data = loading.load(config.data, mesh, seed=config.seed, as_graph=on_graph)
+    dataset, split = data[:2]
     _check_simulation(config, dataset, split)
     with workdirs.opened(workdir, config, mesh, dataset) as resumed:
         rounds, labels = [], config.data.labels
