@@ -41,7 +41,7 @@ gc.set_threshold(50_000)
 
 @pytest.fixture(scope="session")
 def launch():
-    """launching.Launcher: one process imports everything, for the session's launches."""
+    """launching.Launcher, of one process that imports everything for a session."""
     import launching  # which imports this module
 
     with launching.forked() as launcher:
