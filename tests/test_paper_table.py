@@ -1,5 +1,6 @@
 """A table's runs are listed, shared out, skipped and collected; tables by hand."""
 
+import importlib
 import json
 import re
 import shlex
@@ -335,6 +336,20 @@ def test_a_table_of_few_labels_is_trained_collected_and_shown(monkeypatch, capsy
     assert "the same command goes on" in out and "|" not in out
     with pytest.raises(UserError, match="--seeds=1,1 must be"):
         collected("--seeds=1,1", *options)
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(path.stem for path in (ROOT / "experiments/tables").glob("[a-z]*.py")),
+)
+def test_every_table_has_its_flags_and_says_its_command(name):
+    module = importlib.import_module(f"experiments.tables.{name}")
+    for _ in range(2):  # nothing is defined at import, where it would be twice
+        given = flags.FlagValues()
+        getattr(module, "define_flags", command.define_flags)(given)
+        command.parse(name, [name, "--data_dir=d"], given)
+        assert (given.results, given.data_dir) == ("experiments/results", "d")
+    assert f"python -m experiments.tables.{name}" in module.__doc__
 
 
 def test_the_committed_results_fill_the_documents(monkeypatch, capsys, tmp_path):
