@@ -1,6 +1,5 @@
 """A table's runs are listed, shared out, skipped and collected; tables by hand."""
 
-import importlib
 import json
 import re
 import shlex
@@ -338,20 +337,6 @@ def test_a_table_of_few_labels_is_trained_collected_and_shown(monkeypatch, capsy
         collected("--seeds=1,1", *options)
 
 
-@pytest.mark.parametrize(
-    "name",
-    sorted(path.stem for path in (ROOT / "experiments/tables").glob("[a-z]*.py")),
-)
-def test_every_table_has_its_flags_and_says_its_command(name):
-    module = importlib.import_module(f"experiments.tables.{name}")
-    for _ in range(2):  # nothing is defined at import, where it would be twice
-        given = flags.FlagValues()
-        getattr(module, "define_flags", command.define_flags)(given)
-        command.parse(name, [name, "--data_dir=d"], given)
-        assert (given.results, given.data_dir) == ("experiments/results", "d")
-    assert f"python -m experiments.tables.{name}" in module.__doc__
-
-
 def test_the_committed_results_fill_the_documents(monkeypatch, capsys, tmp_path):
     fake_training(monkeypatch)
     filled = []
@@ -367,24 +352,6 @@ def test_the_committed_results_fill_the_documents(monkeypatch, capsys, tmp_path)
     assert len(filled) == 2
     kept = results_files.read_table(readme.RESULTS / "speed.jsonl")
     assert kept == {"cpu": [{"seconds": 1}]}
-
-
-@pytest.mark.filterwarnings(
-    "ignore:the load_module:DeprecationWarning"
-)  # ml_collections'
-@pytest.mark.parametrize("argument", ["digits:flexmatch", "cifar10:remixmatch,cta"])
-def test_configs_are_those_that_launch_takes(argument, monkeypatch):
-    known = flags.FlagValues()
-    config = config_flags.DEFINE_config_file("config", flag_values=known)
-    name, _, words = argument.partition(":")
-    argv = ["launch.py", f"--config={ROOT}/configs/{name}.py:{words}"]
-    monkeypatch.setattr(sys, "argv", argv)
-    command_line.parse(known, config, argv)
-    assert listed.load(argument).to_dict() == config.value.to_dict()
-    loaded = listed.load(argument, {"train.steps": 7, "seed": 3})
-    assert (loaded.train.steps, loaded.seed) == (7, 3)
-    with pytest.raises(KeyError, match="stepz"):
-        listed.load(argument, {"train.stepz": 7})
 
 
 def test_table_by_hand():
