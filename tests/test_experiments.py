@@ -1,4 +1,4 @@
-"""What every experiment has in common: its flags, its command, how it takes a config."""
+"""What experiments have in common: flags, commands, and how they take a config."""
 
 import importlib
 import sys
