@@ -12,7 +12,7 @@ from absl import app, flags, logging
 
 from ssl_jax.cli import command_line, modes
 from ssl_jax.errors import UserError
-from ssl_jax.train import run
+from ssl_jax.train import sections
 
 flags.DEFINE_string(
     "config",
@@ -24,7 +24,7 @@ MODE = flags.DEFINE_enum("mode", "train", list(modes.MODES), "what to do")
 
 
 def main(config):
-    # SIGTERM is Ctrl-C; loop.run takes both while it trains.
+    # SIGTERM is Ctrl-C; train.run takes both while it trains.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     workdir = Path(WORKDIR.value or f"runs/{config.name}-seed{config.seed}")
     print(f"workdir {workdir}", flush=True)
@@ -44,7 +44,7 @@ def parse(argv):
         fail(error)
     if config.deterministic:
         xla_flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{xla_flags} {run.DETERMINISTIC}"
+        os.environ["XLA_FLAGS"] = f"{xla_flags} {sections.DETERMINISTIC}"
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
     return config
 

@@ -40,7 +40,9 @@ from ml_collections import ConfigDict
 from experiments import command, readme
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import results
+from ssl_jax.workdir.phase_folder import PhaseFolder
 from ssl_jax.workdir.results import Table
+from ssl_jax.workdir.workdir import Workdir
 
 
 class Cell(NamedTuple):
@@ -337,18 +339,13 @@ def state(job: Job) -> str:
     Raises:
       UserError: its workdir belongs to another configuration.
     """
-    workdirs = importlib.import_module("ssl_jax.workdir.workdirs")
-    workdirs.check(job.workdir, job.config)
-    if _finished(job):
+    workdir = Workdir(job.workdir)
+    workdir.check(job.config.to_dict())
+    if workdir.result is not None:
         return "finished"
-    if job.needs and not (job.needs / "done.json").exists():
+    if job.needs and PhaseFolder(job.needs).done is None:
         return f"needs {job.needs.parent.name}"
-    return "to resume" if (job.workdir / "config.json").exists() else "new"
-
-
-def _finished(job):
-    workdirs = importlib.import_module("ssl_jax.workdir.workdirs")
-    return workdirs.finished(job.workdir, job.config)
+    return "to resume" if workdir.entered else "new"
 
 
 def train(job: Job) -> dict | None:
@@ -359,7 +356,7 @@ def train(job: Job) -> dict | None:
     """
     now = state(job)
     if now == "finished":  # even where what it started from is gone
-        return _finished(job)
+        return Workdir(job.workdir).result
     if now.startswith("needs"):
         raise UserError(
             f"{now}, whose {job.needs} is not finished: run that, then this again."

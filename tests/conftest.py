@@ -7,6 +7,8 @@ import shutil
 import tempfile
 from importlib.metadata import version
 
+import pytest
+
 # Compiling takes most of the suite's time, and its programs run for seconds.
 QUICK_COMPILATION = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -35,3 +37,12 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # Tracing makes many objects that live on: looking for garbage among them takes a tenth
 # of its time.
 gc.set_threshold(50_000)
+
+
+@pytest.fixture(scope="session")
+def launch():
+    """launching.Launcher, of one process that imports everything for a session."""
+    import launching  # which imports this module
+
+    with launching.forked() as launcher:
+        yield launcher

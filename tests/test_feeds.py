@@ -162,7 +162,7 @@ def test_host_feed_stops_its_thread_when_left_early():
 
 def test_a_batch_has_labels_truth_and_positions_of_its_images():
     config = tiny.config()
-    dataset, split, *_ = loading.load(config.data, core.make_mesh(), seed=config.seed)
+    dataset, split, *_ = tiny.load(config, core.make_mesh())
     (batch,) = _batches(config, 3, 4)
     pool = split.unlabeled[batch["unlabeled_index"]]
     np.testing.assert_array_equal(batch["unlabeled_image"], dataset.images_NHWC[pool])

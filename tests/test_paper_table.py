@@ -347,20 +347,6 @@ def test_the_committed_results_fill_the_documents(monkeypatch, capsys, tmp_path)
     assert kept == {"cpu": [{"seconds": 1}]}
 
 
-@pytest.mark.parametrize("argument", ["digits:flexmatch", "cifar10:remixmatch,cta"])
-def test_configs_are_those_that_launch_takes(argument):
-    known = flags.FlagValues()
-    flags.DEFINE_string("config", "", "", flag_values=known)
-    name, _, words = argument.partition(":")
-    argv = ["launch.py", f"--config={ROOT}/configs/{name}.py:{words}"]
-    config = command_line.parse(known, argv)
-    assert listed.load(argument).to_dict() == config.to_dict()
-    loaded = listed.load(argument, {"train.steps": 7, "seed": 3})
-    assert (loaded.train.steps, loaded.seed) == (7, 3)
-    with pytest.raises(KeyError, match="stepz"):
-        listed.load(argument, {"train.stepz": 7})
-
-
 def test_table_by_hand():
     def run(name, row, column, published=""):
         cells = {column: Cell(lambda result: result["x"], published)}

@@ -6,7 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from launching import assert_one_message, forked, real
+from launching import assert_one_message
 from stl10_files import write_stl10
 
 import tiny
@@ -20,12 +20,6 @@ from ssl_jax.train.run import run
 from ssl_jax.workdir.workdir import Workdir
 
 ONE = jax.devices()[:1]
-
-
-@pytest.fixture(scope="module")
-def launch():
-    with forked() as launch:
-        yield launch
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +223,7 @@ def test_what_contradicts_itself_is_told_before_any_training(config, message, tm
     assert not (tmp_path / "w").exists()
 
 
-def test_byol_stl10_from_its_binary_files(tmp_path):
+def test_byol_stl10_from_its_binary_files(launch, tmp_path):
     """The command that a user types, on a small STL-10 in its original form; only
     steps, batches and the network's width are made small."""
     write_stl10(tmp_path / "stl10")
@@ -243,7 +237,7 @@ def test_byol_stl10_from_its_binary_files(tmp_path):
     flags += ["--config.probe.folds=2", "--config.probe.epochs=2"]
     flags += ["--config.probe.l2s=0.1", "--config.probe.map_images=0"]
     flags += ["--config.phases=('pretrain', 'probe', 'finetune')"]  # not the floor
-    process = real(
+    status, _, err = launch(
         "--config=configs/byol_stl10.py",
         f"--config.data.dir={tmp_path / 'stl10'}",
         f"--workdir={tmp_path / 'w'}",
@@ -251,7 +245,7 @@ def test_byol_stl10_from_its_binary_files(tmp_path):
         *flags,
         cwd=tmp_path,
     )
-    assert process.returncode == 0, process.stderr
+    assert status == 0, err
     result = json.loads((tmp_path / "w/result.json").read_text())
     assert list(result["phases"]) == ["pretrain", "probe", "finetune"]
     assert result["phases"]["probe"]["labels"] == 20

@@ -59,47 +59,43 @@ def photos(tmp_path_factory):
     return folder, truth
 
 
-def test_train_query_answer_train_predict(commands, photos):
+def test_train_query_answer_train_predict(launch, commands, photos):
     folder, truth = photos
     first, query, second, predict = commands
 
-    with launching.forked() as launch:
+    def run(command, *more):
+        at = [re.sub(r"=(\w*photos|runs)", rf"={folder}/\1", arg) for arg in command]
+        return launch(*at, *more)
 
-        def run(command, *more):
-            at = [
-                re.sub(r"=(\w*photos|runs)", rf"={folder}/\1", arg) for arg in command
-            ]
-            return launch(*at, *more)
+    status, out, err = run(first, *QUICK)
+    assert status == 0, err
+    assert "corrupt.png" in err
 
-        status, out, err = run(first, *QUICK)
-        assert status == 0, err
-        assert "corrupt.png" in err
+    status, out, err = run(query)
+    assert status == 0, err
+    path = folder / "runs" / "first" / "queries.csv"
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len({row["image"] for row in rows}) == 8
+    assert (path.parent / "figures" / "queries.png").exists()
+    for row in rows:
+        row["label"] = truth[row["image"]]
 
-        status, out, err = run(query)
-        assert status == 0, err
-        path = folder / "runs" / "first" / "queries.csv"
-        with path.open() as file:
-            rows = list(csv.DictReader(file))
-        assert len(rows) == len({row["image"] for row in rows}) == 8
-        assert (path.parent / "figures" / "queries.png").exists()
-        for row in rows:
-            row["label"] = truth[row["image"]]
+    _write(path, [*rows[:2], rows[2] | {"label": "horse"}, *rows[3:]])
+    status, out, err = run(second, *QUICK)
+    said = err[err.index("launch.py: ") :]  # behind the images left out
+    launching.assert_one_message(status, said, "line 4", "'horse'", "'dog'")
+    assert not (folder / "runs" / "second").exists()
+    status, out, err = run(query)  # would lose the answers
+    launching.assert_one_message(status, err, str(path), "train with them first")
 
-        _write(path, [*rows[:2], rows[2] | {"label": "horse"}, *rows[3:]])
-        status, out, err = run(second, *QUICK)
-        said = err[err.index("launch.py: ") :]  # behind the images left out
-        launching.assert_one_message(status, said, "line 4", "'horse'", "'dog'")
-        assert not (folder / "runs" / "second").exists()
-        status, out, err = run(query)  # would lose the answers
-        launching.assert_one_message(status, err, str(path), "train with them first")
+    _write(path, rows)
+    status, out, err = run(second, *QUICK)
+    assert status == 0, err
 
-        _write(path, rows)
-        status, out, err = run(second, *QUICK)
-        assert status == 0, err
-
-        status, out, err = run(predict)
-        assert status == 0, err
-        assert "empty.png" in err
+    status, out, err = run(predict)
+    assert status == 0, err
+    assert "empty.png" in err
     with (folder / "runs" / "second" / "predictions.csv").open() as file:
         predicted = list(csv.DictReader(file))
     assert len(predicted) == 20

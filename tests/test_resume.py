@@ -11,7 +11,7 @@ import signal
 import time
 
 import pytest
-from conftest import QUICK_COMPILATION
+from launching import forked
 
 from configs import digits
 from experiments.speed import kill_resume
@@ -20,7 +20,7 @@ from ssl_jax.train.run import run
 
 FLAGS = [
     f"--config={kill_resume.CONFIG}",
-    "--config.train.steps=400",
+    "--config.train.steps=200",
     "--config.train.log_every=5",
     "--config.train.eval_every=20",
     "--config.train.checkpoint_every=10",
@@ -28,20 +28,26 @@ FLAGS = [
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """Not the session's folder: a process killed while it writes leaves half a file."""
-    return tmp_path_factory.mktemp("compiled")
+def launcher(tmp_path_factory):
+    """What the first process compiles the others find; not in the session's folder: a
+    process killed while it writes leaves half a file."""
+    folder = tmp_path_factory.mktemp("compiled")
+    with forked(JAX_COMPILATION_CACHE_DIR=str(folder)) as launcher:
+        yield launcher
 
 
 @pytest.fixture
-def one_device(monkeypatch, compiled):
-    """Processes as in a user's shell, that find what the first of them compiled."""
-    monkeypatch.delenv("JAX_NUMPY_RANK_PROMOTION")
-    monkeypatch.setenv("XLA_FLAGS", QUICK_COMPILATION)
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(compiled))
+def quick_starts(monkeypatch, launcher):
+    """kill_resume's processes, forked."""
+
+    def launch(workdir, flags):
+        log = workdir.parent / f"{workdir.name}.log"
+        return launcher.start(f"--workdir={workdir}", *flags, log=log)
+
+    monkeypatch.setattr(kill_resume, "launch", launch)
 
 
-def test_killed_run_equals_undisturbed_run(one_device, tmp_path):
+def test_killed_run_equals_undisturbed_run(quick_starts, tmp_path):
     plan = [
         ("save", signal.SIGKILL),
         ("training", signal.SIGKILL),
@@ -55,7 +61,7 @@ def test_killed_run_equals_undisturbed_run(one_device, tmp_path):
     assert report["resumed"] == len(report["kills"])
 
 
-def test_stopping_and_starting_twice(one_device, tmp_path):
+def test_stopping_and_starting_twice(quick_starts, tmp_path):
     """Ctrl-C saves at the current step; two processes cannot train in one workdir."""
     workdir = tmp_path / "w"
     flags = [*FLAGS, "--config.train.steps=100000"]

@@ -31,7 +31,6 @@ import launch
 from experiments import jobs
 from experiments.speed import augment_speed, tables
 from ssl_jax import core
-from ssl_jax.data import loading
 from ssl_jax.errors import UserError
 from ssl_jax.train import phases
 from ssl_jax.train.program import compile_phase, first_item
@@ -93,8 +92,7 @@ def measure(config, counts: list[int], *, steps: int, rounds: int) -> dict:
     runs = []
     for count in counts:
         mesh = core.make_mesh(jax.devices()[:count])
-        data = loading.load(config.data, mesh, seed=config.seed)
-        phase = phases.build_phase(config, name, data, mesh)
+        phase, _ = phases.prepared(config, name, mesh)
         runs.append(_on_devices(config, phase, rounds))
         gain = runs[-1]["steps_per_second"] / runs[0]["steps_per_second"]
         runs[-1]["scaling_efficiency"] = gain / (count / counts[0])
@@ -121,16 +119,14 @@ def compare(config, against: list[str], steps: int, rounds: int) -> dict:
             raise UserError(f"--against={argument}: {other.name} is there already.")
         other.data = config.data
         configs[other.name] = other
-    programs = {}
-    mesh = core.make_mesh()
-    data = loading.load(config.data, mesh, seed=config.seed)
-    config.data.dir = ""  # this machine's
+    programs, data, mesh = {}, None, core.make_mesh()
     for name, other in configs.items():
-        phase = phases.build_phase(other, other.phases[0], data, mesh)
+        phase, data = phases.prepared(other, other.phases[0], mesh, data)
         with jax.set_mesh(mesh):
             state, sums, call, _ = compile_phase(phase)
         item = first_item(phase)
         programs[name] = [call, state, sums, phase.feed.arrays, item]
+    config.data.dir = ""  # this machine's
     seconds = {name: [] for name in programs}
     for _ in range(1 + rounds):  # the first warms up
         for name, running in programs.items():
@@ -162,7 +158,7 @@ def _on_devices(config, phase, rounds):
     with jax.set_mesh(phase.mesh):
         program = compile_phase(phase)
         strong, images = _strong_view(phase)
-    steps, per_call = phase.config.steps, phase.config.steps_per_call
+    steps, per_call = phase.section.steps, phase.section.steps_per_call
     item = next(phase.feed.items(0, per_call))
     state, sums = program.state, program.sums
     rates = {"full": [], "bare": [], "augmented": []}
@@ -206,7 +202,7 @@ def _on_devices(config, phase, rounds):
 
 def _strong_view(phase):
     """The compiled strong view, and the images of a step that it is for."""
-    item = next(phase.feed.items(0, phase.config.steps_per_call))
+    item = next(phase.feed.items(0, phase.section.steps_per_call))
     item = jax.tree.map(lambda leaf: leaf[0], item)
     batch = phase.feed.batch(phase.feed.arrays, item)
     images = batch.get("unlabeled_image", batch["image"])

@@ -26,7 +26,6 @@ from ssl_jax import core
 from ssl_jax.algorithms.byol import BYOL
 from ssl_jax.core import mean
 from ssl_jax.core.metrics import projection_std
-from ssl_jax.data import loading
 from ssl_jax.train import phases
 from ssl_jax.train.program import compile_phase
 from ssl_jax.workdir import results
@@ -49,9 +48,7 @@ def measure(*, steps: int = 10, rounds: int = 15) -> dict:
     config = byol_cifar10.get_config("small")
     config.data.update(name="digits", digits_as=(32, 32, 3, 10))
     mesh = core.make_mesh()
-    phase = phases.build_phase(
-        config, "pretrain", loading.load(config.data, mesh, seed=config.seed), mesh
-    )
+    phase, _ = phases.prepared(config, "pretrain", mesh)
     without = WithoutProbe(**vars(phase.algorithm))
     with jax.set_mesh(mesh):
         programs = {
@@ -85,7 +82,7 @@ def measure(*, steps: int = 10, rounds: int = 15) -> dict:
         "seconds_per_step": {n: round(median(s), 4) for n, s in seconds.items()},
         "rounds": {n: [round(x, 4) for x in s] for n, s in seconds.items()},
         "steps": steps,
-        "batch": phase.config.batch_size,
+        "batch": phase.section.batch_size,
         "device": results.device(mesh),
         "cpus": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 2),

@@ -43,7 +43,7 @@ PUBLISHED = {
 def define_flags(to: flags.FlagValues) -> None:
     flags.DEFINE_multi_enum("word", None, SEEDS, "what to train; default: all", to)
     said = "of each; 0: as many as README has"
-    flags.DEFINE_integer("num_seeds", 0, said, to)
+    flags.DEFINE_integer("num_seeds", 0, said, flag_values=to)
     command.define_flags(to, seeds="")
 
 

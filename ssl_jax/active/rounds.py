@@ -42,10 +42,12 @@ def simulate(
     mesh = make_mesh(devices)
     wanted = sections.parse(config, mesh.size)
     with Workdir.open(path, wanted.config, results.device(mesh)) as workdir:
-        if workdir.result is not None:
+        if runs.finished(wanted, workdir):
             return workdir.result
         restored.classifying(wanted)
         dataset, split = runs.load(wanted, workdir, mesh)[:2]
+        if workdir.result is not None:
+            return workdir.result
         _check(wanted, dataset, split)
         rounds, labels = [], workdir.labels(wanted.config)
         for r in range(1, wanted.query.rounds + 1):

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import MappingProxyType
 
 import jax
@@ -42,32 +42,27 @@ def train(
     Raises:
       UserError: a loss or parameter that is not finite, or a damaged checkpoint.
     """
-    section = phase.section
+    section, folder = phase.section, workdir.phase(phase.name)
     initial = handover.handed_over(section.start_from, section.keep, workdir.path)
     state, sums, call, compile_seconds = program.compile_phase(phase, initial)
     no_sums, replicated = jax.device_get(sums), NamedSharding(phase.mesh, P())
     evaluate, counts_KK = _evaluation(phase, data), None
 
     with (
-        Checkpoints(workdir.phase(phase.name).checkpoints, tidy=True) as checkpoints,
+        Checkpoints(folder.checkpoints, tidy=True) as checkpoints,
         contextlib.closing(workdir.journal) as journal,
         contextlib.ExitStack() as at_end,
     ):
-        step = 0
-        if checkpoints.steps:
-            step, saved = checkpoints.newest({"state": state, "sums": sums})
-            state, sums = saved["state"], saved["sums"]
-        else:
+        first, state, sums = _newest(checkpoints, state, sums)
+        if not first:
             workdir.draw(phase.name, pictures.before(phase))
-        rows = journal.resume(phase.name, step)
-        progress = Progress(phase.name, step, section.steps)
+        rows = journal.resume(phase.name, first)
+        progress = Progress(phase.name, first, section.steps)
         at_end.callback(progress.close)
         log = Log(rows, journal, tensorboard, progress, reported.warning)
         if quality and not rows:
-            head = {"phase": phase.name, "step": 0, "seconds": 0.0}
-            log.put(head, {"train": quality})
-        seconds_before = rows[-1]["seconds"] if rows else 0.0
-        first, began, evaluating = step, time.monotonic(), 0.0
+            log.put(_head(phase, 0, 0.0), {"train": quality})
+        clock, step = Clock(rows[-1]["seconds"] if rows else 0.0), first
         # Nothing may be left but the figures.
         over = step == section.steps or stopping.over(rows, section)
 
@@ -80,15 +75,11 @@ def train(
             if evaluates or step % section.log_every == 0:
                 scores = {}
                 if evaluates:
-                    scores, counts_KK, seconds = evaluate(state)
-                    evaluating += seconds
-                # Computed on the device, behind the steps under way: not read yet.
-                rate = {}
-                if section.rate:
-                    rate["learning_rate"] = mean(jnp.asarray(section.rate(step - 1)))
-                now = seconds_before + time.monotonic() - began
-                head = {"phase": phase.name, "step": step, "seconds": now}
-                log.put(head, {"train": rate | sums, **scores})
+                    jax.block_until_ready(state)
+                    with clock.paused():
+                        scores, counts_KK = evaluate(state)
+                head = _head(phase, step, clock.seconds)
+                log.put(head, {"train": _rate(section, step) | sums, **scores})
                 sums = jax.device_put(no_sums, replicated)
             if evaluates and stopping.watches(section):
                 log.flush()
@@ -100,44 +91,82 @@ def train(
                 checkpoints.save(step, {"state": state, "sums": sums})
             if over or stops:
                 break
-        training = time.monotonic() - began - evaluating
+        images, seconds = (step - first) * phase.images_per_step, clock.training
     if not over:
         return None
 
     if (
         counts_KK is None
-        and "test" in data.eval_sets
         and can(phase.algorithm, "predict")
+        and "test" in data.eval_sets
     ):
-        _, counts_KK, _ = evaluate(state)  # resumed when only figures were left to draw
+        _, counts_KK = evaluate(state)  # resumed when only figures were left to draw
     shown = pictures.after(phase, data, state, rows, jax.device_get(counts_KK))
     workdir.draw(phase.name, shown)
-    images = (step - first) * phase.images_per_step
     return reported.entry(
         rows,
         algorithm=section.algorithm,
         stopped=stopping.stopped_by(rows, section),
         seconds=rows[-1]["seconds"],
         compile_seconds=compile_seconds,
-        # None when nothing was left to train.
-        images_per_second=images / training if images else None,
+        images_per_second=images / seconds if images else None,  # nothing was left
     )
+
+
+class Clock:
+    """Seconds of a phase, over all its launches, and of this one's training."""
+
+    def __init__(self, before: float):
+        self._before, self._began, self._paused = before, time.monotonic(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._began
+
+    @property
+    def training(self) -> float:
+        return time.monotonic() - self._began - self._paused
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Around what is no training."""
+        began = time.monotonic()
+        yield
+        self._paused += time.monotonic() - began
+
+
+def _newest(checkpoints, state, sums):
+    """(step, state, sums) of the newest checkpoint; without one, 0 and as they are."""
+    if not checkpoints.steps:
+        return 0, state, sums
+    step, saved = checkpoints.newest({"state": state, "sums": sums})
+    return step, saved["state"], saved["sums"]
+
+
+def _head(phase, step, seconds):
+    """What every row of the journal begins with."""
+    return {"phase": phase.name, "step": step, "seconds": seconds}
+
+
+def _rate(section, step):
+    """Computed on the device, behind the steps under way: not read yet."""
+    if section.rate is None:
+        return {}
+    return {"learning_rate": mean(jnp.asarray(section.rate(step - 1)))}
 
 
 def _evaluation(phase, data):
     """evaluate(state) -> (scores of each held-out set, counts_KK of the test set or
-    None, seconds that it took)."""
+    None), both computed when it returns."""
     of_batches = compile_evaluation(phase.algorithm, phase.rows, phase.key)
     knn = probing.compile_knn(phase, data) if phase.section.knn else None
 
     def evaluate(state):
-        jax.block_until_ready(state)
-        began, scores, counts_KK = time.monotonic(), {}, {}
+        scores, counts_KK = {}, {}
         for name, batches in data.eval_sets.items():
             scores[name], counts_KK[name] = of_batches(state, batches)
         if knn is not None:
             scores["test"]["knn_accuracy"] = knn(state)
-        jax.block_until_ready(scores)
-        return scores, counts_KK.get("test"), time.monotonic() - began
+        return jax.block_until_ready((scores, counts_KK.get("test")))
 
     return evaluate

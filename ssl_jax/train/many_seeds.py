@@ -30,6 +30,7 @@ from ssl_jax.evaluate.batches import sums
 from ssl_jax.report.figures import curves
 from ssl_jax.train import phases, program, sections, stopping
 from ssl_jax.train.phases import Phase
+from ssl_jax.train.run import finished
 from ssl_jax.train.sections import Trains
 from ssl_jax.workdir import results
 from ssl_jax.workdir.workdir import Workdir
@@ -65,9 +66,11 @@ def run(
     _check(wanted)
     device = results.device(mesh)
     with Workdir.open(path, wanted.config, device) as workdir, jax.set_mesh(mesh):
-        if workdir.result is not None:
+        if finished(wanted, workdir):
             return workdir.result
         phase, inputs, axes = _build(wanted, workdir, mesh)
+        if workdir.result is not None:
+            return workdir.result
         began = time.monotonic()
         train = _at_once(lambda *args: _train(phase, Inputs(*args)), tuple(axes))
         _check_convolutions(train, inputs)

@@ -1,7 +1,8 @@
 """A phase built for its data and its devices, but not yet compiled or trained."""
 
 import zlib
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh, NamedSharding
@@ -9,9 +10,9 @@ from jax.sharding import PartitionSpec as P
 
 from ssl_jax import algorithms, models
 from ssl_jax.core import Algorithm
-from ssl_jax.data import feeds
+from ssl_jax.data import feeds, loading
 from ssl_jax.data.loading import Data
-from ssl_jax.train.sections import Run, Trains
+from ssl_jax.train.sections import Run, Trains, parse
 
 
 class Phase(NamedTuple):
@@ -85,3 +86,21 @@ def build(
         key=jax.random.fold_in(key, zlib.crc32(section.name.encode())),
         mesh=mesh,
     )
+
+
+def prepared(
+    config: Mapping[str, Any], name: str, mesh: Mesh, data: Data | None = None
+) -> tuple[Phase, Data]:
+    """The phase `name` of a config and its data, without a workdir: to be measured, or
+    looked at in a notebook.
+
+    Args:
+      data: read before; what the config names by default.
+
+    Raises:
+      UserError: a mistake in the configuration or the data.
+    """
+    run = parse(config, mesh.size)
+    if data is None:
+        data = loading.load(run.data, mesh, seed=run.seed, as_graph=run.on_graph)
+    return build(run, run.trained[name], data, mesh), data

@@ -53,9 +53,7 @@ def run(
     mesh = make_mesh(devices)
     wanted = sections.parse(config, mesh.size)
     with Workdir.open(path, wanted.config, results.device(mesh)) as workdir:
-        # A user's own images may have changed since.
-        looks = dataset is not None or sources.may_change(wanted.data.name)
-        if workdir.result is not None and not looks:
+        if finished(wanted, workdir, dataset):
             return workdir.result
         data = load(wanted, workdir, mesh, dataset)
         if workdir.result is not None:
@@ -70,6 +68,13 @@ def run(
         return workdir.finish(
             results.of_run(wanted.config, device, done, workdir.resumed)
         )
+
+
+def finished(wanted: Run, workdir: Workdir, dataset: Dataset | None = None) -> bool:
+    """Whether the run is over, and that can be said without a look at its data: a
+    user's own images may have changed since."""
+    looks = dataset is not None or sources.may_change(wanted.data.name)
+    return workdir.result is not None and not looks
 
 
 def load(

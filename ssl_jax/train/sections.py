@@ -343,38 +343,33 @@ def _same_fields(name, given, defaults):
 
 def _trains(tree, name, num_devices):
     """The phase `name`."""
-    section = dict(tree[name])
-    kept = {field.name for field in dataclasses.fields(Trains)} & section.keys()
-    kept -= {"name", "algorithm", "augment"}
-    plain = {field: section[field] for field in kept}
-    wanted = {field.name for field in dataclasses.fields(Trains)}
-    wanted -= {"name", "method", "hparams", "rate", "tx", "views"}
-    if unlike := sorted((wanted | {"optimizer"}) ^ section.keys()):
+    section = {"algorithm": {}, "optimizer": {}, **tree[name]}
+    hparams, optimizer = dict(section.pop("algorithm")), section.pop("optimizer")
+    fields = {field.name for field in dataclasses.fields(Trains)}
+    fields -= {"name", "algorithm", "method", "hparams", "rate", "tx", "views"}
+    if unlike := sorted(fields ^ section.keys()):
         yield _of_another_version(name, unlike)
         return None
-    hparams = dict(section["algorithm"])
     algorithm = hparams.pop("name")
     method = yield from _tried(algorithms.find, algorithm)
     if method is None:
         return None
     phase = Trains(
-        **plain,
+        **section,
         name=name,
         algorithm=algorithm,
         method=method,
         hparams=hparams,
-        augment=section["augment"],
         **dict.fromkeys(("rate", "tx", "views")),
     )
     if (yield from _same_fields(algorithm, hparams, named.defaults(method))):
         yield from _tried(_stand_in, phase)
-    numbers = list(rules.numbers(phase, tree["data"].get("num_validation", 0)))
-    yield from numbers
+    yield from rules.numbers(phase, tree["data"].get("num_validation", 0))
     yield from rules.batches(phase, num_devices)
-    if not numbers and algorithms.takes(method, "tx"):
+    if phase.steps > 0 and algorithms.takes(method, "tx"):  # else no schedule fits
         built = yield from _tried(
             optimizers.of_phase,
-            section["optimizer"],
+            optimizer,
             batch_size=phase.batch_size,
             total_steps=phase.steps,
         )

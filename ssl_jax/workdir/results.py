@@ -12,8 +12,6 @@ the versions are named by a hash of theirs. Each stands once, in a line of its o
 What is no run but measured (a speed) has such a line as well, with the fields it has.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import functools
@@ -25,15 +23,11 @@ import platform
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ssl_jax import __version__
 from ssl_jax.errors import UserError
 from ssl_jax.workdir.files import write_atomically
 from ssl_jax.workdir.settings import plain
-
-if TYPE_CHECKING:  # what reads results does without JAX
-    from jax.sharding import Mesh
 
 PACKAGE = Path(__file__).parents[1]
 ONCE = ("config", "versions")  # fields that a table's file has once for all its runs

@@ -152,6 +152,11 @@ class Workdir:
             write_json(self.path / settings.CONFIG, saved | {"data": digest})
 
     @property
+    def entered(self) -> bool:
+        """Whether a run began here."""
+        return settings.saved(self.path) is not None
+
+    @property
     def command(self) -> list[str]:
         """The command line that entered it last."""
         return settings.saved(self.path)["command"]

@@ -1,0 +1,128 @@
+"""The config, parsed once: what comes of it, and all its mistakes in one message."""
+
+import dataclasses
+
+import pytest
+
+import tiny
+from configs import base, byol_digits, digits, pseudo_label_mnist
+from ssl_jax.active import strategies
+from ssl_jax.algorithms.fixmatch import FixMatch
+from ssl_jax.data.wanted import Wanted
+from ssl_jax.errors import UserError
+from ssl_jax.train import sections
+from ssl_jax.train.sections import Probes, Trains
+
+
+def test_sections_are_typed_and_frozen():
+    run = sections.parse(byol_digits.get_config("debug"))
+    supervised, pretrain, probe = run.sections
+    assert isinstance(pretrain, Trains) and isinstance(probe, Probes)
+    assert probe.start_from == "pretrain" and probe.protocol.epochs == 2
+    assert list(run.trained) == ["supervised", "pretrain"]
+    assert pretrain.method.__name__ == "BYOL" and pretrain.hparams["hidden"] == 16
+    assert pretrain.tx is not None and pretrain.views.first is not None
+    assert supervised.rate(0) == pytest.approx(0.1)
+    assert isinstance(run.data, Wanted) and run.data.name == "digits"
+    for part in (run, run.data, pretrain, probe, probe.protocol):
+        field = dataclasses.fields(part)[0].name
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(part, field, None)
+
+
+def test_a_dict_is_parsed_as_the_config_that_it_came_from():
+    config = tiny.config()
+    run = sections.parse(config.to_dict())
+    assert run.trained["train"].method is FixMatch
+    assert run.config == config.to_dict()
+
+
+def test_a_schema_and_its_sections_have_the_same_fields():
+    """Every field of configs/base.py is read, and none is invented."""
+    config = base.run("whole").to_dict()
+    own = {"name", "algorithm", "method", "hparams", "rate", "tx", "views"}
+    fields = {field.name for field in dataclasses.fields(Trains)} - own
+    assert fields | {"algorithm", "optimizer"} == set(config["train"])
+    parts = (("data", Wanted), ("query", sections.Query), ("predict", sections.Predict))
+    for name, cls in parts:
+        assert {field.name for field in dataclasses.fields(cls)} == set(config[name])
+
+
+def test_all_mistakes_are_in_one_message():
+    config = digits.get_config("debug")
+    config.seed = -1
+    config.data.placement = "moon"
+    config.data.num_labels = -20
+    config.model.dtype = "float33"
+    config.train.update(knn=-1, labels_from="teacher", batch_size=0)
+    config.train.optimizer.name = "sdg"
+    config.train.augment.strong = "loud"
+    config.query.strategy = "luck"
+    with pytest.raises(UserError) as error:
+        sections.parse(config)
+    first, *lines = str(error.value).splitlines()
+    assert first == "10 mistakes in the configuration:"
+    for said in (
+        *("seed=-1", "placement='moon'", "num_labels=-20", "dtype='float33'"),
+        *("knn=-1", "labels_from='teacher'", "batch_size=0", "optimizer.name='sdg'"),
+        *("augment.strong='loud'", "query.strategy='luck'"),
+    ):
+        assert sum(said in line for line in lines) == 1, (said, lines)
+
+
+def test_one_mistake_is_told_once_and_alone():
+    """Though two phases share the network, and the schedule hangs on the steps."""
+    config = byol_digits.get_config("debug")
+    config.model.name = "nope"
+    with pytest.raises(UserError, match="^'?.*nope.*convnet.*$") as error:
+        sections.parse(config)
+    assert len(str(error.value).splitlines()) == 1
+    config = digits.get_config("debug")
+    config.train.steps = 0
+    with pytest.raises(UserError, match=r"^steps=0 must be at least 1\.$"):
+        sections.parse(config)
+
+
+def test_a_mistake_in_a_teacher_is_not_told_of_its_student_as_well():
+    config = pseudo_label_mnist.get_config("debug")
+    config.teacher.knn = -1
+    with pytest.raises(UserError, match="^knn=-1 must be at least 0.$"):
+        sections.parse(config)
+
+
+def test_a_run_that_is_asked_need_not_have_what_it_started_from():
+    config = tiny.config("supervised.Supervised")
+    config.train.start_from = "/gone/pretrain"
+    with pytest.raises(UserError, match="'/gone/pretrain' is neither"):
+        sections.parse(config)
+    sections.parse(config, to_train=False)
+
+
+def test_hyper_parameters_are_checked_without_data():
+    config = tiny.config("autoencoder.Autoencoder")
+    config.train.algorithm.update(noise=1.5)
+    with pytest.raises(UserError, match="noise=1.5 is a probability"):
+        sections.parse(config)
+
+
+def test_fields_of_another_version_are_named():
+    tree = tiny.config().to_dict()
+    del tree["data"]["fold"], tree["train"]["patience"]
+    tree["query"]["budget"] = 3
+    with pytest.raises(UserError) as error:
+        sections.parse(tree)
+    for said in ("data differs in fold", "train differs in patience", "query differs"):
+        assert said in str(error.value)
+
+
+def test_a_changed_configuration_leaves_the_other_alone():
+    tree = tiny.config().to_dict()
+    other = sections.changed(tree, {"query.rounds": 3, "seed": 7})
+    assert (other["query"]["rounds"], other["seed"]) == (3, 7)
+    assert (tree["query"]["rounds"], tree["seed"]) == (0, 0)
+    assert other["query"]["size"] == tree["query"]["size"]
+
+
+def test_every_strategy_that_a_config_may_name_exists():
+    there = {*strategies.UNCERTAINTY, "k_center", "random"}
+    assert set(sections.STRATEGIES) == there
