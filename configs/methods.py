@@ -5,8 +5,6 @@ What a method says of such a run stands here where it holds for several data set
 in the data set's own METHODS where it does not.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 
 from ml_collections import ConfigDict
@@ -34,8 +32,6 @@ PAPERS: Says = {
     "remixmatch": {"train.unlabeled_ratio": 1},
     "noisy_student": {"train.steps": 2**17, "train.batch_size": 512},
 }
-# Nothing for CTAugment to change.
-NO_STRONG_VIEW = ("mean_teacher", "mixmatch", "pi_model", "pseudo_label", "supervised")
 
 
 def short(steps: int) -> Says:
@@ -64,18 +60,13 @@ def names() -> dict[str, str]:
     They draw labeled batches and train on weak and strong views. A new file in
     ssl_jax/algorithms is among them by itself.
     """
-    found = {}
-    for module in pkgutil.iter_modules(algorithms.__path__):
-        if module.ispkg:
-            continue
-        path = f"{algorithms.__name__}.{module.name}"
-        for value in vars(importlib.import_module(path)).values():
-            if hasattr(value, "train_step") and value.__module__ == path:
-                name = f"{module.name}.{value.__name__}"
-                kind = algorithms.draws_from(name), algorithms.views(name)
-                if kind == ("labeled", "weak_strong"):
-                    found.setdefault(module.name, name)
-    return dict(sorted(found.items()))
+    found = {word: algorithms.method(word) for word in algorithms.names()}
+    kinds = {word: algorithms.find(name) for word, name in found.items()}
+    return {
+        word: found[word]
+        for word, kind in kinds.items()
+        if (kind.draws_from, kind.views_kind) == ("labeled", "weak_strong")
+    }
 
 
 def chosen(arg: str | None, *known: str) -> tuple[str, set[str]]:
@@ -96,9 +87,9 @@ def chosen(arg: str | None, *known: str) -> tuple[str, set[str]]:
         )
     method = given[0] if given else "fixmatch"
     words -= {method}
-    if method in NO_STRONG_VIEW and "cta" in words:
+    if "cta" in words and not algorithms.find(there[method]).learns_augmentation:
         raise UserError(
-            f"{method} has no strong view that cta could change; leave out cta."
+            f"{method} has no strong view that cta could learn; leave out cta."
         )
     if method == "noisy_student" and (others := sorted(words - {"debug"})):
         raise UserError(

@@ -31,17 +31,7 @@ def parse(
       Exception: whatever a config file raises that has a mistake in it.
     """
     argv = known.read_flags_from_files(argv, force_gnu=False)
-    given = argument("config", argv)
-    if given is not None:
-        default = config_files.load(given)
-    elif argument("mode", argv) in of_a_run:
-        default = ConfigDict(settings.of_run(argument("workdir", argv) or ""))
-    else:
-        try:
-            known(argv)  # which may hold --help, or another mistake
-        except flags.UnrecognizedFlagError:
-            pass  # --config.seed=1 is unknown where there is no --config
-        raise UserError(f"give a --config. {config_files.there()}")
+    default = asked_for(known, argv, of_a_run)
     refill(default, argv)
     check_names(default, argv)
     try:
@@ -53,6 +43,22 @@ def parse(
         raise UserError(f"{rest[1]!r} is no flag; flags are written --name=value.")
     check_tuples(default, config)
     return config
+
+
+def asked_for(
+    known: flags.FlagValues, argv: list[str], of_a_run: Sequence[str]
+) -> ConfigDict:
+    """What --config names; or of a mode of a run, what --workdir was run with."""
+    given = argument("config", argv)
+    if given is not None:
+        return config_files.load(given)
+    if argument("mode", argv) in of_a_run:
+        return ConfigDict(settings.of_run(argument("workdir", argv) or ""))
+    try:
+        known(argv)  # which may hold --help, or another mistake
+    except flags.UnrecognizedFlagError:
+        pass  # --config.seed=1 is unknown where there is no --config
+    raise UserError(f"give a --config. {config_files.there()}")
 
 
 def argument(name: str, argv: list[str]) -> str | None:
