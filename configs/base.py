@@ -71,8 +71,8 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
 
 def phase(algorithm: ConfigDict) -> ConfigDict:
     """One section that `phases` may name. Sizes and counts are over all devices."""
-    views = algorithms.views(algorithm.name)
-    draws_from = algorithms.draws_from(algorithm.name)
+    method = algorithms.find(algorithm.name)
+    views, draws_from = method.views_kind, method.draws_from
     optimizer = dict(
         name="sgd",  # or "adam", "lars"
         learning_rate=0.03,  # at its highest
@@ -95,7 +95,7 @@ def phase(algorithm: ConfigDict) -> ConfigDict:
             # there are fewer; 0: all that are sure enough
             per_class=0,
             # nothing, where the algorithm has no gradients
-            optimizer=optimizer if algorithms.takes(algorithm.name, "tx") else {},
+            optimizer=optimizer if algorithms.takes(method, "tx") else {},
             # of the kind that the algorithm trains on, if it does on any
             augment=augmentation(views) if views else {},
             steps=1000,  # optimizer steps, or propagations
@@ -131,7 +131,8 @@ def augmentation(kind: str, **settings: object) -> ConfigDict:
 
 def algorithm(name: str, **hparams: object) -> ConfigDict:
     """The algorithm's fields with their defaults, `hparams` laid over them."""
-    return ConfigDict(_section(name, algorithms.hparams(name), hparams))
+    defaults = named.defaults(algorithms.find(name))
+    return ConfigDict(_section(name, defaults, hparams))
 
 
 def model(name: str, **hparams: object) -> ConfigDict:
@@ -184,7 +185,7 @@ def _refill_algorithm(section, name):
         section.optimizer = fresh.optimizer
     if section.augment.get("name", "") != fresh.augment.get("name", ""):
         section.augment = fresh.augment
-    if algorithms.draws_from(before) != algorithms.draws_from(name):
+    if algorithms.find(before).draws_from != algorithms.find(name).draws_from:
         section.update(
             batch_size=fresh.batch_size, unlabeled_ratio=fresh.unlabeled_ratio
         )

@@ -109,7 +109,7 @@ def instead(config: ConfigDict, method: str, *says: Says) -> ConfigDict:
         shared = {
             field: config.train.algorithm[field]
             for field in ("ema_decay", "weak_gradient")
-            if field in algorithms.hparams(name)
+            if field in base.algorithm(name)
         }
         config.train.algorithm = base.algorithm(name, **shared)
     config.lock()  # a field that it does not have is an error

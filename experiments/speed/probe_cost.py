@@ -34,8 +34,10 @@ BAR = 0.03  # share of a step that the probe may cost
 
 
 class WithoutProbe(BYOL):
-    def loss(self, params, model_state, extra, views, labels_B):
-        loss_B, outputs, model_state = self.objective(params, model_state, extra, views)
+    def loss(self, params, model_state, extra, views, labels_B, key):
+        loss_B, outputs, model_state = self.objective(
+            params, model_state, extra, views, key
+        )
         metrics = {
             "objective": mean(loss_B),
             "projection_std": mean(projection_std(outputs[0].projection_BP)),

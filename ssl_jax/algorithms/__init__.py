@@ -8,7 +8,7 @@ it takes, which methods it has, is said by the class: core/contract.py explains 
 import dataclasses
 from typing import Any
 
-from ssl_jax.core import Algorithm, can, named
+from ssl_jax.core import Algorithm, named
 from ssl_jax.errors import UserError
 
 
@@ -63,27 +63,6 @@ def build(
     return cls(**{k: v for k, v in context.items() if k in fields}, **hparams)
 
 
-def hparams(name: str) -> dict[str, object]:
-    """Hyper-parameters of the algorithm `name`, with their defaults."""
-    return named.defaults(find(name))
-
-
-def views(name: str) -> str:
-    """The kind of views that the algorithm trains on; "" for one without."""
-    return find(name).views_kind
-
-
-def takes(cls: type[Algorithm] | str, field: str) -> bool:
-    """Whether the algorithm, or the one of that name, has a field such as "tx"."""
-    cls = find(cls) if isinstance(cls, str) else cls
+def takes(cls: type[Algorithm], field: str) -> bool:
+    """Whether the algorithm has a field such as "tx"."""
     return field in {f.name for f in dataclasses.fields(cls)}
-
-
-def draws_from(name: str) -> str:
-    """Where a batch of the algorithm comes from."""
-    return find(name).draws_from
-
-
-def has(name: str, method: str) -> bool:
-    """Whether the algorithm has one of the methods that it may leave out."""
-    return can(find(name), method)

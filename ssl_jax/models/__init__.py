@@ -62,11 +62,6 @@ def hparams(name: str) -> dict[str, object]:
     return {**fields, "dtype": jnp.dtype(fields["dtype"]).name}
 
 
-def on_graph(name: str) -> bool:
-    """Whether `name` is a network on a graph."""
-    return find(name).takes == "graph"
-
-
 def stand_in(name: str) -> tuple[str, dict[str, object]] | None:
     """What stands in for the model `name` where seconds count, such as `:debug`: a
     model and its hyper-parameters. None: the model itself, as it is configured."""
