@@ -5,17 +5,11 @@ import gc
 import os
 import shutil
 import tempfile
-from importlib.metadata import version
 
 import pytest
 
-# Compiling takes most of the suite's time, and its programs run for seconds.
-QUICK_COMPILATION = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
-if version("jaxlib").startswith("0.10."):  # a later XLA stops at a flag it has not
-    # A third of the compile time: the older way to generate a fusion's code.
-    QUICK_COMPILATION += " --xla_cpu_use_fusion_emitters=false"
+from quick import QUICK_COMPILATION
+
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),

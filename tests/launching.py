@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from conftest import QUICK_COMPILATION
+from quick import QUICK_COMPILATION
 
 ROOT = Path(__file__).parents[1]
 

@@ -32,3 +32,15 @@ def batch(labeled_BK, labels, unlabeled_UK):
 def softmax(logits):
     powers = np.exp(np.asarray(logits, np.float64))
     return powers / powers.sum(-1, keepdims=True)
+
+
+def spied(monkeypatch, module, name):
+    """A list that gets (arguments, result) of each call of the module's function."""
+    calls, function = [], getattr(module, name)
+
+    def spy(*args):
+        calls.append((args, function(*args)))
+        return calls[-1][1]
+
+    monkeypatch.setattr(module, name, spy)
+    return calls

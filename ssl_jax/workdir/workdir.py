@@ -19,7 +19,7 @@ from ssl_jax.workdir import settings
 from ssl_jax.workdir.files import write_figure, write_json
 from ssl_jax.workdir.journal import Journal
 from ssl_jax.workdir.phase_folder import PhaseFolder
-from ssl_jax.workdir.results import versions
+from ssl_jax.workdir.results import git_state, versions
 
 _LOCK, _LABELS = "lock", "labels.csv"
 _ENTERED = {settings.CONFIG, _LOCK, _LABELS}  # written before anything is trained
@@ -234,6 +234,7 @@ class Workdir:
                 **({"data": saved["data"]} if saved and "data" in saved else {}),
                 "device": device,
                 "versions": versions(),
+                "git": git_state(),
                 "command": sys.argv,
             },
         )

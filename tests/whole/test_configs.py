@@ -1,0 +1,260 @@
+"""Every config there is, with every method and word that it takes, is sound; and trains
+with `:debug`, which shrinks data, model and steps."""
+
+import importlib
+import json
+import re
+from pathlib import Path
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+from configs import base, byol_stl10, cifar10, digits, gcn_cora, methods, stl10
+from ssl_jax.cli import modes
+from ssl_jax.errors import UserError
+from ssl_jax.train import sections
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(p.stem for p in (ROOT / "configs").glob("*.py"))
+FILES = [name for name in FILES if name not in ("base", "methods")]
+METHODS = list(methods.names())  # before README's example is installed
+
+
+def _get(name, arg=""):
+    return importlib.import_module(f"configs.{name}").get_config(arg)
+
+
+def _words(name):
+    """(what the config knows beside "debug", its methods), as its own message tells."""
+    with pytest.raises(UserError) as error:
+        _get(name, "?")
+    said = str(error.value).partition("knows: ")[2].removesuffix(".")
+    words, _, there = said.partition(", and the methods: ")
+    known = words.removesuffix("debug").split(", ")
+    return [w for w in known if w], [w for w in there.split(", ") if w in METHODS]
+
+
+DATA_SETS = [name for name in FILES if _words(name)[1]]
+EXPERIMENTS = [name for name in FILES if name not in DATA_SETS]
+NO_STRONG_VIEW = ("pseudo_label", "pi_model", "mean_teacher", "mixmatch", "supervised")
+PAPERS = ["cifar10", "cifar100", "stl10", "svhn"]
+# What trains: every file, and every method on digits and CIFAR-10.
+TRAINED = [
+    *((data, "fixmatch") for data in DATA_SETS),
+    *((data, m) for data in ("digits", "cifar10") for m in METHODS if m != "fixmatch"),
+    *(("stl10", "flexmatch"), ("mnist", "supervised")),
+    *((name, "") for name in EXPERIMENTS),
+    *(("byol_stl10", "finetune"), ("byol_stl10", "scratch")),
+]
+
+
+@pytest.mark.parametrize("name, word", TRAINED)
+def test_debug_trains(name, word, tmp_path):
+    config = _get(name, f"{word},debug")
+    result = modes.run(config, tmp_path / "run", devices=jax.devices()[:1])
+    assert result["name"] == f"{_name(name, word)}_debug"
+    for phase in config.phases:
+        if "algorithm" in config[phase]:
+            assert result["phases"][phase]["steps"] == config[phase].steps <= 4
+        else:
+            assert (
+                result["probe"]["learned"]
+                == result["phases"][phase]["probe"]["learned"]
+            )
+    assert 0 <= result["test"]["accuracy"] <= 1
+    pool = config.data.digits_as
+    assert json.loads((tmp_path / "run/config.json").read_text())["config"]["data"][
+        "digits_as"
+    ] == list(pool)
+
+
+def _name(name, word):
+    """Of a run with one word or none."""
+    if name in DATA_SETS:
+        return f"{word or 'fixmatch'}_{name}"
+    if word in ("finetune", "scratch"):
+        return f"{word}_stl10"
+    return name
+
+
+def test_every_method_is_a_word_of_every_data_set():
+    """And what is said of a method is said of one that is there."""
+    assert set(DATA_SETS) == {
+        *("cifar10", "cifar100", "digits", "folder", "mnist", "stl10", "svhn"),
+    }
+    assert {"fixmatch", "noisy_student", "supervised"} < set(METHODS)
+    for data in DATA_SETS:
+        assert _words(data)[1] == METHODS
+        assert _get(data, "fixmatch").to_dict() == _get(data).to_dict()
+        assert set(importlib.import_module(f"configs.{data}").METHODS) <= set(METHODS)
+    for says in (methods.EVERYWHERE, methods.PAPERS, methods.short(10)):
+        assert set(says) <= set(METHODS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("data", DATA_SETS)
+def test_every_method_and_word_of_a_data_set_is_sound(data, method):
+    for word in ["", *_words(data)[0]]:
+        words = ",".join(filter(None, (method, word)))
+        if (
+            (word and method == "noisy_student")
+            or (word == "cta" and method in NO_STRONG_VIEW)
+            or (word == "tutorial" and method != "flexmatch")
+        ):
+            with pytest.raises(UserError, match="leave out|is FlexMatch's"):
+                _get(data, words)
+            continue
+        config = _get(data, words)
+        suffix = f"_{word}" if word not in ("", "google") else ""
+        assert config.name == f"{method}_{data}{suffix}"
+        assert {
+            config[name].algorithm.name.partition(".")[0] for name in config.phases
+        } == {method}
+        sections.parse(config)
+        debug = _get(data, f"{words},debug")
+        assert debug.name == f"{config.name}_debug" and debug.data.name == "digits"
+        sections.parse(debug)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_word_of_an_experiment_gives_a_sound_configuration(name):
+    for word in ["", *_words(name)[0]]:
+        for words in (word, f"{word},debug"):
+            config = _get(name, words)
+            if words == word and word not in ("finetune", "scratch"):
+                of_graph = f"gcn_{word or 'cora'}"
+                assert config.name in (name, f"{name}_{word}", of_graph)
+            sections.parse(config, to_train=False)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_name_is_the_files_and_the_documents_have_its_command(name):
+    assert _get(name).name == _name(name, "")
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    text = "\n".join(page.read_text() for page in pages)
+    assert re.search(rf"--config=(configs/)?{name}\b", text), name
+
+
+@pytest.mark.parametrize("data", DATA_SETS)
+def test_supervised_shares_all_but_the_unlabeled_images(data):
+    floor, other = _get(data, "supervised"), _get(data)
+    assert floor.train.algorithm.ema_decay == other.train.algorithm.ema_decay
+    assert floor.train.unlabeled_ratio == 0
+    for config in (floor, other):
+        config.name = ""
+        config.train.unlabeled_ratio = 0
+        config.train.algorithm = ConfigDict()
+    assert floor.to_dict() == other.to_dict()
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "noisy_student"])
+@pytest.mark.parametrize("data", DATA_SETS)
+def test_methods_share_data_network_optimizer_and_steps(data, method):
+    """So that a difference between them is the method's."""
+    config, other = _get(data, method), _get(data)
+    assert config.data == other.data and config.model == other.model
+    for field in ("optimizer", "augment", "steps", "batch_size"):
+        assert config.train[field] == other.train[field], field
+
+
+@pytest.mark.parametrize("data", DATA_SETS)
+def test_noisy_student_is_three_phases_of_fixmatchs_network_and_optimizer(data):
+    config, other = _get(data, "noisy_student"), _get(data)
+    assert config.phases == ("teacher", "student1", "student2")
+    assert "train" not in config and config.model == other.model
+    teachers = ["", "teacher", "student1"]
+    for name, teacher in zip(config.phases, teachers, strict=True):
+        phase = config[name]
+        assert phase.labels_from == teacher and phase.unlabeled_ratio == 0
+        assert phase.confidence == (0.5 if teacher else 0)
+        assert bool(phase.per_class) == bool(teacher and data != "folder")
+        for field in ("optimizer", "augment"):
+            assert phase[field] == other.train[field], field
+    if data in PAPERS:  # three phases have 3/8 of its steps, each of as many images
+        assert 8 * phase.steps == other.train.steps
+    if data != "digits":
+        drawn = other.train.batch_size * (1 + other.train.unlabeled_ratio)
+        assert phase.batch_size == drawn
+
+
+def test_methods_without_strong_views_refuse_ctaugment():
+    """And FlexMatch's tutorial, which is a whole, goes with no other word."""
+    for name in NO_STRONG_VIEW:
+        with pytest.raises(UserError, match=f"{name} has no strong view that cta"):
+            cifar10.get_config(f"{name},cta")
+    with pytest.raises(UserError, match="leave out small, torchssl"):
+        cifar10.get_config("flexmatch,tutorial,small,torchssl")
+    with pytest.raises(UserError, match="tutorial is FlexMatch's, not uda's"):
+        cifar10.get_config("uda,tutorial")
+    with pytest.raises(UserError, match="of its own on each data set; leave out small"):
+        cifar10.get_config("noisy_student,small")
+    with pytest.raises(UserError, match="dash and flexmatch after .* are 2 methods"):
+        cifar10.get_config("flexmatch,dash")
+
+
+def test_planetoids_sets_are_words():
+    for words, name, labels in (
+        ("", "gcn_cora", 140),
+        ("cora", "gcn_cora", 140),
+        ("citeseer", "gcn_citeseer", 120),
+        ("pubmed,gat", "gcn_pubmed_gat", 60),
+        ("sgc,citeseer", "gcn_citeseer_sgc", 120),
+    ):
+        config = gcn_cora.get_config(words)
+        assert (config.name, config.data.num_labels) == (name, labels)
+        assert config.name.startswith(f"gcn_{config.data.name}")
+    with pytest.raises(UserError, match="citeseer and pubmed exclude each other"):
+        gcn_cora.get_config("pubmed,citeseer")
+    with pytest.raises(UserError, match="exclude each other"):
+        gcn_cora.get_config("gat,sgc")
+
+
+def test_fine_tuning_and_its_floor_differ_in_where_they_start():
+    tuned, floor = byol_stl10.get_config("finetune"), byol_stl10.get_config("scratch")
+    assert tuned.train.start_from == "runs/byol_stl10-seed0/pretrain"
+    assert floor.train.start_from == "scratch"
+    assert floor.train == byol_stl10.get_config().supervised
+    assert floor.name == "scratch_stl10" != stl10.get_config("supervised").name
+    with pytest.raises(UserError, match="finetune and scratch exclude each other"):
+        byol_stl10.get_config("finetune,scratch")
+    with pytest.raises(UserError, match="paper96 and tutorial exclude each other"):
+        byol_stl10.get_config("paper96,tutorial")
+
+
+def test_unknown_words_and_fields_name_what_there_is():
+    known = "google, torchssl, cta, small, tutorial, debug, and the methods: adamatch"
+    with pytest.raises(UserError, match=f"ctaa .did you mean cta.*knows: {known}, "):
+        cifar10.get_config("ctaa,debug")
+    with pytest.raises(UserError, match="knows: debug, and the methods: .*, uda"):
+        digits.get_config("small")
+    with pytest.raises(UserError, match="exclude each other"):
+        cifar10.get_config("google,torchssl")
+    with pytest.raises(UserError, match="cta and torchssl exclude"):
+        cifar10.get_config("cta,torchssl")
+    with pytest.raises(TypeError, match="FixMatch has no tau; it has threshold"):
+        base.algorithm("fixmatch.FixMatch", tau=0.9)
+    with pytest.raises(UserError, match=r"fixmatch.*supervised"):
+        base.algorithm("flexmuch.FlexMuch")
+
+
+def test_a_method_says_nothing_of_fields_that_are_not_there():
+    with pytest.raises((KeyError, AttributeError), match="ramp"):
+        methods.instead(base.run("x"), "uda", {"uda": {"train.algorithm.ramp": 1}})
+
+
+def test_every_leaf_has_a_comment():
+    """base.py is the reference that README sends people to."""
+    lines = (ROOT / "configs/base.py").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("def run"))
+    end = next(i for i, line in enumerate(lines) if line.startswith("def algorithm"))
+    bare = [
+        lines[i].strip()
+        for i in range(start, end)
+        if "=" in lines[i]
+        and lines[i].rstrip().endswith(",")
+        and "#" not in lines[i]
+        and not lines[i - 1].strip().startswith("#")
+        and "(" not in lines[i]
+    ]
+    assert not bare

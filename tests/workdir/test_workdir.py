@@ -1,0 +1,104 @@
+"""How a workdir is entered, and by whom it is not."""
+
+import json
+
+import pytest
+
+from configs import digits as config_file
+from ssl_jax import core
+from ssl_jax.data import sources
+from ssl_jax.data.dataset import digest
+from ssl_jax.errors import UserError
+from ssl_jax.workdir import results
+from ssl_jax.workdir.workdir import Workdir
+
+DIGITS = sources.load("digits")
+
+
+@pytest.fixture
+def config():
+    return config_file.get_config("debug")
+
+
+@pytest.fixture
+def mesh():
+    return core.make_mesh()
+
+
+def entered(path, config, mesh):
+    """As a run enters it."""
+    return Workdir.open(path, config.to_dict(), results.device(mesh))
+
+
+def test_workdir_counts_how_often_it_was_entered(tmp_path, config, mesh):
+    for times in range(3):
+        with entered(tmp_path / "a" / "w", config, mesh) as workdir:
+            assert workdir.resumed == times
+
+
+def test_workdir_of_another_configuration(tmp_path, config, mesh):
+    with entered(tmp_path, config, mesh):
+        pass
+    config.train.steps = 6
+    config.data.num_labels = 30
+    with pytest.raises(UserError) as error:
+        Workdir(tmp_path).check(config.to_dict())
+    assert "\n  data.num_labels = 20 there, 30 here\n" in str(error.value)
+    assert "\n  train.steps = 4 there, 6 here\n" in str(error.value)
+    assert len(str(error.value).splitlines()) == 4
+
+
+def test_what_may_differ_between_launches(tmp_path, config, mesh):
+    with entered(tmp_path, config, mesh):
+        pass
+    config.data.dir = "/elsewhere"
+    config.tensorboard = not config.tensorboard
+    config.train.checkpoint_every = 4
+    Workdir(tmp_path).check(config.to_dict())
+
+
+def test_a_workdir_is_for_one_process(tmp_path, config, mesh):
+    with entered(tmp_path, config, mesh):
+        with pytest.raises(UserError, match="another process"):
+            with entered(tmp_path, config, mesh):
+                pass
+        assert json.loads((tmp_path / "config.json").read_text())["resumed"] == 0
+    with entered(tmp_path, config, mesh) as workdir:
+        assert workdir.resumed == 1
+
+
+def test_a_mistake_before_training_leaves_nothing(tmp_path, config, mesh):
+    with pytest.raises(UserError, match="too late"):
+        with entered(tmp_path / "w", config, mesh):
+            raise UserError("too late")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_keeps_the_answers_that_it_began_with(tmp_path, config, mesh):
+    given, workdir = tmp_path / "answers.csv", tmp_path / "w"
+    given.write_text("image,label\n3,7\n")
+    config.data.labels = str(given)
+    with entered(workdir, config, mesh):
+        pass
+    own = Workdir(workdir).labels(config.to_dict())
+    assert own == str(workdir / "labels.csv")
+    given.write_text("image,label\n3,7\n4,1\n")
+    with pytest.raises(UserError, match="answers.csv has other answers"):
+        Workdir(workdir).labels(config.to_dict())
+    given.unlink()  # or moved
+    assert Workdir(workdir).labels(config.to_dict()) == own
+    assert "4,1" not in (workdir / "labels.csv").read_text()
+    config.data.labels = ""
+    with pytest.raises(UserError, match="data.labels = True there, False here"):
+        Workdir(workdir).check(config.to_dict())
+
+
+def test_a_run_knows_its_data(tmp_path, config, mesh):
+    with entered(tmp_path, config, mesh) as workdir:
+        workdir.remember_data(DIGITS.name, digest(DIGITS))
+    Workdir(tmp_path).check_data(DIGITS.name, digest(DIGITS))
+    renamed = DIGITS._replace(class_names=("zebra", *DIGITS.class_names[1:]))
+    fewer = DIGITS._replace(labels_N=DIGITS.labels_N[1:])
+    for other in (renamed, fewer):
+        with pytest.raises(UserError, match="began with other classes, images"):
+            Workdir(tmp_path).check_data(other.name, digest(other))
