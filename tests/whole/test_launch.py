@@ -72,7 +72,7 @@ NAMES = [
     (["--config=digits:flexmach"], "flexmach (did you mean flexmatch?)", "methods: "),
     (["--config=cifar10:uda,dash"], "dash and uda after", "2 methods; give one"),
     ([DIGITS, "--config.model.name=nope"], "'nope", "convnet", "wide_resnet"),
-    ([DIGITS, "--config.train.algorithm.name=nope.N"], "'nope'", "fixmatch"),
+    ([DIGITS, "--config.train.algorithm.name=nope.N"], "'nope", "fixmatch"),
     ([DIGITS, "--config.train.algorithm.name=dash.D"], "'dash.D'", "dash.Dash"),
     ([DIGITS, "--config.train.augment.name=nope"], "'nope'", "two_crops"),
     (
