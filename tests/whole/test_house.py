@@ -199,15 +199,17 @@ def test_a_report_starts_without_jax(tmp_path):
 # What a run leaves is no name of the code.
 LEFT = re.compile(r"\.(json|jsonl|csv|npz|png|html|toml|yml|txt|sbatch)$")
 DOTTED = re.compile(r"[A-Za-z_]\w+(?:\.[A-Za-z_]\w*)+")  # not e.g.
+FILES = (".py", ".md")
 
 
 def named_in(page: str) -> list[str]:
     """What a page of docs/ names: dotted names and paths between backticks, and
-    dotted names in fenced blocks of no language (the walk of a run may be one)."""
+    dotted names and files in fenced blocks that are no program."""
     spans = []
     for language, block in re.findall(r"^```(\w*)\n(.*?)^```", page, re.S | re.M):
         if language in ("", "text"):
-            spans += DOTTED.findall(block)
+            words = [word.strip(".") for word in re.findall(r"[\w./*]+", block)]
+            spans += [w for w in words if DOTTED.fullmatch(w) or w.endswith(FILES)]
     prose = re.sub(r"^```.*?^```", "", page, flags=re.S | re.M)
     spans += re.findall(r"`([^`\n]+)`", prose)
     spans = [re.sub(r"\(.*\)$", "", span) for span in spans]  # f(x) is f
@@ -225,7 +227,7 @@ def missing(name: str) -> str:
     for folder in (ROOT, HOUSE):
         if any(folder.glob(name.strip("/"))):
             return ""
-    if "/" in name or name.endswith((".py", ".md")):
+    if "/" in name or name.endswith(FILES):
         return f"there is no file {name}, nor ssl_jax/{name}"
     said = []
     for whole in (f"ssl_jax.{name}", name):
@@ -306,20 +308,20 @@ def test_wrong_arrows_are_seen_and_right_ones_let_be(toy):
 
 def test_names_of_a_page_are_found_and_looked_up():
     page = """`core.steps.forward(x)` and `core/steps.py`, not `x = 1` or `result.json`;
-`python launch.py --mode=probe`, `<phase>/done.json`, `tests/test_*.py`.
+`python launch.py --mode=probe`, `<phase>/done.json`, `configs/*.py`.
 
 ```
-launch.py -> cli.modes.train(config)
+launch.py -> cli.modes.train(config), see configs/base.py, e.g. and/or so.
 ```
 ```python
 nothing.here
 ```
 """
     assert named_in(page) == [
-        *("launch.py", "cli.modes.train"),
-        *("core.steps.forward", "core/steps.py", "tests/test_*.py"),
+        *("launch.py", "cli.modes.train", "configs/base.py"),
+        *("core.steps.forward", "core/steps.py", "configs/*.py"),
     ]
-    assert [missing(name) for name in named_in(page)] == [""] * 5
+    assert [missing(name) for name in named_in(page)] == [""] * 6
     assert missing("ssl_jax.core.steps.forward") == missing("jax.lax.scan") == ""
     assert missing("core.TrainState.params") == ""
     assert missing("core.steps.backward") == "ssl_jax.core.steps has no backward"
