@@ -11,7 +11,7 @@ The gain is the invariance to shifts that it learns from unlabeled images: witho
 moves there is none, and a classifier that trains on shifted labeled images is better
 (96%) and gains nothing from pretraining (one seed each). At the learning rate that is
 best from scratch, 1e-2, the classifier without pretraining is still about 1.6 points
-below. experiments/autoencoder_mnist.py measures all but the two with one seed.
+below. experiments/tables/autoencoder_mnist.py measures all but the two with one seed.
 """
 
 from configs import base

@@ -201,7 +201,7 @@ def blurred(image_HWC: jax.Array, sigma: jax.Array, *, kernel_size: int) -> jax.
     weight_T = weight_T / weight_T.sum()
     # Rows shifted and added, columns by a product with a banded matrix. On a CPU shifts
     # on both axes take half the time at 32x32, where it is little, but 3 times as
-    # much at 64x64 (experiments/results/views_speed_cpu.json).
+    # much at 64x64 (experiments/results/views_speed.jsonl).
     rows = jnp.pad(image_HWC, ((radius, radius), (0, 0), (0, 0)), mode="reflect")
     rows = rows.reshape(H + 2 * radius, W * C)
     rows = sum(weight_T[t] * rows[t : t + H] for t in range(kernel_size))

@@ -6,7 +6,7 @@ and torchvision's: crop, then resize with antialiasing.
 The rows are gathered, a few taps each (a row is contiguous), and the columns are a
 product with a matrix of weights. At sides of 32 to 96 two products take 1.6 to 2.4
 times the CPU time, and two gathers 1.2 to 4.0 times
-(experiments/results/views_speed_cpu.json). `jax.image.scale_and_translate` takes 1.4
+(experiments/results/views_speed.jsonl). `jax.image.scale_and_translate` takes 1.4
 to 2.2 times, and lets pixels from outside the box in.
 """
 
