@@ -119,7 +119,7 @@ def phase(algorithm: ConfigDict) -> ConfigDict:
 def probe(start_from: str, **settings: object) -> ConfigDict:
     """A section of `phases` that trains no network: it judges the features that
     `start_from`, an earlier phase of this run, has learned. The fields are
-    `ssl_jax.representation.Protocol`'s, explained there."""
+    `ssl_jax.evaluate.protocol.Protocol`'s, explained there."""
     defaults = named.defaults(protocol.Protocol)
     return ConfigDict(dict(start_from=start_from, **(defaults | settings)))
 

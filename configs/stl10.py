@@ -1,7 +1,7 @@
 """STL-10 with 1,000 labels in predefined folds (arXiv:2001.07685, table 2).
 
 google: `--config.data.fold=0` to 4 are the paper's five runs; folds need the binary
-files (see README). torchssl: labels drawn by seed. Published error of FixMatch with
+files (docs/data.md). torchssl: labels drawn by seed. Published error of FixMatch with
 RandAugment: 7.98 +- 1.50; of FlexMatch (arXiv:2110.08263, table 1; median of 20): 6.15.
 The network has 4 scales and 5.93 million parameters; the paper's 23.8 million is an
 error (google-research/fixmatch#34). The unlabeled pool is the 100,000 images without

@@ -40,6 +40,7 @@ TABLES = {  # by the name in the documents
     "digits": Source("few_labels", "tables.few_labels", "digits"),
     "mnist": Source("few_labels", "tables.few_labels", "mnist"),
     "digits_methods": Source("digits_methods", "tables.digits_methods"),
+    "published": Source("digits_methods", "papers.published"),
     "pseudo_label_mnist": Source("pseudo_label_mnist", "tables.pseudo_label_mnist"),
     "cifar10_small": Source("cifar10_small", "tables.cifar10_small"),
     "byol_digits": Source("byol_digits", "tables.byol_digits"),

@@ -8,7 +8,7 @@ from ssl_jax import algorithms
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 ALGORITHM = re.search(
-    r"```python\n(.*?)```", README.partition("## Add a method")[2], re.S
+    r"```python\n(.*?)```", README.partition("## A method in 30 lines")[2], re.S
 )[1]
 
 

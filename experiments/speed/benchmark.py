@@ -47,8 +47,7 @@ AGAINST = flags.DEFINE_multi_string(
 PILLOW = flags.DEFINE_bool("pillow", True, "also RandAugment against Pillow, 32x32")
 
 
-def main(_):
-    config = launch.CONFIG.value
+def main(config):
     counts = [int(count) for count in DEVICES.value]
     # Virtual CPU devices, where there is no accelerator; elsewhere without effect.
     os.environ["XLA_FLAGS"] = " ".join(

@@ -1,4 +1,4 @@
-"""Label spreading past scikit-learn's limit: README's tables and figure.
+"""Label spreading past scikit-learn's limit: tables and a figure.
 
 python -m experiments.speed.label_spreading_scale --data_dir=DIR
     [--parts=mnist_rbf --parts=million ...] [--rounds=3] [--gamma=0.5] [--smoke]

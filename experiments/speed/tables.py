@@ -1,4 +1,4 @@
-"""What was measured here, as README's tables and a figure.
+"""What was measured here, as tables of docs/results.md and a figure.
 
 Without what measures it to import, such as JAX or PyTorch.
 """
@@ -12,7 +12,7 @@ from ssl_jax.report import formats
 from ssl_jax.report.figures import drawing
 from ssl_jax.workdir.results import Table
 
-BENCHMARK = "fixmatch_mnist_cpu"  # of benchmark.py's results, the one README shows
+BENCHMARK = "fixmatch_mnist_cpu"  # of benchmark.py's results, the one shown
 
 # Of benchmark_gcn.py.
 FORMS = {
@@ -41,7 +41,7 @@ GIB = 2**30
 
 
 def benchmark(results: Table) -> str:
-    """README's."""
+    """The one shown."""
     return of_benchmark(results[BENCHMARK][0])
 
 
@@ -74,7 +74,7 @@ def of_benchmark(results: dict) -> str:
 
 
 def gcn(results: Table) -> str:
-    """README's: a part for each device."""
+    """A part for each device."""
     return "\n\n".join(of_gcn(measured) for (measured,) in results.values())
 
 
@@ -101,7 +101,7 @@ def of_gcn(results: dict) -> str:
 
 
 def label_spreading(results: Table) -> str:
-    """README's: a part for each device."""
+    """A part for each device."""
     return "\n\n".join(of_spreading(measured) for (measured,) in results.values())
 
 

@@ -1,4 +1,4 @@
-"""Five questions a round by each strategy, against five at random: README's tables.
+"""Five questions a round by each strategy, against five at random: two tables.
 
 python -m experiments.tables.active_digits [--strategies=entropy,random]
     [--seeds=0,1,...,9]

@@ -1,6 +1,6 @@
 """What an autoencoder's pretraining is worth with 1,000 labels of MNIST.
 
-python -m experiments.tables.autoencoder_mnist --data_dir=...  # README's table, 10 min
+python -m experiments.tables.autoencoder_mnist --data_dir=...  # the table, 10 min
 
 The runs are configs/autoencoder_mnist.py, "tutorial", its "denoising", and this one's
 classifier alone, "scratch"; see jobs.py. speed/autoencoder_keras.py times the tutorial

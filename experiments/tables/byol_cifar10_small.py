@@ -1,4 +1,4 @@
-"""BYOL on CIFAR-10 for half an hour on two CPU cores: README's curve and table.
+"""BYOL on CIFAR-10 for half an hour on two CPU cores: a curve and a table.
 
 python -m experiments.tables.byol_cifar10_small --data_dir=...
 

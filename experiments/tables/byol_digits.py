@@ -1,4 +1,4 @@
-"""BYOL on digits, probed with 40 labels, against the same labels alone: README's table.
+"""BYOL on digits, probed with 40 labels, against the same labels alone: a table.
 
 python -m experiments.tables.byol_digits [--seeds=0,1,2,3,4]
 

@@ -1,4 +1,4 @@
-"""Every semi-supervised method on digits with 40 labels: the README's table.
+"""Every semi-supervised method on digits with 40 labels: README's table.
 
 python -m experiments.tables.digits_methods [--methods=fixmatch,flexmatch]
     [--seeds=0,1,2,3,4]

@@ -1,10 +1,10 @@
-"""Supervised and FixMatch with few labels: the README's tables.
+"""Supervised and FixMatch with few labels: tables of README and docs/results.md.
 
 python -m experiments.tables.few_labels             # digits, 20 and 40 labels, 5 seeds
 python -m experiments.tables.few_labels --data=mnist --labels=100 --seeds=0
     --data_dir=...
 python -m experiments.tables.few_labels --seeds=0 --labels=40 --floors=strong
-    --results=runs/quickstart                       # the README's first command
+    --results=runs/quickstart                       # README's first command
 
 There are two floors: supervised training on the weak and on the strong view. The runs
 are <method>_<data>-<labels>, where a floor's method is its view; see jobs.py.
@@ -73,12 +73,12 @@ def errors(results: list[dict]) -> dict[tuple[int, str], list[float]]:
 
 
 def digits(results: Table) -> str:
-    """README's."""
+    """Of docs/results.md."""
     return table(on("digits", results))
 
 
 def mnist(results: Table) -> str:
-    """README's."""
+    """Of docs/results.md."""
     return table(on("mnist", results))
 
 

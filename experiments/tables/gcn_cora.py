@@ -1,4 +1,4 @@
-"""GCN on Cora over 100 seeds at once, and the networks beside it: README's table.
+"""GCN on Cora over 100 seeds at once, and the networks beside it: a table.
 
     python -m experiments.tables.gcn_cora --data_dir=DIR [--word=gat --word=appnp ...]
         [--num_seeds=2 --results=DIR]
@@ -42,7 +42,7 @@ PUBLISHED = {
 
 def define_flags(to: flags.FlagValues) -> None:
     flags.DEFINE_multi_enum("word", None, SEEDS, "what to train; default: all", to)
-    said = "of each; 0: as many as README has"
+    said = "of each; 0: as many as docs/results.md has"
     flags.DEFINE_integer("num_seeds", 0, said, flag_values=to)
     command.define_flags(to, seeds="")
 

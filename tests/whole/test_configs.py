@@ -244,7 +244,7 @@ def test_a_method_says_nothing_of_fields_that_are_not_there():
 
 
 def test_every_leaf_has_a_comment():
-    """base.py is the reference that README sends people to."""
+    """base.py is the reference that README and docs/ send people to."""
     lines = (ROOT / "configs/base.py").read_text().splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("def run"))
     end = next(i for i, line in enumerate(lines) if line.startswith("def algorithm"))

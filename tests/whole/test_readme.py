@@ -1,14 +1,18 @@
-"""README is true: its example trains, its tables are the results', its commands run."""
+"""README and docs/ are true: their examples run, their tables are the results', their
+commands name what there is."""
 
 import importlib
+import importlib.util
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from absl import flags
 from ml_collections import ConfigDict
 from sklearn.datasets import load_digits
 
@@ -26,6 +30,7 @@ from experiments.tables import (
     few_labels,
     pseudo_label_mnist,
 )
+from ssl_jax.cli import command_line, modes
 from ssl_jax.errors import UserError
 from ssl_jax.report import tables
 from ssl_jax.train.run import run
@@ -40,6 +45,10 @@ RESULTS = ROOT / "experiments/results"
 def read(experiment):
     """Run -> its results."""
     return results.read_table(RESULTS / f"{experiment}.jsonl")
+
+
+def page(name):
+    return (ROOT / "docs" / f"{name}.md").read_text()
 
 
 def every(found):
@@ -58,11 +67,23 @@ def test_the_example_method_trains(data, tmp_path):
 
 
 def test_label_spreading_in_a_notebook():
-    section = README.partition("## Label spreading and propagation")[2]
+    section = page("methods").partition("## Label spreading and propagation")[2]
     names = {}
     exec(re.search(r"```python\n(.*?)```", section, re.S)[1], names)
     truth_N = load_digits().target
     assert (names["said_N"][50:] == truth_N[50:]).mean() > 0.8
+
+
+def test_images_in_memory(tmp_path, monkeypatch):
+    """And the result says which run it was."""
+    section = page("data").partition("## Images in memory")[2]
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", section, re.S)[1], names)
+    result = json.loads((tmp_path / "runs/in_memory/result.json").read_text())
+    assert result == names["result"] and result["name"] == "flexmatch_digits_debug"
+    assert len(names["dataset"].images_NHWC) == 1200
+    assert 0 <= result["test"]["accuracy"] <= 1
 
 
 def test_the_example_is_thirty_lines():
@@ -316,9 +337,68 @@ def test_measured_bars_of_the_representation_experiments():
     assert measured("probe_cost")["cost"] + measured("probe_cost")["noise"] <= 0.03
 
 
-def test_links_lead_somewhere():
-    for link in re.findall(r"\]\(([^)]+)\)", README):
-        assert (ROOT / link).exists(), link
+def test_readme_is_one_page():
+    assert README.count("\n") <= 200
+
+
+@pytest.mark.parametrize("path", readme.documents(), ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        file, _, place = link.partition("#")
+        there = (path.parent / file).resolve() if file else path
+        assert there.exists(), f"{path.name} links to {link}, which is not there"
+        if place:
+            assert place in _places(there), f"{path.name} links to {link}: no #{place}"
+
+
+def _places(path):
+    """What GitHub calls the headings of a page."""
+    prose = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.S | re.M)
+    headings = re.findall(r"^#+ (.*)$", prose, re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def test_code_that_a_newcomer_asks_for_is_two_steps_away():
+    """README links to it, or to a page that does."""
+    for file, name in (
+        ("ssl_jax/algorithms/fixmatch.py", "def targets("),  # FixMatch's threshold
+        ("ssl_jax/workdir/checkpoints.py", "def checksum("),
+        ("ssl_jax/augment/randaugment.py", "def randaugment"),
+    ):
+        assert f"]({file})" in README
+        assert name in (ROOT / file).read_text()
+
+
+def commands(text):
+    """Lines of shell in a page's blocks, and what stands between backticks."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, re.S | re.M)
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+    spans = re.findall(r"`([^`]+)`", prose)
+    return [line for block in blocks for line in block.splitlines()] + [
+        " ".join(span.split()) for span in spans
+    ]
+
+
+@pytest.mark.parametrize("path", readme.documents(), ids=lambda path: path.name)
+def test_commands_name_what_there_is(path):
+    """Configs with their words and overrides, modes, and modules."""
+    readme_example.install()  # README's method is a word
+    for command in commands(path.read_text()):
+        if re.match(r"python launch.py |--config=|--mode=", command):
+            _check_launch(command)
+        for module in re.findall(r"python -m ([\w.]+)", command):
+            assert importlib.util.find_spec(module), f"{path.name}: {command}"
+
+
+def _check_launch(command):
+    argv = ["launch.py", *(a for a in shlex.split(command) if a.startswith("--"))]
+    known = flags.FlagValues()
+    for name in ("config", "workdir"):
+        flags.DEFINE_string(name, None, "", flag_values=known)
+    flags.DEFINE_enum("mode", "train", list(modes.MODES), "", flag_values=known)
+    if command_line.argument("mode", argv) in modes.OF_A_RUN:
+        argv.append("--config=digits")  # a run's, which is not there
+    command_line.parse(known, argv, modes.OF_A_RUN)
 
 
 def test_ci_runs_the_readmes_test_command():

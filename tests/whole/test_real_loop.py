@@ -1,4 +1,4 @@
-"""README's "Your own images", command by command, with what goes wrong on the way."""
+"""docs/your_images.md, command by command, with what goes wrong on the way."""
 
 import csv
 import re
@@ -33,8 +33,8 @@ NAMES = ("cat", "dog")
 
 @pytest.fixture(scope="module")
 def commands():
-    section = (ROOT / "README.md").read_text().partition("## Your own images")[2]
-    block = re.search(r"```bash\n(.*?)```", section, re.S)[1]
+    page = (ROOT / "docs" / "your_images.md").read_text()
+    block = re.search(r"```bash\n(.*?)```", page, re.S)[1]
     lines = block.splitlines()
     return [line.removeprefix("python launch.py ").split() for line in lines]
 
