@@ -89,7 +89,7 @@ def choose(
     """The `size` candidates to ask about, the most telling first: rows of the pool.
 
     Args:
-      strategy: one of `sections.STRATEGIES`.
+      strategy: one of `rules.STRATEGIES`.
       candidates_N: rows of the pool; those in `labeled_L` are never chosen, and none is
         chosen twice.
       labeled_L: the rows that have a label.

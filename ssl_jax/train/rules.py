@@ -1,4 +1,4 @@
-"""What the fields of a phase may say: a message for each mistake, none without.
+"""What fields may say: a message for each mistake, none without.
 
 `phase` is a `sections.Trains`, whose method and hyper-parameters are known already.
 """
@@ -11,6 +11,9 @@ from ssl_jax import algorithms, models
 from ssl_jax.core import can
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import handover
+
+# Which images to ask labels for: active/strategies.py has them.
+STRATEGIES = ("entropy", "margin", "least_confidence", "k_center", "random")
 
 
 def numbers(phase: Any, num_validation: int) -> Iterator[str]:
@@ -141,3 +144,14 @@ def between_phases(run: Any) -> Iterator[str]:
             f"{', '.join(graph)} learns from a graph, and the other phases from "
             "images: make them two runs."
         )
+
+
+def query(query: Any) -> Iterator[str]:
+    """Of a `sections.Query`."""
+    if query.strategy not in STRATEGIES:
+        yield (
+            f"query.strategy={query.strategy!r} is unknown; choose "
+            f"{', '.join(STRATEGIES)}."
+        )
+    if query.size < 1:
+        yield f"query.size={query.size} must be at least 1."

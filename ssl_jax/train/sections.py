@@ -24,8 +24,6 @@ from ssl_jax.train import optimizers, rules
 
 # Set in XLA_FLAGS before JAX starts, it makes a GPU's results repeat bit for bit.
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
-# Which images to ask labels for: active/strategies.py has them.
-STRATEGIES = ("entropy", "margin", "least_confidence", "k_center", "random")
 
 Tree = Mapping[str, Any]  # a section of the configuration
 Part = TypeVar("Part")
@@ -144,13 +142,14 @@ def told(reading: Reading[Part]) -> Part:
     Raises:
       UserError: with all that there are.
     """
-    mistakes, part = {}, None  # a dict, as two phases may share one
+    mistakes = []
     while True:
         try:
-            mistakes[next(reading)] = None
+            mistakes.append(next(reading))
         except StopIteration as end:
             part = end.value
             break
+    mistakes = list(dict.fromkeys(mistakes))  # two phases may share one
     if len(mistakes) == 1:
         raise UserError(*mistakes)
     if mistakes:
@@ -170,7 +169,7 @@ def changed(config: Tree, values: Mapping[str, Any]) -> dict:
 
 def check_query(query: Query, num_candidates: int | None = None) -> None:
     """Raises UserError unless the strategy is known and so many can be asked about."""
-    told(_query(query))
+    told(rules.query(query))
     if num_candidates is not None and query.size > num_candidates:
         raise UserError(
             f"query.size={query.size}, but {num_candidates:,} images have no label: "
@@ -217,20 +216,14 @@ def _run(tree, num_devices, to_train):
         yield from loading.mistakes(data)
     query = yield from _typed(Query, tree, "query")
     if query is not None:
-        yield from _query(query)
+        yield from rules.query(query)
     predict = yield from _typed(Predict, tree, "predict")
     model = yield from _model(tree)
     sections = {}
     for name in (yield from _phases(tree)):
-        trained = {n: s for n, s in sections.items() if trains(tree[n])}
-        if trains(tree[name]):
-            section = yield from _trains(tree, name, num_devices)
-            if section is not None:
-                before = sections, trained
-                yield from rules.beginning(section, *before, to_train)
-        else:
-            section = yield from probes(tree, name, trained)
-        sections[name] = section
+        sections[name] = yield from _section(
+            tree, name, sections, num_devices, to_train
+        )
     if None in (data, query, predict, model, given, *sections.values()):
         return None
     run = Run(
@@ -244,6 +237,17 @@ def _run(tree, num_devices, to_train):
     )
     yield from rules.between_phases(run)
     return run
+
+
+def _section(tree, name, earlier, num_devices, to_train):
+    """The section `name`, after the sections `earlier`."""
+    trained = {n: section for n, section in earlier.items() if trains(tree[n])}
+    if not trains(tree[name]):
+        return (yield from probes(tree, name, trained))
+    section = yield from _trains(tree, name, num_devices)
+    if section is not None:
+        yield from rules.beginning(section, earlier, trained, to_train)
+    return section
 
 
 def _top(tree, to_train):
@@ -287,16 +291,6 @@ def _tried(build: Callable[..., Part], *args, **kwargs) -> Reading[Part]:
     except UserError as error:
         yield str(error)
         return None
-
-
-def _query(query):
-    if query.strategy not in STRATEGIES:
-        yield (
-            f"query.strategy={query.strategy!r} is unknown; choose "
-            f"{', '.join(STRATEGIES)}."
-        )
-    if query.size < 1:
-        yield f"query.size={query.size} must be at least 1."
 
 
 def _phases(tree):

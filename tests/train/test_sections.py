@@ -10,7 +10,7 @@ from ssl_jax.active import strategies
 from ssl_jax.algorithms.fixmatch import FixMatch
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
-from ssl_jax.train import sections
+from ssl_jax.train import rules, sections
 from ssl_jax.train.sections import Probes, Trains
 
 
@@ -125,4 +125,4 @@ def test_a_changed_configuration_leaves_the_other_alone():
 
 def test_every_strategy_that_a_config_may_name_exists():
     there = {*strategies.UNCERTAINTY, "k_center", "random"}
-    assert set(sections.STRATEGIES) == there
+    assert set(rules.STRATEGIES) == there
