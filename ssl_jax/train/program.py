@@ -34,9 +34,11 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
     replicated = NamedSharding(phase.mesh, P())
     _, key_steps = jax.random.split(phase.key)
     arrays, item = phase.feed.arrays, first_item(phase)
+    # Traced once for all that ask, which takes seconds each time.
+    step = jax.jit(phase.algorithm.train_step, inline=True)
 
     def one_step(arrays, state, sums, item):
-        return train_step(phase, key_steps, arrays, state, sums, item)
+        return train_step(phase, step, key_steps, arrays, state, sums, item)
 
     def call(state, sums, arrays, items):
         # XLA:CPU runs a convolution inside a loop 20 to 50 times slower than outside.
@@ -52,7 +54,7 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
         return carry
 
     state = initialise(phase, initial)
-    jaxpr, shapes = _trace_step(phase, state)
+    jaxpr, shapes = _trace_step(phase, step, state)
     convolves = "conv_general_dilated" in str(jaxpr)
     sums = jax.device_put(
         jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), replicated
@@ -65,11 +67,11 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
     return Program(state, sums, compiled, time.monotonic() - began)
 
 
-def train_step(phase: Phase, key, arrays, state, sums, item):
-    """One step of the phase, whose keys derive from `key`: (state, sums)."""
+def train_step(phase: Phase, step: Callable, key, arrays, state, sums, item):
+    """One step of the phase, by its algorithm's train_step `step`, whose keys derive
+    from `key`: (state, sums)."""
     batch = phase.feed.batch(arrays, item)
-    key = jax.random.fold_in(key, state.step)
-    state, metrics = phase.algorithm.train_step(state, batch, key)
+    state, metrics = step(state, batch, jax.random.fold_in(key, state.step))
     return state, jax.tree.map(jnp.add, sums, metrics)
 
 
@@ -87,7 +89,10 @@ def like(phase: Phase) -> PyTree:
     replicated = NamedSharding(phase.mesh, P())
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated),
-        {"state": state, "sums": _trace_step(phase, state)[1]},
+        {
+            "state": state,
+            "sums": _trace_step(phase, phase.algorithm.train_step, state)[1],
+        },
     )
 
 
@@ -130,14 +135,14 @@ def _init_of(phase):
     return init
 
 
-def _trace_step(phase, state):
+def _trace_step(phase, step, state):
     """The jaxpr of a training step, and the shapes of its metrics."""
 
-    def step(state, arrays, item):
+    def of_item(state, arrays, item):
         batch = phase.feed.batch(arrays, at(item, 0))
-        return phase.algorithm.train_step(state, batch, phase.key)
+        return step(state, batch, phase.key)
 
-    traced = jax.make_jaxpr(step, return_shape=True)
+    traced = jax.make_jaxpr(of_item, return_shape=True)
     try:
         jaxpr, (_, shapes) = traced(state, phase.feed.arrays, first_item(phase))
     except KeyError as error:
