@@ -206,7 +206,7 @@ def _strong_view(phase):
     batch = phase.feed.batch(phase.feed.arrays, item)
     images = batch.get("unlabeled_image", batch["image"])
     key = jax.random.key(0)
-    return jax.jit(phase.views.strong).lower(key, images).compile(), images
+    return jax.jit(phase.section.views.strong).lower(key, images).compile(), images
 
 
 def _peak_memory(mesh):

@@ -24,7 +24,7 @@ def find(name: str) -> type[Algorithm]:
       UserError: no such algorithm; the message lists what exists.
     """
     module_name, _, class_name = name.partition(".")
-    classes = named.classes(named.module(__name__, module_name), having="train_step")
+    classes = named.classes(named.module(__name__, name), having="train_step")
     if class_name not in classes:
         known = [f"{module_name}.{known}" for known in classes]
         raise UserError(

@@ -21,15 +21,16 @@ def modules(package: str) -> list[str]:
 
 
 def module(package: str, name: str) -> ModuleType:
-    """The module `name` of `package`.
+    """The module of `package` that `name` names, or begins with: "fixmatch.FixMatch".
 
     Raises:
       UserError: no such module; the message lists what exists.
     """
-    if name not in (there_are := modules(package)):
+    own = name.partition(".")[0]
+    if own not in (there_are := modules(package)):
         where = package.replace(".", "/")
-        raise UserError(f"{name!r} is not in {where}; {choices(name, there_are)}")
-    return importlib.import_module(f"{package}.{name}")
+        raise UserError(f"{name!r} is not in {where}; {choices(own, there_are)}")
+    return importlib.import_module(f"{package}.{own}")
 
 
 def classes(module: ModuleType, having: str) -> dict[str, type]:

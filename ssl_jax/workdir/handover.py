@@ -24,11 +24,11 @@ def restored(
     with Checkpoints(folder.checkpoints) as checkpoints:
         done, newest = folder.done, max(checkpoints.steps, default=None)
         if finished and done["steps"] != newest:
-            there = "none" if newest is None else f"the newest is of step {newest}"
+            newest = "none" if newest is None else f"one of step {newest}"
             raise UserError(
                 f"{folder.path} was trained for {done['steps']} steps, but has no "
-                f"checkpoint of the last ({there}): delete {folder.marker} and run its "
-                "command again."
+                f"checkpoint of the last, and at best {newest}: delete {folder.marker} "
+                "and run its command again."
             )
         return checkpoints.newest(like)
 

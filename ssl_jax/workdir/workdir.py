@@ -58,7 +58,7 @@ class Workdir:
             return
         with contextlib.ExitStack() as until_left:
             with _explained(workdir.path):
-                workdir.path.mkdir(parents=True, exist_ok=True)
+                made = workdir._make()
                 # The lock goes with the process, however that ends.
                 lock = until_left.enter_context((workdir.path / _LOCK).open("a"))
                 try:
@@ -73,7 +73,7 @@ class Workdir:
             try:
                 yield workdir
             except BaseException:
-                workdir._leave_untouched()
+                workdir._leave_untouched(made)
                 raise
 
     def check(self, config: Mapping, *only: str) -> None:
@@ -239,11 +239,20 @@ class Workdir:
             },
         )
 
-    def _leave_untouched(self):
+    def _make(self):
+        """Makes the folder; the folders that were not there, the inmost first."""
+        new = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        self.path.mkdir(parents=True, exist_ok=True)
+        return new
+
+    def _leave_untouched(self, made):
         """Takes back what `open` wrote if nothing came of it, or the mended
-        configuration would be refused there."""
+        configuration would be refused there; and the folders `made`."""
         if {path.name for path in self.path.iterdir()} <= _ENTERED:
             shutil.rmtree(self.path)
+            with contextlib.suppress(OSError):  # another run has begun in one
+                for folder in made[1:]:
+                    folder.rmdir()
 
 
 class Round(Workdir):

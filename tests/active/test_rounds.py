@@ -239,8 +239,10 @@ def test_many_questions_fill_sheets_and_old_sheets_go(tmp_path, monkeypatch):
     monkeypatch.setattr(active, "_SHEET", 2)
     row = {"image": "a/long/path/of/an/image.png", "predicted": "3", "probability": "1"}
     images_MHWC = np.zeros((3, 8, 8, 1), np.uint8)
-    path = tmp_path / "queries.png"
-    written = active.save_sheets(path, images_MHWC, [row] * 3, "title")
-    assert written == [path, tmp_path / "queries_2.png"]
-    active.save_sheets(path, images_MHWC[:2], [row] * 2, "title")
-    assert [file.name for file in tmp_path.iterdir()] == ["queries.png"]
+    workdir, folder = Workdir(tmp_path), tmp_path / "figures"
+    sheets = active.question_sheets(images_MHWC, [row] * 3, "title")
+    written = workdir.draw_pages("queries", sheets)
+    assert written == [folder / "queries.png", folder / "queries_2.png"]
+    sheets = active.question_sheets(images_MHWC[:2], [row] * 2, "title")
+    workdir.draw_pages("queries", sheets)
+    assert [file.name for file in folder.iterdir()] == ["queries.png"]

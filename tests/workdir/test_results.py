@@ -138,6 +138,6 @@ def test_git_state_is_of_the_package_and_not_of_where_it_runs(tmp_path, monkeypa
     here = results.git_state.__wrapped__(results.PACKAGE)
     monkeypatch.chdir(tmp_path)
     assert results.git_state.__wrapped__(results.PACKAGE) == here
-    assert results.PACKAGE == Path(results.__file__).parents[2]
+    assert results.PACKAGE == Path(results.__file__).parents[1]
     # What the first call says stays, whatever changes as a run goes on.
     assert results.git_state() is results.git_state()
