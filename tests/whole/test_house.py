@@ -257,8 +257,11 @@ def _resolve(name):
 
 
 def test_every_name_in_the_page_of_the_house_exists():
-    names = named_in((ROOT / "docs" / "house.md").read_text())
+    page = (ROOT / "docs" / "house.md").read_text()
+    names = named_in(page)
     assert len([name for name in names if "/" not in name]) >= 10, names
+    walk = page.partition("## The walk of a run")[2].split("```")[1]
+    assert len(walk.splitlines()[1:]) <= 25
     wrong = [f"docs/house.md has `{n}`: {said}" for n in names if (said := missing(n))]
     assert not wrong, "\n".join(wrong)
 
