@@ -39,7 +39,7 @@ from ml_collections import ConfigDict
 
 from experiments import command, readme
 from ssl_jax.errors import UserError
-from ssl_jax.workdir import results
+from ssl_jax.workdir import results, settings
 from ssl_jax.workdir.phase_folder import PhaseFolder
 from ssl_jax.workdir.results import Table
 from ssl_jax.workdir.workdir import Workdir
@@ -345,14 +345,14 @@ def state(job: Job) -> str:
         return "finished"
     if job.needs and PhaseFolder(job.needs).done is None:
         return f"needs {job.needs.parent.name}"
-    return "to resume" if workdir.entered else "new"
+    return "new" if settings.saved(job.workdir) is None else "to resume"
 
 
 def train(job: Job) -> dict | None:
     """Its result.json, or None if a signal stopped it; trains what is left of it.
 
     Raises:
-      UserError: by `state` and `loop.run`; or the job that it needs is not finished.
+      UserError: by `state` and `train.run`; or the job that it needs is not finished.
     """
     now = state(job)
     if now == "finished":  # even where what it started from is gone

@@ -9,7 +9,7 @@ Prints a table and JSON; with --keep, also a line of experiments/results/benchma
 of that name: "fixmatch_mnist_cpu" is README's.
 
 Timings are taken in alternation, round by round, and the medians are shown: machines
-are shared and noisy. The full loop is `loop.run` in a temporary workdir, with its
+are shared and noisy. The full loop is `train.run` in a temporary workdir, with its
 feeding, logging and checkpoints but without evaluations; the bare step is the same
 compiled call on one batch that already lies on the device.
 
@@ -168,7 +168,7 @@ def _on_devices(config, phase, rounds):
         jax.block_until_ready(state)
         rates["bare"].append(steps / (time.perf_counter() - began))
 
-        peak_memory = _peak_memory(phase.mesh)  # before loop.run has its own copies
+        peak_memory = _peak_memory(phase.mesh)  # before train.run has its own copies
 
         began = time.perf_counter()
         for i in range(steps):

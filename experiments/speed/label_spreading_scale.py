@@ -48,8 +48,8 @@ from ssl_jax import core
 from ssl_jax.algorithms import label_spreading
 from ssl_jax.data import sources
 from ssl_jax.graphs import neighbors
-from ssl_jax.report.figures import drawing
 from ssl_jax.workdir import results
+from ssl_jax.workdir.files import write_figure
 
 TRIED = Path("runs/label_spreading_scale_smoke")
 # 10 Gaussians of unit covariance around centers drawn by N(0, SPREAD^2): the best
@@ -96,7 +96,7 @@ def main(_):
                 keep("scale", {f"{line}, {measured['rows']:,} rows": measured})
     print(of_spreading(found))
     if device == "cpu" and "scale" in found:
-        drawing.save(cost(found["scale"]), path.with_suffix("") / "fits", "cost")
+        write_figure(path.with_suffix("") / "fits_cost.png", cost(found["scale"]))
     if not SMOKE.value:
         readme.fill()
 

@@ -20,7 +20,8 @@ from ml_collections import ConfigDict
 
 from experiments import command, jobs
 from ssl_jax.report import formats
-from ssl_jax.report.figures import active, drawing
+from ssl_jax.report.figures import active
+from ssl_jax.workdir.files import write_figure
 from ssl_jax.workdir.results import Table
 
 BASELINE = "random"
@@ -47,7 +48,8 @@ def chosen(given: flags.FlagValues) -> Iterator[tuple[str, ConfigDict]]:
       UserError: there is no such strategy.
     """
     strategies = importlib.import_module("ssl_jax.active.strategies")
-    wanted = given.strategies or [*strategies.STRATEGIES]
+    rules = importlib.import_module("ssl_jax.train.rules")
+    wanted = given.strategies or [*rules.STRATEGIES]
     for strategy in wanted:
         strategies.check(strategy, size=1)
     for setting in SETTINGS:
@@ -75,7 +77,7 @@ def draw(results: Table, folder: Path) -> None:
                 [entry["labels"] for entry in found[0]["rounds"]],
                 f"digits by label spreading, {said}: mean ± std over seeds",
             )
-            drawing.save(curves, folder / setting, "strategies")
+            write_figure(folder / f"{setting}_strategies.png", curves)
 
 
 def table(results: Table) -> str:

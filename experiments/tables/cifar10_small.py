@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 
 from experiments import command, jobs
 from ssl_jax.report import formats
-from ssl_jax.report.figures import curves, drawing
+from ssl_jax.report.figures import curves
+from ssl_jax.workdir.files import write_figure
 from ssl_jax.workdir.journal import Journal
 from ssl_jax.workdir.results import Table
 
@@ -41,7 +42,7 @@ def main(given: flags.FlagValues) -> None:
     rows_of = {method: Journal(path).rows() for method, path in journals.items()}
     title = "CIFAR-10, 4,000 labels, a small network"
     compared = curves.comparison(rows_of, title)
-    drawing.save(compared, folder / "test_accuracy", "comparison")
+    write_figure(folder / "test_accuracy_comparison.png", compared)
     jobs.show(given, table(results))
 
 

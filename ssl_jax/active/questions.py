@@ -14,10 +14,10 @@ from ssl_jax.data import answers
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.splits import candidates
 from ssl_jax.errors import UserError
-from ssl_jax.report.figures import active
+from ssl_jax.report.figures import active as figures
 from ssl_jax.train import restored, sections
+from ssl_jax.train.parts import Query
 from ssl_jax.train.restored import Trained
-from ssl_jax.train.sections import Query
 from ssl_jax.workdir.files import write_atomically
 from ssl_jax.workdir.workdir import Workdir
 
@@ -44,7 +44,7 @@ def ask(config: Mapping[str, Any], path: Path) -> None:
     asked = rows(trained, chosen_M, probs_NK)
     write(workdir.queries, known, asked)
     title = f"{wanted.name}: {len(asked)} questions by {wanted.query.strategy}"
-    sheets = active.question_sheets(dataset.images_NHWC[chosen_M], asked, title)
+    sheets = figures.question_sheets(dataset.images_NHWC[chosen_M], asked, title)
     drawn = workdir.draw_pages("queries", sheets)
     print(
         f"{len(asked)} questions in {workdir.queries}, the images in "

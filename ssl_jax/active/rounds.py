@@ -14,11 +14,11 @@ from ssl_jax.active import questions
 from ssl_jax.core import make_mesh
 from ssl_jax.data.splits import candidates
 from ssl_jax.errors import UserError
-from ssl_jax.report.figures import active
+from ssl_jax.report.figures import active as figures
 from ssl_jax.train import restored, sections
 from ssl_jax.train import run as runs
-from ssl_jax.workdir import results, settings
-from ssl_jax.workdir.workdir import Round, Workdir
+from ssl_jax.workdir import settings
+from ssl_jax.workdir.workdir import Round
 
 
 def simulate(
@@ -41,14 +41,12 @@ def simulate(
     """
     mesh = make_mesh(devices)
     wanted = sections.parse(config, mesh.size)
-    with Workdir.open(path, wanted.config, results.device(mesh)) as workdir:
-        if runs.finished(wanted, workdir):
+    restored.classifying(wanted)
+    with runs.entered(wanted, path, mesh) as (workdir, data):
+        if data is None:
             return workdir.result
-        restored.classifying(wanted)
-        dataset, split = runs.load(wanted, workdir, mesh)[:2]
-        if workdir.result is not None:
-            return workdir.result
-        _check(wanted, dataset, split)
+        dataset = data.dataset
+        _check(wanted, dataset, data.split)
         rounds, labels = [], workdir.labels(wanted.config)
         for r in range(1, wanted.query.rounds + 1):
             values = {"query.rounds": 0, "data.labels": labels}
@@ -65,7 +63,7 @@ def simulate(
             for entry in rounds
         ]
         title = f"{wanted.name}, {wanted.query.strategy}, seed {wanted.seed}"
-        shown = active.of_simulation(title, rounds, asked, dataset.class_names)
+        shown = figures.of_simulation(title, rounds, asked, dataset.class_names)
         workdir.draw(wanted.name, shown)
         own = {
             "name": wanted.name,

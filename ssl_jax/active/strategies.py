@@ -8,7 +8,8 @@ import numpy as np
 
 from ssl_jax.errors import UserError
 from ssl_jax.graphs import neighbors
-from ssl_jax.train.sections import Query, check_query
+from ssl_jax.train.parts import Query
+from ssl_jax.train.sections import check_query
 
 _BLOCK = 4096  # rows whose differences to a center are in memory at once
 

@@ -1,1 +1,7 @@
-"""The command line: flags, and one function for each --mode."""
+"""The command line.
+
+command_line   flags and overrides, their mistakes told in one message
+config_files   a config by its name
+modes          one function for each --mode
+predict        --mode=predict
+"""

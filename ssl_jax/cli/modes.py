@@ -56,7 +56,9 @@ def probe(config: Mapping[str, Any], path: Path) -> None:
     the run's own.
     """
     wanted, workdir = sections.parse(config, to_train=False), Workdir(path)
-    protocol, name = _protocol(wanted)
+    protocol, name = Protocol(), next(iter(wanted.trained), "")
+    if probe := sections.probe_of(wanted):
+        protocol, name = probe.protocol, probe.start_from
     if not name or not workdir.phase(name).path.is_dir():
         raise UserError(f"{path} has no phase {name!r} yet: train it first.")
     phase, data = restored.rebuild(wanted, wanted.trained[name], workdir)
@@ -79,16 +81,6 @@ def probe(config: Mapping[str, Any], path: Path) -> None:
     )
     print(f"{name} at step {entry['step']}, {entry['labels']:,} labels:")
     print(probe_table(entry["probe"]))
-
-
-def _protocol(wanted):
-    """How to judge, and which phase."""
-    tree, trained = wanted.config, wanted.trained
-    for name in sections.phase_names(tree):
-        if not sections.trains(tree[name]):
-            found = sections.told(sections.probes(tree, name, trained))
-            return found.protocol, found.start_from
-    return Protocol(), next(iter(trained), "")
 
 
 MODES = {

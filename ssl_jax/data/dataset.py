@@ -142,14 +142,17 @@ def _check_labels(
         )
 
 
-def digest(dataset: Dataset) -> str:
-    """32 hexadecimal digits of what the rows are, but for the pixels: the classes, the
-    names, the labels, and the images' shape. By it a run that goes on knows its data
-    again."""
+def digest(dataset: Dataset, *, pixels: bool = False) -> str:
+    """32 hexadecimal digits of what the rows are: the classes, the names, the labels,
+    and the images' shape; their pixels only if `pixels`. By it a run that goes on knows
+    its data again."""
     hashed = hashlib.blake2b(digest_size=16)
     for names in (dataset.class_names, dataset.names_N):
         hashed.update(os.fsencode("\0".join(names)) + b"\1")
     for labels in (dataset.labels_N, dataset.test_labels_M):
         hashed.update(np.ascontiguousarray(labels, np.int32).tobytes())
     hashed.update(str(dataset.images_NHWC.shape).encode())
+    if pixels:
+        for images in (dataset.images_NHWC, dataset.test_images_MHWC):
+            hashed.update(np.ascontiguousarray(images))
     return hashed.hexdigest()

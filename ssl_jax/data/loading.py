@@ -33,6 +33,7 @@ class Data(NamedTuple):
     split: Split
     pool: placement.Pool | None  # on every device, or None: it stays on the host
     eval_sets: dict[str, list[Batch]]  # "val" and "test", where there are
+    source: Source  # what it was made of, for other seeds
     graph: Batch | None = None  # the batch of every step, of a run on a graph
 
 
@@ -97,7 +98,7 @@ def load(
         )
     eval_sets = {"val": validation, "test": source.test}
     eval_sets = {name: batches for name, batches in eval_sets.items() if batches}
-    return Data(dataset, split, source.pool, eval_sets, graph)
+    return Data(dataset, split, source.pool, eval_sets, source, graph)
 
 
 def read(

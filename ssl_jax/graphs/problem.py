@@ -184,7 +184,7 @@ def centered(features_ND: np.ndarray, center_D: np.ndarray | None = None) -> np.
 def scaled(
     features_ND: np.ndarray, center_D: np.ndarray, gamma: float, form: str
 ) -> np.ndarray:
-    """z_ND of kernels.py, sqrt(2 gamma) (x - center), in the form's precision."""
+    """z_ND of affinity.py, sqrt(2 gamma) (x - center), in the form's precision."""
     centered_ND = np.subtract(features_ND, center_D[None, :], dtype=dtype(form))
     return centered_ND * dtype(form)(np.sqrt(2 * gamma))
 

@@ -4,10 +4,9 @@ A column of a table is a data set and a number of labels; what stands in it may 
 side by side. `ssl_jax.report` writes the rows that `compare` makes, and is the program.
 """
 
-import json
 import re
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ import scipy  # scipy.stats is loaded when it is first asked for
 
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import settings
-from ssl_jax.workdir.results import _json
+from ssl_jax.workdir.results import read_json
 
 FIGURES = {  # of a result's "test" -> the checkpoint that was judged
     "accuracy": "the last checkpoint",
@@ -69,7 +68,7 @@ def read_published(path: str | Path) -> Published:
       UserError: it is not there, or is not of that form.
     """
     try:
-        published = _json(Path(path))
+        published = read_json(Path(path))
         entries = [
             (f"{data}, {method}, {labels}", entry)
             for data, methods in published.items()
@@ -245,14 +244,6 @@ def _decisive(result):
     own = f"-seed{result['seed']}"
     return {
         field: value.replace(own, "-seed*")
-        for field, value in _flat(config)
+        for field, value in settings.flat(config)
         if field not in free
     }
-
-
-def _flat(tree, prefix="") -> Iterator[tuple[str, str]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, json.dumps(value)

@@ -1,1 +1,12 @@
-"""From a config to trained phases."""
+"""From a config to trained phases: the walk of docs/house.md.
+
+run            one run, from its config to result.json
+sections       the config, parsed once into what parts.py has, by rules.py
+optimizers     learning rates and transformations
+phases         a phase built for its data and devices; program compiles it
+loop           step, log, evaluate, stop, save; stopping says when, pictures draws
+probing        a phase judged by its features
+self_training  a phase's labels from an earlier one
+many_seeds     one phase with many seeds at once
+restored       a run that is there, to be asked about images
+"""

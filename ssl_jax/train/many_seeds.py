@@ -23,17 +23,14 @@ from clu.metrics import Average
 
 from ssl_jax.core import PyTree, make_mesh
 from ssl_jax.data import loading
-from ssl_jax.data.dataset import digest
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate import reported
 from ssl_jax.evaluate.batches import sums
 from ssl_jax.report.figures import curves
 from ssl_jax.train import phases, program, sections, stopping
 from ssl_jax.train.phases import Phase
-from ssl_jax.train.run import finished
-from ssl_jax.train.sections import Trains
+from ssl_jax.train.run import entered
 from ssl_jax.workdir import results
-from ssl_jax.workdir.workdir import Workdir
 
 _FEW = 5  # of 2 to 20, 4 and 5 were fastest for GCN on Cora
 
@@ -63,14 +60,12 @@ def run(
     """
     mesh = make_mesh((devices or jax.devices())[:1])
     wanted = sections.parse(config)
-    _check(wanted)
     device = results.device(mesh)
-    with Workdir.open(path, wanted.config, device) as workdir, jax.set_mesh(mesh):
-        if finished(wanted, workdir):
+    with entered(wanted, path, mesh) as (workdir, data), jax.set_mesh(mesh):
+        if data is None:
             return workdir.result
-        phase, inputs, axes = _build(wanted, workdir, mesh)
-        if workdir.result is not None:
-            return workdir.result
+        own = wanted.data_with(workdir.labels(wanted.config))
+        phase, inputs, axes = _build(wanted, own, data, mesh)
         began = time.monotonic()
         train = _at_once(lambda *args: _train(phase, Inputs(*args)), tuple(axes))
         _check_convolutions(train, inputs)
@@ -113,27 +108,6 @@ def _seeds(wanted):
     return range(wanted.seed, wanted.seed + wanted.num_seeds)
 
 
-def _check(wanted):
-    section, *others = wanted.sections
-    if others or not isinstance(section, Trains):
-        raise UserError(
-            f"num_seeds={wanted.num_seeds} trains one phase, and phases="
-            f"{tuple(wanted.config['phases'])}: use num_seeds=1, and --config.seed for "
-            "each."
-        )
-    if section.steps % section.eval_every:
-        raise UserError(
-            f"steps={section.steps} must be a multiple of "
-            f"eval_every={section.eval_every} where num_seeds={wanted.num_seeds} are "
-            "trained at once."
-        )
-    if section.start_from != "scratch" or section.knn or wanted.query.rounds:
-        raise UserError(
-            f"num_seeds={wanted.num_seeds} are trained from scratch at once, with "
-            "neither knn nor query.rounds: set start_from='scratch' and these to 0."
-        )
-
-
 def _at_once(train, axes):
     """`train` vmapped over the seeds; on a CPU over a few at a time, in a loop of the
     same program, because many fall out of its cache."""
@@ -165,22 +139,23 @@ def _check_convolutions(train, inputs):
         )
 
 
-def _build(wanted, workdir, mesh):
-    """(the phase, whose seed is of no account; the inputs of all seeds; their axes)."""
+def _build(wanted, own, data, mesh):
+    """(the phase, whose seed is of no account; the inputs of all seeds; their axes).
+
+    `own` is what is wanted of the data; `data` are the first seed's.
+    """
     (section,), each = wanted.sections, []
-    own = wanted.data_with(workdir.labels(wanted.config))
-    source = loading.read(own, mesh, as_graph=wanted.on_graph)
-    if source.pool is None and source.nodes is None:
+    if data.pool is None and data.graph is None:
         raise UserError(
             f"num_seeds={wanted.num_seeds} needs the images on the device: use "
             "data.placement='device'."
         )
     for seed in _seeds(wanted):
-        data = loading.load(own, mesh, seed=seed, source=source)
+        if seed != wanted.seed:
+            data = loading.load(own, mesh, seed=seed, source=data.source)
         seeded = dataclasses.replace(wanted, seed=seed)
         phase = phases.build(seeded, section, data, mesh)
         each.append(Inputs(phase.key, phase.feed.arrays, _items(phase), data.eval_sets))
-    workdir.remember_data(data.dataset.name, digest(data.dataset))
 
     def together(*leaves):
         return leaves[0] if _same(leaves) else jnp.stack(leaves)

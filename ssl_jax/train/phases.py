@@ -12,7 +12,8 @@ from ssl_jax import algorithms, models
 from ssl_jax.core import Algorithm
 from ssl_jax.data import feeds, loading
 from ssl_jax.data.loading import Data
-from ssl_jax.train.sections import Run, Trains, parse
+from ssl_jax.train.parts import Run, Trains
+from ssl_jax.train.sections import parse
 
 
 class Phase(NamedTuple):

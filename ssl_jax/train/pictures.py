@@ -12,9 +12,9 @@ from ssl_jax.core import TrainState, can
 from ssl_jax.data.loading import Data
 from ssl_jax.report.figures import curves
 from ssl_jax.report.figures.images import views_grid
+from ssl_jax.train.parts import Run
 from ssl_jax.train.phases import Phase
 from ssl_jax.train.program import at, first_item
-from ssl_jax.train.sections import Run
 
 
 def before(phase: Phase) -> dict[str, Figure]:

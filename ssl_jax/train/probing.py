@@ -54,7 +54,7 @@ def compile_knn(phase: Phase, data: Data) -> Callable[[TrainState], Average]:
 
 
 def judge(
-    wanted: Protocol,
+    how: Protocol,
     phase: Phase,
     data: Data,
     workdir: Workdir,
@@ -84,21 +84,21 @@ def judge(
         folder = workdir.phase(phase.name)
         step, tree = handover.restored(folder, like(phase), finished=False)
         state = tree["state"]
-        fresh = initialise(phase) if "random" in wanted.baselines else None
+        fresh = initialise(phase) if "random" in how.baselines else None
     labeled, held_out = labeled_batches(data, phase), data.eval_sets["test"]
     sets = {"learned": (extract(state, labeled), extract(state, held_out))}
     if fresh is not None:
         sets["random"] = extract(fresh, labeled), extract(fresh, held_out)
-    if "pixels" in wanted.baselines:
+    if "pixels" in how.baselines:
         sets["pixels"] = protocol.pixels(labeled), protocol.pixels(held_out)
     seed = int(jax.random.randint(phase.key, (), 0, 2**31 - 1))
     num_classes, scores = len(data.dataset.class_names), {}
     for name, (train, test) in sets.items():
         if interrupted():
             return None
-        scores[name] = protocol.judge(wanted, train, test, num_classes, seed)
-    if wanted.map_images:
-        workdir.draw(drawn_as, _figures(wanted, phase, data, *sets["learned"]))
+        scores[name] = protocol.judge(how, train, test, num_classes, seed)
+    if how.map_images:
+        workdir.draw(drawn_as, _figures(how, phase, data, *sets["learned"]))
     return {
         "phase": phase.name,
         "step": step,
@@ -109,18 +109,18 @@ def judge(
     }
 
 
-def check_folds(wanted: Protocol, num_labels: int) -> None:
+def check_folds(how: Protocol, num_labels: int) -> None:
     """Raises UserError unless there is a label for each fold, and five for one."""
-    if num_labels < max(wanted.folds, 5 if wanted.folds == 1 else 0):
+    if num_labels < max(how.folds, 5 if how.folds == 1 else 0):
         raise UserError(
-            f"folds={wanted.folds} needs more than {num_labels} labels: use fewer "
+            f"folds={how.folds} needs more than {num_labels} labels: use fewer "
             "folds, or a larger data.num_labels."
         )
 
 
-def _figures(wanted, phase, data, train, test):
+def _figures(how, phase, data, train, test):
     """The map of the features, and the neighbours of ten test images."""
-    shown = slice(0, wanted.map_images)
+    shown = slice(0, how.map_images)
     queries = np.arange(10) * (len(test[0]) // 10)
     _, index_Qk = neighbors.nearest(test[0][queries], train[0], 5, metric="cosine")
     rows_Qk = data.split.labeled[np.asarray(index_Qk)]

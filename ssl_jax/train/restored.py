@@ -16,9 +16,9 @@ from ssl_jax.data.loading import Data
 from ssl_jax.data.placement import EVAL_BATCH
 from ssl_jax.errors import UserError
 from ssl_jax.train import phases
+from ssl_jax.train.parts import Run, Trains
 from ssl_jax.train.phases import Phase
 from ssl_jax.train.program import like
-from ssl_jax.train.sections import Run, Trains
 from ssl_jax.workdir import handover
 from ssl_jax.workdir.phase_folder import PhaseFolder
 from ssl_jax.workdir.workdir import Workdir

@@ -1,22 +1,19 @@
-"""What fields may say: a message for each mistake, none without.
-
-`phase` is a `sections.Trains`, whose method and hyper-parameters are known already.
-"""
+"""What fields may say: a message for each mistake, none without."""
 
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from ssl_jax import algorithms, models
 from ssl_jax.core import can
 from ssl_jax.errors import UserError
+from ssl_jax.train.parts import Query, Run, Trains
 from ssl_jax.workdir import handover
 
 # Which images to ask labels for: active/strategies.py has them.
 STRATEGIES = ("entropy", "margin", "least_confidence", "k_center", "random")
 
 
-def numbers(phase: Any, num_validation: int) -> Iterator[str]:
+def numbers(phase: Trains, num_validation: int) -> Iterator[str]:
     """Numbers without meaning."""
     for name in (
         "steps",
@@ -47,6 +44,8 @@ def numbers(phase: Any, num_validation: int) -> Iterator[str]:
             f"patience={phase.patience} watches an accuracy, which {phase.algorithm} "
             "has not: use patience=0."
         )
+    if phase.knn > 0 and not can(phase.method, "features"):
+        yield f"knn={phase.knn}: {phase.algorithm} learns no features; use 0."
     if phase.method.draws_from == "graph" and phase.knn:
         yield f"knn={phase.knn} is for images: use 0 on a graph."
     if not 0 <= phase.confidence <= 1:
@@ -58,7 +57,10 @@ def numbers(phase: Any, num_validation: int) -> Iterator[str]:
 
 
 def beginning(
-    phase: Any, earlier: Container[str], trained: Mapping[str, Any], to_train: bool
+    phase: Trains,
+    earlier: Container[str],
+    trained: Mapping[str, Trains | None],
+    to_train: bool,
 ) -> Iterator[str]:
     """What the phase starts from, and has its labels from.
 
@@ -103,7 +105,7 @@ def beginning(
         )
 
 
-def batches(phase: Any, num_devices: int) -> Iterator[str]:
+def batches(phase: Trains, num_devices: int) -> Iterator[str]:
     """Sizes that do not fit the method or the devices."""
     draws_from, size = phase.method.draws_from, phase.batch_size
     whole = draws_from in ("pool", "graph")
@@ -126,8 +128,8 @@ def batches(phase: Any, num_devices: int) -> Iterator[str]:
         )
 
 
-def between_phases(run: Any) -> Iterator[str]:
-    """Of a `sections.Run`."""
+def between_phases(run: Run) -> Iterator[str]:
+    """Phases that do not go together."""
     on_graph = {
         name: section.method.draws_from == "graph"
         for name, section in run.trained.items()
@@ -138,6 +140,8 @@ def between_phases(run: Any) -> Iterator[str]:
         if graph != (model.takes == "graph"):
             wanted = "a network on a graph, such as gcn" if graph else "an encoder"
             yield f"model.name={run.model.name!r}: {section.algorithm} trains {wanted}."
+    if run.num_seeds > 1:
+        yield from at_once(run)
     if len(set(on_graph.values())) > 1:
         graph = [run.trained[name].algorithm for name, on in on_graph.items() if on]
         yield (
@@ -146,8 +150,31 @@ def between_phases(run: Any) -> Iterator[str]:
         )
 
 
-def query(query: Any) -> Iterator[str]:
-    """Of a `sections.Query`."""
+def at_once(run: Run) -> Iterator[str]:
+    """Of a run of several seeds: what is not trained all at once."""
+    if len(run.sections) > 1 or not run.trained:
+        names = tuple(section.name for section in run.sections)
+        yield (
+            f"num_seeds={run.num_seeds} trains one phase, and phases={names}: use "
+            "num_seeds=1, and --config.seed for each."
+        )
+        return
+    (section,) = run.sections
+    if section.steps % section.eval_every:
+        yield (
+            f"steps={section.steps} must be a multiple of "
+            f"eval_every={section.eval_every} where num_seeds={run.num_seeds} are "
+            "trained at once."
+        )
+    if section.start_from != "scratch" or section.knn or run.query.rounds:
+        yield (
+            f"num_seeds={run.num_seeds} are trained from scratch at once, with neither "
+            "knn nor query.rounds: set start_from='scratch' and these to 0."
+        )
+
+
+def query(query: Query) -> Iterator[str]:
+    """What is asked, and how much."""
     if query.strategy not in STRATEGIES:
         yield (
             f"query.strategy={query.strategy!r} is unknown; choose "

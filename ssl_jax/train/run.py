@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from ssl_jax.core import make_mesh
 from ssl_jax.data import loading, sources
@@ -23,7 +24,7 @@ from ssl_jax.train import (
     sections,
     self_training,
 )
-from ssl_jax.train.sections import Probes, Run
+from ssl_jax.train.parts import Probes, Run
 from ssl_jax.workdir import results
 from ssl_jax.workdir.logs import TensorBoard
 from ssl_jax.workdir.workdir import Workdir
@@ -52,11 +53,8 @@ def run(
     """
     mesh = make_mesh(devices)
     wanted = sections.parse(config, mesh.size)
-    with Workdir.open(path, wanted.config, results.device(mesh)) as workdir:
-        if finished(wanted, workdir, dataset):
-            return workdir.result
-        data = load(wanted, workdir, mesh, dataset)
-        if workdir.result is not None:
+    with entered(wanted, path, mesh, dataset) as (workdir, data):
+        if data is None:
             return workdir.result
         check(wanted, data)
         with stop_on_signal() as interrupted, jax.set_mesh(mesh):
@@ -70,34 +68,34 @@ def run(
         )
 
 
-def finished(wanted: Run, workdir: Workdir, dataset: Dataset | None = None) -> bool:
-    """Whether the run is over, and that can be said without a look at its data: a
-    user's own images may have changed since."""
-    looks = dataset is not None or sources.may_change(wanted.data.name)
-    return workdir.result is not None and not looks
-
-
-def load(
-    wanted: Run,
-    workdir: Workdir,
-    mesh: jax.sharding.Mesh,
-    dataset: Dataset | None = None,
-) -> Data:
-    """The data of the run in `workdir`, which then remembers it.
+@contextlib.contextmanager
+def entered(
+    wanted: Run, path: Path, mesh: Mesh, dataset: Dataset | None = None
+) -> Iterator[tuple[Workdir, Data | None]]:
+    """The workdir of a run, and its data, which are those that it began with; no data
+    where the run is over, and its result is there.
 
     Raises:
-      UserError: it cannot be had, does not suffice, or is not what the run began with.
+      UserError: as `Workdir.open`; the data cannot be had, do not suffice, or are not
+        what the run began with.
     """
-    own = workdir.labels(wanted.config)
-    data = loading.load(
-        wanted.data_with(own),
-        mesh,
-        seed=wanted.seed,
-        as_graph=wanted.on_graph,
-        dataset=dataset,
-    )
-    workdir.remember_data(data.dataset.name, digest(data.dataset))
-    return data
+    with Workdir.open(path, wanted.config, results.device(mesh)) as workdir:
+        # A user's own images may have changed since a run was over.
+        looks = dataset is not None or sources.may_change(wanted.data.name)
+        if workdir.result is not None and not looks:
+            yield workdir, None
+            return
+        data = loading.load(
+            wanted.data_with(workdir.labels(wanted.config)),
+            mesh,
+            seed=wanted.seed,
+            as_graph=wanted.on_graph,
+            dataset=dataset,
+        )
+        # Of images in memory no name tells which they are.
+        its_digest = digest(data.dataset, pixels=dataset is not None)
+        workdir.remember_data(data.dataset.name, its_digest)
+        yield workdir, data if workdir.result is None else None
 
 
 def check(wanted: Run, data: Data) -> None:

@@ -8,115 +8,25 @@ mistake in it and returns the part, so that `parse` tells of all mistakes at onc
 import dataclasses
 import os
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import jax
-import optax
 
 from ssl_jax import algorithms, augment, models
-from ssl_jax.core import Algorithm, named
+from ssl_jax.core import can, named
 from ssl_jax.data import loading
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.protocol import Protocol
 from ssl_jax.train import optimizers, rules
+from ssl_jax.train.parts import Model, Predict, Probes, Query, Run, Trains, Tree
+from ssl_jax.workdir.settings import trains
 
 # Set in XLA_FLAGS before JAX starts, it makes a GPU's results repeat bit for bit.
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
-Tree = Mapping[str, Any]  # a section of the configuration
 Part = TypeVar("Part")
 Reading = Generator[str, None, Part]  # yields mistakes, returns what was read
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trains:
-    """A phase that trains; configs/base.py explains the fields from `start_from` on."""
-
-    name: str
-    algorithm: str  # "fixmatch.FixMatch"
-    method: type[Algorithm]  # that class
-    hparams: Tree  # its fields that have a default
-    rate: optax.Schedule | None  # None: the method has no optimizer
-    tx: optax.GradientTransformation | None
-    augment: Tree  # {}: the method asks for no views
-    views: Any  # of the kind that the method asks for, or None
-    start_from: str
-    keep: tuple[str, ...]
-    labels_from: str
-    confidence: float
-    per_class: int
-    steps: int
-    batch_size: int
-    unlabeled_ratio: int
-    steps_per_call: int
-    log_every: int
-    eval_every: int
-    checkpoint_every: int
-    knn: int
-    patience: int
-    loss_window: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probes:
-    """A phase that judges the features that an earlier one has learned."""
-
-    name: str
-    start_from: str
-    protocol: Protocol
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    name: str
-    hparams: Tree
-
-
-@dataclass(frozen=True, kw_only=True)
-class Query:
-    """How to ask for labels, and how often an oracle answers as the run goes on."""
-
-    strategy: str
-    size: int
-    rounds: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Predict:
-    dir: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A whole configuration."""
-
-    name: str
-    seed: int
-    num_seeds: int
-    deterministic: bool
-    tensorboard: bool
-    data: Wanted
-    model: Model
-    query: Query
-    predict: Predict
-    sections: tuple[Trains | Probes, ...]  # in order
-    config: Tree  # what it was parsed from, for config.json
-
-    @property
-    def trained(self) -> dict[str, Trains]:
-        """The phases that train, by name."""
-        return {s.name: s for s in self.sections if isinstance(s, Trains)}
-
-    def data_with(self, labels: str) -> Wanted:
-        """Its data, with the answers in the file `labels`."""
-        return dataclasses.replace(self.data, labels=labels)
-
-    @property
-    def on_graph(self) -> bool:
-        """Whether its phases learn from a graph."""
-        return any(s.method.draws_from == "graph" for s in self.trained.values())
 
 
 def parse(config: Tree, num_devices: int = 1, *, to_train: bool = True) -> Run:
@@ -191,6 +101,9 @@ def probes(tree: Tree, name: str, trained: Mapping[str, Any]) -> Reading[Probes]
     if section.keys() != fields:
         yield f"a probe has the fields {', '.join(sorted(fields))}."
         return None
+    judged = trained.get(start_from)
+    if judged is not None and not can(judged.method, "features"):
+        yield f"{name}: {judged.algorithm} learns no features to probe."
     protocol = yield from _tried(Protocol, **section)
     return Probes(name=name, start_from=start_from, protocol=protocol)
 
@@ -204,9 +117,16 @@ def phase_names(tree: Tree) -> list[str]:
     ]
 
 
-def trains(section: Tree) -> bool:
-    """Whether a section is of a phase that trains; else it probes."""
-    return "algorithm" in section
+def probe_of(run: Run) -> Probes | None:
+    """The first section that probes, whether `phases` has it or not.
+
+    Raises:
+      UserError: a mistake in it.
+    """
+    for name in phase_names(run.config):
+        if not trains(run.config[name]):
+            return told(probes(run.config, name, run.trained))
+    return None
 
 
 def _run(tree, num_devices, to_train):
@@ -319,6 +239,8 @@ def _model(tree):
         yield (
             f"model.dtype={section['dtype']!r} is unknown; choose float32 or bfloat16."
         )
+    else:
+        yield from _tried(models.build, name, num_classes=1, **section)
     return Model(name=name, hparams=section)
 
 

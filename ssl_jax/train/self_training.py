@@ -27,8 +27,8 @@ from ssl_jax.data.loading import Data
 from ssl_jax.data.splits import Split, candidates
 from ssl_jax.errors import UserError
 from ssl_jax.train import restored
+from ssl_jax.train.parts import Trains
 from ssl_jax.train.phases import Phase
-from ssl_jax.train.sections import Trains
 from ssl_jax.workdir.files import replacing
 from ssl_jax.workdir.workdir import Workdir
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ssl_jax.train.sections import Trains
+from ssl_jax.train.parts import Trains
 
 
 def stale(accuracies_E, losses_E, evaluations, *, patience: int, loss_window: int):

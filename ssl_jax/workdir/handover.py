@@ -30,6 +30,11 @@ def restored(
                 f"checkpoint of the last, and at best {newest}: delete {folder.marker} "
                 "and run its command again."
             )
+        if newest is None:
+            raise UserError(
+                f"there is no checkpoint in {checkpoints.folder} yet: train "
+                f"{folder.name!r} first."
+            )
         return checkpoints.newest(like)
 
 
@@ -45,10 +50,8 @@ def finished_phase(workdir: Path) -> PhaseFolder:
     if folder.done is not None and folder.checkpoints.exists():
         return folder
     saved = settings.saved(workdir)
-    phases = saved["config"]["phases"] if saved else []
-    trained = [
-        name for name in phases if PhaseFolder(workdir / name).checkpoints.exists()
-    ]
+    config = saved["config"] if saved else {"phases": []}
+    trained = [name for name in config["phases"] if settings.trains(config[name])]
     if len(trained) > 1:
         raise UserError(
             f"start_from={str(workdir)!r} trained several phases: name one, such as "

@@ -23,12 +23,14 @@ import platform
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ssl_jax import __version__
 from ssl_jax.errors import UserError
 from ssl_jax.workdir.files import write_atomically
-from ssl_jax.workdir.settings import plain
+from ssl_jax.workdir.settings import CONFIG, plain
 
+RESULT = "result.json"
 PACKAGE = Path(__file__).parents[1]
 ONCE = ("config", "versions")  # fields that a table's file has once for all its runs
 
@@ -111,11 +113,11 @@ def read(paths: Iterable[str | Path]) -> list[dict]:
             )
         inside = [path]
         if path.is_dir():
-            files_of = ("*.json", "*.jsonl", "*/result.json")
+            files_of = ("*.json", "*.jsonl", f"*/{RESULT}")
             inside = sorted(file for of in files_of for file in path.glob(of))
         found = {file.resolve(): _results(file) for file in inside}
         found = {file: of_file for file, of_file in found.items() if of_file}
-        if not found and (path / "config.json").exists():
+        if not found and (path / CONFIG).exists():
             raise UserError(
                 f"the run in {path} is not finished; finish or leave it out."
             )
@@ -215,7 +217,7 @@ def _each_seed(result):
 def _results(file):
     """Those in it; none where it is something else."""
     if file.suffix != ".jsonl":
-        found = [_json(file)]
+        found = [read_json(file)]
     else:
         table = read_table(file) if _is_table(file) else {}
         found = [result for results in table.values() for result in results]
@@ -239,7 +241,12 @@ def _numbered(path):
             yield from enumerate(file, start=1)
 
 
-def _json(path):
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+      UserError: it is no JSON.
+    """
     try:
         return json.loads(path.read_text())
     except ValueError as error:  # JSON's and Unicode's

@@ -71,6 +71,11 @@ def differences(there: Mapping, here: Mapping, *only: str) -> list[str]:
     ]
 
 
+def trains(section: Mapping) -> bool:
+    """Whether a section of a config is of a phase that trains; else it probes."""
+    return "algorithm" in section
+
+
 def plain(config: Mapping) -> dict:
     """As JSON gives it back: tuples become lists."""
     return json.loads(json.dumps(config))

@@ -8,7 +8,6 @@ data that has changed is told of, and a mistake leaves no new folder behind.
 import contextlib
 import fcntl
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,10 +15,10 @@ from typing import Any
 
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import settings
-from ssl_jax.workdir.files import write_figure, write_json
+from ssl_jax.workdir.files import replacing, write_figure, write_json
 from ssl_jax.workdir.journal import Journal
 from ssl_jax.workdir.phase_folder import PhaseFolder
-from ssl_jax.workdir.results import git_state, versions
+from ssl_jax.workdir.results import RESULT, git_state, versions
 
 _LOCK, _LABELS = "lock", "labels.csv"
 _ENTERED = {settings.CONFIG, _LOCK, _LABELS}  # written before anything is trained
@@ -31,6 +30,7 @@ class Workdir:
     def __init__(self, path: Path):
         self.path = Path(path)
         self.resumed = 0  # how often it was entered before
+        self._copied = False  # whether `labels.csv` is this launch's copy
 
     @classmethod
     @contextlib.contextmanager
@@ -46,9 +46,8 @@ class Workdir:
 
         Raises:
           UserError: the folder cannot be written, another process trains in it, or it
-            belongs to another configuration or to other answers. Of a folder in which
-            nothing was trained yet, nothing is left when the block ends by an
-            exception.
+            belongs to another configuration or to other answers. Where nothing was
+            trained, what this wrote goes again when the block ends by an exception.
         """
         workdir = cls(path)
         workdir.check(config)
@@ -58,7 +57,9 @@ class Workdir:
             return
         with contextlib.ExitStack() as until_left:
             with _explained(workdir.path):
-                made = workdir._make()
+                places = (workdir.path, *workdir.path.parents)
+                made = [place for place in places if not place.exists()]
+                workdir.path.mkdir(parents=True, exist_ok=True)
                 # The lock goes with the process, however that ends.
                 lock = until_left.enter_context((workdir.path / _LOCK).open("a"))
                 try:
@@ -68,9 +69,11 @@ class Workdir:
                         f"another process is training in workdir {workdir.path}; wait "
                         "until it ends, or give another --workdir."
                     ) from error
-                workdir.check(config)  # again: that process may have just ended
-                workdir._enter(config, device)
+            workdir.check(config)  # again: that process may have just ended
             try:
+                if workdir.result is None:
+                    with _explained(workdir.path):
+                        workdir._enter(config, device)
                 yield workdir
             except BaseException:
                 workdir._leave_untouched(made)
@@ -92,7 +95,7 @@ class Workdir:
                     f"workdir {self.path} is a file; give another --workdir."
                 )
             saved = settings.saved(self.path)
-        if saved is None:
+        if saved is None or not self.begun:
             return
         if changes := settings.differences(saved["config"], config, *only):
             raise UserError(
@@ -116,7 +119,7 @@ class Workdir:
           UserError: it has.
         """
         own, given = self.path / _LABELS, config["data"]["labels"]
-        if not own.exists():
+        if not own.exists() or not self.begun:
             return given
         if (
             compare
@@ -152,9 +155,11 @@ class Workdir:
             write_json(self.path / settings.CONFIG, saved | {"data": digest})
 
     @property
-    def entered(self) -> bool:
-        """Whether a run began here."""
-        return settings.saved(self.path) is not None
+    def begun(self) -> bool:
+        """Whether anything was trained here. What only entered, and was killed as it
+        read its data, binds nobody."""
+        there = self.path.iterdir() if self.path.is_dir() else ()
+        return not {path.name for path in there} <= _ENTERED
 
     @property
     def command(self) -> list[str]:
@@ -164,7 +169,7 @@ class Workdir:
     @property
     def result(self) -> dict | None:
         """The contents of result.json; None unless every phase is over."""
-        saved, path = settings.saved(self.path), self.path / "result.json"
+        saved, path = settings.saved(self.path), self.path / RESULT
         if saved is None or not path.exists():
             return None
         phases = saved["config"]["phases"]
@@ -176,7 +181,7 @@ class Workdir:
 
     def finish(self, result: dict) -> dict:
         """Writes result.json, and returns it."""
-        write_json(self.path / "result.json", result)
+        write_json(self.path / RESULT, result)
         return result
 
     def phase(self, name: str) -> PhaseFolder:
@@ -221,11 +226,17 @@ class Workdir:
         return paths
 
     def _enter(self, config, device):
-        saved = settings.saved(self.path)
+        saved = settings.saved(self.path) if self.begun else None
         self.resumed = 0 if saved is None else saved["resumed"] + 1
         given, own = config["data"]["labels"], self.path / _LABELS
-        if given and not own.exists():
-            own.write_bytes(Path(given).read_bytes())
+        if given and not (own.exists() and self.begun):
+            # What cannot be read, the data set tells of; one's own is there already.
+            with contextlib.suppress(OSError):
+                if not (own.exists() and own.samefile(given)):
+                    content = Path(given).read_bytes()
+                    with replacing(own, "wb") as file:
+                        file.write(content)
+                    self._copied = True
         write_json(
             self.path / settings.CONFIG,
             {
@@ -239,20 +250,16 @@ class Workdir:
             },
         )
 
-    def _make(self):
-        """Makes the folder; the folders that were not there, the inmost first."""
-        new = [path for path in (self.path, *self.path.parents) if not path.exists()]
-        self.path.mkdir(parents=True, exist_ok=True)
-        return new
-
     def _leave_untouched(self, made):
-        """Takes back what `open` wrote if nothing came of it, or the mended
-        configuration would be refused there; and the folders `made`."""
-        if {path.name for path in self.path.iterdir()} <= _ENTERED:
-            shutil.rmtree(self.path)
-            with contextlib.suppress(OSError):  # another run has begun in one
-                for folder in made[1:]:
-                    folder.rmdir()
+        """Takes back what `open` wrote if nothing came of it, and the folders `made`,
+        the inmost first."""
+        if self.begun:
+            return
+        with contextlib.suppress(OSError):  # another run may have begun in one
+            for name in (settings.CONFIG, _LOCK, *([_LABELS] if self._copied else [])):
+                (self.path / name).unlink(missing_ok=True)
+            for folder in made:
+                folder.rmdir()
 
 
 class Round(Workdir):

@@ -170,7 +170,7 @@ def test_a_workdir_of_another_configuration_is_not_called_finished(capsys):
 
 
 def fake_training(monkeypatch, failing=(), stopping=()):
-    """loop.run without training -> the list of what it was called for."""
+    """train.run without training -> the list of what it was called for."""
     called = []
 
     def loop_run(config, workdir):

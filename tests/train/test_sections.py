@@ -8,6 +8,7 @@ import tiny
 from configs import base, byol_digits, digits, pseudo_label_mnist
 from ssl_jax.active import strategies
 from ssl_jax.algorithms.fixmatch import FixMatch
+from ssl_jax.algorithms.shared import ema_teacher
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 from ssl_jax.train import rules, sections
@@ -96,6 +97,27 @@ def test_a_run_that_is_asked_need_not_have_what_it_started_from():
     with pytest.raises(UserError, match="'/gone/pretrain' is neither"):
         sections.parse(config)
     sections.parse(config, to_train=False)
+
+
+def test_what_asks_for_features_of_a_method_without_any_is_told_at_once(monkeypatch):
+    monkeypatch.delattr(ema_teacher, "features")
+    monkeypatch.delattr(FixMatch, "features")
+    config = tiny.config()
+    config.train.knn = 5
+    config.phases = ("train", "probe")
+    config.probe = base.probe("train")
+    with pytest.raises(UserError) as error:
+        sections.parse(config)
+    first, knn, probe = str(error.value).splitlines()
+    assert "knn=5: fixmatch.FixMatch learns no features" in knn
+    assert "probe: fixmatch.FixMatch learns no features to probe" in probe
+
+
+def test_many_seeds_are_of_one_phase_from_scratch():
+    config = byol_digits.get_config("debug")
+    config.num_seeds = 2
+    with pytest.raises(UserError, match="num_seeds=2 trains one phase, and phases="):
+        sections.parse(config)
 
 
 def test_hyper_parameters_are_checked_without_data():

@@ -196,6 +196,47 @@ def test_a_report_starts_without_jax(tmp_path):
     assert not found, f"python -m ssl_jax.report imports {found[0]}, among others"
 
 
+def unknown(file: Path) -> list[str]:
+    """What `file` asks of the project's modules that they do not have: names that it
+    imports, and attributes of modules that it imports."""
+    tree, modules, wrong = ast.parse(file.read_text()), {}, []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or node.level:
+            continue
+        if (node.module or "").partition(".")[0] not in ("ssl_jax", "configs"):
+            continue
+        for alias in node.names:
+            try:
+                found = importlib.import_module(f"{node.module}.{alias.name}")
+                modules[alias.asname or alias.name] = found
+            except ModuleNotFoundError:
+                if not hasattr(importlib.import_module(node.module), alias.name):
+                    wrong.append(f"{node.module}.{alias.name}")
+    bound = set()  # a variable may be called as a module is
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            bound.add(node.id)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = modules.get(node.value.id)
+            if module and node.value.id not in bound and not hasattr(module, node.attr):
+                wrong.append(f"{node.value.id}.{node.attr}")
+    return wrong
+
+
+def test_what_is_asked_of_a_module_is_there():
+    """Also where no test goes: in the experiments that train for hours."""
+    wrong = [
+        f"{file.relative_to(ROOT)} asks for {name}"
+        for folder in ("configs", "experiments", "ssl_jax")
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        for name in unknown(file)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 # What a run leaves is no name of the code.
 LEFT = re.compile(r"\.(json|jsonl|csv|npz|png|html|toml|yml|txt|sbatch)$")
 DOTTED = re.compile(r"[A-Za-z_]\w+(?:\.[A-Za-z_]\w*)+")  # not e.g.

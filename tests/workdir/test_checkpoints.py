@@ -223,6 +223,15 @@ def test_handed_over_what_is_not_there(tmp_path, config, mesh):
         handover.handed_over(str(other), ("encoder",), tmp_path)
 
 
+def test_nothing_is_handed_over_from_a_run_that_has_only_begun(tmp_path, config, mesh):
+    """Of whose phases one is over, and the others are not there yet."""
+    config.phases = ("train", "other")
+    config.other = config.train.copy_and_resolve_references()
+    other = run_of(tmp_path / "other", config, mesh)
+    with pytest.raises(UserError, match="trained several phases: name one, such as"):
+        handover.handed_over(str(other), ("encoder",), tmp_path)
+
+
 def test_handed_over_from_a_damaged_checkpoint(tmp_path, config, mesh):
     """To go on from an earlier one, that phase must be trained to its end again."""
     other = run_of(tmp_path / "other", config, mesh)

@@ -1,6 +1,9 @@
 """How a workdir is entered, and by whom it is not."""
 
+import contextlib
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -25,9 +28,13 @@ def mesh():
     return core.make_mesh()
 
 
+@contextlib.contextmanager
 def entered(path, config, mesh):
-    """As a run enters it."""
-    return Workdir.open(path, config.to_dict(), results.device(mesh))
+    """As a run enters it, and begins to train there."""
+    opened = Workdir.open(path, config.to_dict(), results.device(mesh))
+    with opened as workdir:
+        workdir.phase("train").path.mkdir(exist_ok=True)
+        yield workdir
 
 
 def test_workdir_counts_how_often_it_was_entered(tmp_path, config, mesh):
@@ -69,9 +76,58 @@ def test_a_workdir_is_for_one_process(tmp_path, config, mesh):
 
 def test_a_mistake_before_training_leaves_nothing(tmp_path, config, mesh):
     with pytest.raises(UserError, match="too late"):
-        with entered(tmp_path / "w", config, mesh):
+        with Workdir.open(tmp_path / "a" / "w", config.to_dict()):
             raise UserError("too late")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "place").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "place")
+    for path in (tmp_path / "place", tmp_path / "link"):  # the user's own
+        with pytest.raises(UserError, match="too late"):
+            with Workdir.open(path, config.to_dict()):
+                raise UserError("too late")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "place"]
+    assert list((tmp_path / "place").iterdir()) == []
+
+
+def test_a_mistake_deletes_no_file_of_the_users(tmp_path, config):
+    """Even where it is called as the run would call its own copy."""
+    given = tmp_path / "labels.csv"
+    given.write_text("image,label\n3,7\n")
+    config.data.labels = str(given)
+    with pytest.raises(UserError, match="too late"):
+        with Workdir.open(tmp_path, config.to_dict()):
+            raise UserError("too late")
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.csv"]
+    assert given.read_text() == "image,label\n3,7\n"
+
+
+def test_what_was_killed_before_it_trained_binds_nobody(tmp_path, config):
+    """As a process leaves it that ran out of memory while it read its data."""
+    (tmp_path / "answers.csv").write_text("image,label\n3,7\n")
+    config.data.labels = str(tmp_path / "answers.csv")
+    workdir = tmp_path / "w"
+    with Workdir.open(workdir, config.to_dict()):
+        left = {path.name: path.read_bytes() for path in workdir.iterdir()}
+        shutil.copytree(workdir, tmp_path / "killed")
+    assert set(left) == {"config.json", "lock", "labels.csv"}
+    config.data.image_size = 16
+    (tmp_path / "answers.csv").write_text("image,label\n3,8\n")
+    with Workdir.open(tmp_path / "killed", config.to_dict()) as again:
+        assert again.resumed == 0
+        own = again.labels(config.to_dict(), compare=False)
+        assert Path(own).read_text() == "image,label\n3,8\n"
+
+
+def test_a_finished_run_is_read_and_not_written(tmp_path, config, mesh):
+    with entered(tmp_path, config, mesh) as workdir:
+        workdir.phase("train").finish({"steps": 4})
+        workdir.finish({"name": "mine"})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    (tmp_path / "lock").unlink()
+    with Workdir.open(tmp_path, config.to_dict()) as workdir:
+        assert workdir.result == {"name": "mine"}
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
+    assert not (tmp_path / "lock").exists()
 
 
 def test_a_run_keeps_the_answers_that_it_began_with(tmp_path, config, mesh):

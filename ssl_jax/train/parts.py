@@ -1,0 +1,103 @@
+"""What a configuration is parsed into (sections.py): typed and frozen."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optax
+
+from ssl_jax.core import Algorithm
+from ssl_jax.data.wanted import Wanted
+from ssl_jax.evaluate.protocol import Protocol
+
+Tree = Mapping[str, Any]  # a section of the configuration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trains:
+    """A phase that trains; configs/base.py explains the fields from `start_from` on."""
+
+    name: str
+    algorithm: str  # "fixmatch.FixMatch"
+    method: type[Algorithm]  # that class
+    hparams: Tree  # its fields that have a default
+    rate: optax.Schedule | None  # None: the method has no optimizer
+    tx: optax.GradientTransformation | None
+    augment: Tree  # {}: the method asks for no views
+    views: Any  # of the kind that the method asks for, or None
+    start_from: str
+    keep: tuple[str, ...]
+    labels_from: str
+    confidence: float
+    per_class: int
+    steps: int
+    batch_size: int
+    unlabeled_ratio: int
+    steps_per_call: int
+    log_every: int
+    eval_every: int
+    checkpoint_every: int
+    knn: int
+    patience: int
+    loss_window: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """A phase that judges the features that an earlier one has learned."""
+
+    name: str
+    start_from: str
+    protocol: Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    name: str
+    hparams: Tree
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """How to ask for labels, and how often an oracle answers as the run goes on."""
+
+    strategy: str
+    size: int
+    rounds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    dir: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A whole configuration."""
+
+    name: str
+    seed: int
+    num_seeds: int
+    deterministic: bool
+    tensorboard: bool
+    data: Wanted
+    model: Model
+    query: Query
+    predict: Predict
+    sections: tuple[Trains | Probes, ...]  # in order
+    config: Tree  # what it was parsed from, for config.json
+
+    @property
+    def trained(self) -> dict[str, Trains]:
+        """The phases that train, by name."""
+        return {s.name: s for s in self.sections if isinstance(s, Trains)}
+
+    def data_with(self, labels: str) -> Wanted:
+        """Its data, with the answers in the file `labels`."""
+        return dataclasses.replace(self.data, labels=labels)
+
+    @property
+    def on_graph(self) -> bool:
+        """Whether its phases learn from a graph."""
+        return any(s.method.draws_from == "graph" for s in self.trained.values())
