@@ -40,3 +40,10 @@ def launch():
 
     with launching.forked() as launcher:
         yield launcher
+
+
+def pytest_collection_modifyitems(items):
+    """Those of ten seconds and more first, or one process would end by waiting for the
+    other's."""
+    slow = ("test_resume.py", "test_probing.py", "test_launch.py", "test_real_loop.py")
+    items.sort(key=lambda item: item.path.name not in slow)
