@@ -65,6 +65,7 @@ class FixMatch(Algorithm):
     """The "google" and "torchssl" protocols differ in `views`, not here."""
 
     draws_from: ClassVar[str] = "labeled"
+    needs_unlabeled: ClassVar[bool] = True
     views_kind: ClassVar[str] = "weak_strong"
     learns_augmentation: ClassVar[bool] = True
     model: nn.Module

@@ -24,6 +24,7 @@ class MixMatch(Algorithm):
     """Trains on weak views only."""
 
     draws_from: ClassVar[str] = "labeled"
+    needs_unlabeled: ClassVar[bool] = True
     views_kind: ClassVar[str] = "weak_strong"
     model: nn.Module
     tx: optax.GradientTransformation

@@ -27,6 +27,7 @@ class PiModel(Algorithm):
     """Mean Teacher is this with another `target`."""
 
     draws_from: ClassVar[str] = "labeled"
+    needs_unlabeled: ClassVar[bool] = True
     views_kind: ClassVar[str] = "weak_strong"
     model: nn.Module
     tx: optax.GradientTransformation

@@ -28,6 +28,7 @@ from ssl_jax.core.metrics import pseudo_label_quality
 @dataclass(frozen=True, kw_only=True)
 class PseudoLabel(Algorithm):
     draws_from: ClassVar[str] = "labeled"
+    needs_unlabeled: ClassVar[bool] = True
     views_kind: ClassVar[str] = "weak_strong"
     model: nn.Module
     tx: optax.GradientTransformation

@@ -49,6 +49,7 @@ class ReMixMatch(Algorithm):
     """The marginal distributions of the last steps are in extra["marginals"]."""
 
     draws_from: ClassVar[str] = "labeled"
+    needs_unlabeled: ClassVar[bool] = True
     views_kind: ClassVar[str] = "weak_strong"
     learns_augmentation: ClassVar[bool] = True
     model: Classifier

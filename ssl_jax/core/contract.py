@@ -74,6 +74,8 @@ class Algorithm(Protocol):
     # The module of augment/ that makes what its field `views` is given; "": it has no
     # such field.
     views_kind: ClassVar[str]
+    # Its train_step asks for unlabeled images beside the labeled ones.
+    needs_unlabeled: ClassVar[bool] = False
     # Its train_step moves CTAugment's rates, by `ema_teacher.probe`.
     learns_augmentation: ClassVar[bool] = False
     # Hyper-parameters as `:debug` has them, where the defaults take long.

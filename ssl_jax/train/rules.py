@@ -121,6 +121,11 @@ def batches(phase: Trains, num_devices: int) -> Iterator[str]:
             f"batch_size={size} does not divide over {num_devices} devices; use a "
             f"multiple of {num_devices}."
         )
+    if phase.method.needs_unlabeled and phase.unlabeled_ratio == 0:
+        yield (
+            f"{phase.algorithm} learns from unlabeled images too: unlabeled_ratio=0 "
+            "must be at least 1."
+        )
     if draws_from != "labeled" and phase.unlabeled_ratio:
         yield (
             f"{phase.algorithm} draws its images from the {draws_from}: "

@@ -113,6 +113,15 @@ def test_what_asks_for_features_of_a_method_without_any_is_told_at_once(monkeypa
     assert "probe: fixmatch.FixMatch learns no features to probe" in probe
 
 
+def test_unlabeled_images_that_a_method_needs_are_asked_for_at_once():
+    config = tiny.config("mean_teacher.MeanTeacher")
+    config.train.unlabeled_ratio = 0
+    with pytest.raises(
+        UserError, match="learns from unlabeled images too: .*at least 1"
+    ):
+        sections.parse(config)
+
+
 def test_many_seeds_are_of_one_phase_from_scratch():
     config = byol_digits.get_config("debug")
     config.num_seeds = 2
