@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from ssl_jax.algorithms.fixmatch import FixMatch, Seen, Targets, hard
 from ssl_jax.core import ema
 from ssl_jax.core.losses import align
+from ssl_jax.core.ranges import Decay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class AdaMatch(FixMatch):
     num_classes: int
     # Of the running means of predictions, as in USB; 0: the means of this batch, as
     # the paper writes the expectations.
-    distribution_decay: float = 0.999
+    distribution_decay: Decay = 0.999
 
     def init_thresholds(self) -> dict[str, jax.Array]:
         uniform_K = jnp.full(self.num_classes, 1 / self.num_classes)

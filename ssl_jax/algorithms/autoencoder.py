@@ -31,6 +31,7 @@ from ssl_jax.core import (
 )
 from ssl_jax.core.losses import binary_cross_entropy_per_pixel
 from ssl_jax.core.metrics import EffectiveRank
+from ssl_jax.core.ranges import Count, Rate
 from ssl_jax.errors import UserError
 from ssl_jax.models import Classifier
 
@@ -73,8 +74,7 @@ class Autoencoder(Algorithm):
     it is. So a weak view that moves asks for features that undo it.
 
     Raises:
-      UserError: noise or block out of range; when the loss is traced: the views change
-        the image's size.
+      UserError: when the loss is traced: the views change the image's size.
     """
 
     draws_from: ClassVar[str] = "unlabeled"
@@ -82,15 +82,9 @@ class Autoencoder(Algorithm):
     model: Classifier  # its head is not trained
     tx: optax.GradientTransformation
     views: WeakStrong
-    decoder: tuple[int, ...] = ()  # widths of hidden layers between code and pixels
-    noise: float = 0.0  # nu: probability that a block of the input is blanked
-    block: int = 1  # its side in pixels; 1 is the paper's
-
-    def __post_init__(self):
-        if not 0 <= self.noise < 1:
-            raise UserError(f"noise={self.noise} is a probability: use 0 <= noise < 1.")
-        if self.block < 1:
-            raise UserError(f"block={self.block} is a side in pixels: use 1 or more.")
+    decoder: tuple[Count, ...] = ()  # widths of hidden layers between code and pixels
+    noise: Rate = 0.0  # nu: probability that a block of the input is blanked
+    block: Count = 1  # its side in pixels; 1 is the paper's
 
     @property
     def network(self) -> Network:

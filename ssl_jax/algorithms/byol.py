@@ -29,6 +29,7 @@ from ssl_jax.core import (
 )
 from ssl_jax.core.losses import cosine_similarity_per_example
 from ssl_jax.core.metrics import EffectiveRank
+from ssl_jax.core.ranges import Count, Share
 from ssl_jax.models import Classifier
 
 
@@ -39,14 +40,15 @@ class BYOL(Algorithm):
 
     draws_from: ClassVar[str] = "unlabeled"
     views_kind: ClassVar[str] = "two_crops"
+    least_batch: ClassVar[int] = 2  # BatchNorm in the heads makes one image alone 0
     small: ClassVar[dict] = {"hidden": 16, "projection": 16}
     model: Classifier
     tx: optax.GradientTransformation
     views: TwoCrops
     total_steps: int  # K
-    hidden: int = 4096  # of projector and predictor
-    projection: int = 256  # P
-    tau_base: float = 0.996
+    hidden: Count = 4096  # of projector and predictor
+    projection: Count = 256  # P
+    tau_base: Share = 0.996
 
     predict = joint_embedding.predict
     features = joint_embedding.features

@@ -5,7 +5,7 @@ Xu et al., "Dash: Semi-Supervised Learning with Dynamic Thresholding", ICML 2021
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +13,18 @@ import jax.numpy as jnp
 from ssl_jax.algorithms.fixmatch import FixMatch, Seen, Targets
 from ssl_jax.core import ema
 from ssl_jax.core.losses import sharpen, soft_cross_entropy_per_example
+from ssl_jax.core.ranges import Count, Positive, Range, Weight, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dash(FixMatch):
     threshold: ClassVar[None] = None  # the bound is on the loss of the weak view
-    warmup_steps: int = 2048  # on labeled images alone, which set rho^
-    round_steps: int = 10_240  # steps between decreases of the bound
-    gamma: float = 1.27  # the bound's decrease
-    C: float = 1.0001  # the bound is C gamma^-round rho^
-    rho_min: float = 0.05  # where it stops, and labels become hard; nats
-    temperature: float = 0.5  # of the soft labels before that
+    warmup_steps: Whole = 2048  # on labeled images alone, which set rho^
+    round_steps: Count = 10_240  # steps between decreases of the bound
+    gamma: Annotated[float, Range(1)] = 1.27  # the bound's decrease
+    C: Annotated[float, Range(1)] = 1.0001  # the bound is C gamma^-round rho^
+    rho_min: Weight = 0.05  # where it stops, and labels become hard; nats
+    temperature: Positive = 0.5  # of the soft labels before that
 
     def init_thresholds(self) -> dict[str, jax.Array]:
         """rho^: the labeled loss by the end of the warm-up, a running mean."""

@@ -39,6 +39,7 @@ from ssl_jax.core.losses import (
     soft_cross_entropy_per_example,
 )
 from ssl_jax.core.metrics import pseudo_label_quality
+from ssl_jax.core.ranges import Decay, Share, Weight
 
 
 class Seen(NamedTuple):
@@ -71,9 +72,9 @@ class FixMatch(Algorithm):
     model: nn.Module
     tx: optax.GradientTransformation
     views: WeakStrong
-    threshold: float = 0.95  # tau: predictions at least this sure become labels
-    unlabeled_weight: float = 1.0  # lambda_u
-    ema_decay: float = 0.999  # over parameters and BatchNorm moments; evaluation only
+    threshold: Share = 0.95  # tau: predictions at least this sure become labels
+    unlabeled_weight: Weight = 1.0  # lambda_u
+    ema_decay: Decay = 0.999  # over parameters and BatchNorm moments; evaluation only
     # True: one pass over labeled, weak and strong views together, as the paper's code.
     # False: the weak views go first, alone and without gradient, which saves two
     # thirds of their cost; BatchNorm then sees them apart from the others.

@@ -12,14 +12,15 @@ import jax.numpy as jnp
 
 from ssl_jax.algorithms.fixmatch import FixMatch, Seen, Targets, hard
 from ssl_jax.core import ema
+from ssl_jax.core.ranges import Decay, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
 class FreeMatch(FixMatch):
     num_classes: int
     threshold: ClassVar[None] = None  # it has its own
-    threshold_decay: float = 0.999  # lambda: of the running means
-    fairness_weight: float = 0.001  # w_f: USB's for CIFAR-10 with 40 labels
+    threshold_decay: Decay = 0.999  # lambda: of the running means
+    fairness_weight: Weight = 0.001  # w_f: USB's for CIFAR-10 with 40 labels
 
     def init_thresholds(self) -> dict[str, jax.Array]:
         uniform_K = jnp.full(self.num_classes, 1 / self.num_classes)

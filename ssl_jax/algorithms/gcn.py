@@ -14,6 +14,7 @@ from flax import linen as nn
 from ssl_jax import core
 from ssl_jax.core import Algorithm, Batch, Metrics, PyTree, TrainState
 from ssl_jax.core.losses import cross_entropy_of_labeled
+from ssl_jax.core.ranges import Weight
 from ssl_jax.graphs.sparse import Graph
 
 
@@ -27,7 +28,7 @@ class GCN(Algorithm):
     model: nn.Module
     tx: optax.GradientTransformation
     # On half the squared norm, and part of the loss as in tkipf/gcn: Adam rescales it.
-    weight_decay: float = 5e-4
+    weight_decay: Weight = 5e-4
     decay_all: bool = False  # the paper: the first layer only; GAT: all parameters
 
     def init(

@@ -7,7 +7,7 @@ Start, stopping rule and defaults are scikit-learn's.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import numpy as np
 
 from ssl_jax.algorithms.shared.pool_graph import PoolGraph, moved
 from ssl_jax.core import Batch, Metrics, TrainState
+from ssl_jax.core.ranges import Range
 from ssl_jax.errors import UserError
 from ssl_jax.graphs import affinity, propagation
 from ssl_jax.graphs.problem import Similarity, posed
@@ -128,7 +129,8 @@ class LabelSpreading(PoolGraph):
     """
 
     loops: ClassVar[bool] = False
-    alpha: float = 0.2  # share of the neighbours
+    # share of the neighbours
+    alpha: Annotated[float, Range(0, 1, without="low and high")] = 0.2
 
     def __post_init__(self):
         check_alpha(self.alpha)

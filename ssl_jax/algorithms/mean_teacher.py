@@ -11,11 +11,12 @@ import jax
 
 from ssl_jax.algorithms.pi_model import PiModel
 from ssl_jax.core import TrainState, forward, model_rngs
+from ssl_jax.core.ranges import Weight
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeanTeacher(PiModel):
-    consistency_weight: float = 50.0  # at its highest: USB's for CIFAR-10
+    consistency_weight: Weight = 50.0  # at its highest: USB's for CIFAR-10
 
     def target(self, state: TrainState, images_UHWC: jax.Array, key) -> jax.Array:
         """logits_UK by the teacher, whose BatchNorm sees this batch as well."""

@@ -17,6 +17,7 @@ from ssl_jax.algorithms.shared import ema_teacher, mixup
 from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import Algorithm, Batch, Metrics, TrainState
 from ssl_jax.core.losses import sharpen, soft_cross_entropy_per_example
+from ssl_jax.core.ranges import Count, Decay, Positive, Weight, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +26,17 @@ class MixMatch(Algorithm):
 
     draws_from: ClassVar[str] = "labeled"
     needs_unlabeled: ClassVar[bool] = True
+    least_batch: ClassVar[int] = 2  # a row is mixed with another
     views_kind: ClassVar[str] = "weak_strong"
     model: nn.Module
     tx: optax.GradientTransformation
     views: WeakStrong
-    unlabeled_weight: float = 75.0  # lambda_u at its highest: the paper's for CIFAR-10
-    rampup_steps: int = 16_000  # of the linear rise of lambda_u from 0
-    num_views: int = 2  # K: of each unlabeled image
-    temperature: float = 0.5  # T of the sharpening
-    alpha: float = 0.75  # of the Beta distribution of MixUp
-    ema_decay: float = 0.999  # over parameters and BatchNorm moments; evaluation only
+    unlabeled_weight: Weight = 75.0  # lambda_u at its highest: the paper's for CIFAR-10
+    rampup_steps: Whole = 16_000  # of the linear rise of lambda_u from 0
+    num_views: Count = 2  # K: of each unlabeled image
+    temperature: Positive = 0.5  # T of the sharpening
+    alpha: Positive = 0.75  # of the Beta distribution of MixUp
+    ema_decay: Decay = 0.999  # over parameters and BatchNorm moments; evaluation only
 
     init = ema_teacher.init
     predict = ema_teacher.predict

@@ -23,6 +23,7 @@ from ssl_jax.algorithms.shared import ema_teacher
 from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import Algorithm, Batch, Metrics, TrainState
 from ssl_jax.core.losses import soft_cross_entropy_per_example
+from ssl_jax.core.ranges import Decay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class NoisyStudent(Algorithm):
     tx: optax.GradientTransformation
     views: WeakStrong
     hard: bool = False  # the teacher's argmax as label; the paper's are soft
-    ema_decay: float = 0.999  # over parameters and BatchNorm moments; not the paper's
+    ema_decay: Decay = 0.999  # over parameters and BatchNorm moments; not the paper's
 
     init = ema_teacher.init
     predict = ema_teacher.predict

@@ -20,6 +20,7 @@ from ssl_jax.algorithms.shared import ema_teacher
 from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import Algorithm, Batch, Metrics, TrainState
 from ssl_jax.core.losses import cross_entropy_per_example
+from ssl_jax.core.ranges import Decay, Share, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +34,9 @@ class PiModel(Algorithm):
     tx: optax.GradientTransformation
     views: WeakStrong
     total_steps: int
-    consistency_weight: float = 10.0  # w at its highest: USB's for CIFAR-10
-    rampup: float = 0.4  # part of the steps over which w rises, as in USB
-    ema_decay: float = 0.999  # over parameters and BatchNorm moments
+    consistency_weight: Weight = 10.0  # w at its highest: USB's for CIFAR-10
+    rampup: Share = 0.4  # part of the steps over which w rises, as in USB
+    ema_decay: Decay = 0.999  # over parameters and BatchNorm moments
 
     init = ema_teacher.init
     predict = ema_teacher.predict

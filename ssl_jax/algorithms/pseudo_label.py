@@ -23,6 +23,7 @@ from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import Algorithm, Batch, Metrics, TrainState
 from ssl_jax.core.losses import cross_entropy_per_example
 from ssl_jax.core.metrics import pseudo_label_quality
+from ssl_jax.core.ranges import Decay, Share, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +35,10 @@ class PseudoLabel(Algorithm):
     tx: optax.GradientTransformation
     views: WeakStrong
     total_steps: int
-    threshold: float = 0.95  # predictions at least this sure become labels
-    unlabeled_weight: float = 1.0  # alpha_f, at its highest
-    warmup: float = 0.4  # the weight rises from 0 over this part of the steps: eq. 16
-    ema_decay: float = 0.999  # over parameters and BatchNorm moments; evaluation only
+    threshold: Share = 0.95  # predictions at least this sure become labels
+    unlabeled_weight: Weight = 1.0  # alpha_f, at its highest
+    warmup: Share = 0.4  # the weight rises from 0 over this part of the steps: eq. 16
+    ema_decay: Decay = 0.999  # over parameters and BatchNorm moments; evaluation only
 
     init = ema_teacher.init
     predict = ema_teacher.predict

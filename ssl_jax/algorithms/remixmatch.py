@@ -24,6 +24,7 @@ from ssl_jax.core.losses import (
     sharpen,
     soft_cross_entropy_per_example,
 )
+from ssl_jax.core.ranges import Count, Decay, Positive, Weight, Whole
 from ssl_jax.errors import UserError
 from ssl_jax.models import Classifier
 
@@ -50,19 +51,20 @@ class ReMixMatch(Algorithm):
 
     draws_from: ClassVar[str] = "labeled"
     needs_unlabeled: ClassVar[bool] = True
+    least_batch: ClassVar[int] = 2  # a row is mixed with another
     views_kind: ClassVar[str] = "weak_strong"
     learns_augmentation: ClassVar[bool] = True
     model: Classifier
     tx: optax.GradientTransformation
     views: WeakStrong
-    num_strong: int = 2  # K: strong views of each unlabeled image; the paper's is 8
-    unlabeled_weight: float = 1.5  # lambda_u, of all mixed unlabeled views
-    strong_weight: float = 0.5  # lambda_u1, of the first strong view, not mixed
-    rotation_weight: float = 0.5  # lambda_r
-    rampup_steps: int = 16_000  # of the linear rise from 0 of lambda_u and lambda_u1
-    temperature: float = 0.5  # T of the sharpening
-    alpha: float = 0.75  # of the Beta distribution of MixUp
-    ema_decay: float = 0.999  # over parameters and BatchNorm moments; evaluation only
+    num_strong: Count = 2  # K: strong views of each unlabeled image; the paper's is 8
+    unlabeled_weight: Weight = 1.5  # lambda_u, of all mixed unlabeled views
+    strong_weight: Weight = 0.5  # lambda_u1, of the first strong view, not mixed
+    rotation_weight: Weight = 0.5  # lambda_r
+    rampup_steps: Whole = 16_000  # of the linear rise from 0 of lambda_u and lambda_u1
+    temperature: Positive = 0.5  # T of the sharpening
+    alpha: Positive = 0.75  # of the Beta distribution of MixUp
+    ema_decay: Decay = 0.999  # over parameters and BatchNorm moments; evaluation only
 
     # By the classifier alone, which takes from the average what it has modules for.
     predict = ema_teacher.predict

@@ -25,6 +25,7 @@ from ssl_jax.core import (
 )
 from ssl_jax.core.losses import cosine_similarity_per_example
 from ssl_jax.core.metrics import EffectiveRank
+from ssl_jax.core.ranges import Count
 from ssl_jax.models import Classifier
 
 
@@ -47,13 +48,14 @@ class SimSiam(Algorithm):
 
     draws_from: ClassVar[str] = "unlabeled"
     views_kind: ClassVar[str] = "two_crops"
+    least_batch: ClassVar[int] = 2  # BatchNorm in the heads makes one image alone 0
     small: ClassVar[dict] = {"hidden": 16, "projection": 16, "bottleneck": 16}
     model: Classifier
     tx: optax.GradientTransformation
     views: TwoCrops
-    hidden: int = 2048  # of the projector
-    projection: int = 2048  # d
-    bottleneck: int = 512  # hidden width of the predictor
+    hidden: Count = 2048  # of the projector
+    projection: Count = 2048  # d
+    bottleneck: Count = 512  # hidden width of the predictor
 
     predict = joint_embedding.predict
     features = joint_embedding.features

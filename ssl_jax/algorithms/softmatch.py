@@ -13,14 +13,15 @@ import jax.numpy as jnp
 from ssl_jax.algorithms.fixmatch import FixMatch, Seen, Targets, hard
 from ssl_jax.core import ema
 from ssl_jax.core.losses import align
+from ssl_jax.core.ranges import Decay, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoftMatch(FixMatch):
     num_classes: int
     threshold: ClassVar[None] = None  # it has weights
-    moments_decay: float = 0.999  # m: of the running mean, variance and prediction
-    num_sigma: float = 2.0  # the Gaussian's width is sigma / num_sigma: USB's n_sigma
+    moments_decay: Decay = 0.999  # m: of the running mean, variance and prediction
+    num_sigma: Positive = 2.0  # the Gaussian is sigma / num_sigma wide: USB's n_sigma
 
     def init_thresholds(self) -> dict[str, jax.Array]:
         return {

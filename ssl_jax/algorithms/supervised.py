@@ -19,6 +19,7 @@ from ssl_jax.core import (
     model_rngs,
 )
 from ssl_jax.core.losses import cross_entropy_per_example
+from ssl_jax.core.ranges import Decay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class Supervised(Algorithm):
     views: WeakStrong
     frozen: bool = False  # only the head is trained: the encoder's moments rest as well
     strong: bool = False  # the strong view instead of the weak one: a higher floor
-    ema_decay: float = 0.999  # over parameters and BatchNorm moments
+    ema_decay: Decay = 0.999  # over parameters and BatchNorm moments
 
     init = ema_teacher.init
     predict = ema_teacher.predict

@@ -12,12 +12,13 @@ import jax.numpy as jnp
 from ssl_jax.algorithms.fixmatch import FixMatch, Seen, Targets
 from ssl_jax.core import PyTree
 from ssl_jax.core.losses import sharpen
+from ssl_jax.core.ranges import Positive, Share
 
 
 @dataclass(frozen=True, kw_only=True)
 class UDA(FixMatch):
-    threshold: float = 0.8  # beta: images less sure than this are masked
-    temperature: float = 0.4  # tau: of the sharpened target
+    threshold: Share = 0.8  # beta: images less sure than this are masked
+    temperature: Positive = 0.4  # tau: of the sharpened target
 
     def targets(self, thresholds: PyTree, seen: Seen) -> tuple[Targets, PyTree]:
         weight_U = (seen.weak_UK.max(-1) >= self.threshold).astype(jnp.float32)

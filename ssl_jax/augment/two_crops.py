@@ -6,12 +6,21 @@ last two.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 
 from ssl_jax.augment import basic, color, crops
 from ssl_jax.augment.weak_strong import STRONG
+from ssl_jax.core.ranges import (
+    GreyLevel,
+    Positive,
+    Range,
+    Share,
+    Some,
+    Weight,
+    Whole,
+)
 from ssl_jax.errors import UserError
 
 
@@ -26,21 +35,21 @@ class TwoCrops(NamedTuple):
 def build(
     *,
     before: tuple[str, str] = ("none", "none"),
-    side: int = 0,
-    resize: int = 0,
-    area: tuple[float, float] = (0.08, 1.0),
+    side: Whole = 0,
+    resize: Whole = 0,
+    area: tuple[Share, Share] = (0.08, 1.0),
     method: str = "bicubic",
     flip: bool = True,
-    jitter: float = 0.8,
-    brightness: float = 0.4,
-    contrast: float = 0.4,
-    saturation: float = 0.2,
-    hue: float = 0.1,
-    grey: float = 0.2,
-    blur: tuple[float, float] = (1.0, 0.1),
-    solarize: tuple[float, float] = (0.0, 0.2),
-    mean: tuple[float, ...] = (127.5,),
-    std: tuple[float, ...] = (127.5,),
+    jitter: Share = 0.8,
+    brightness: Weight = 0.4,
+    contrast: Weight = 0.4,
+    saturation: Weight = 0.2,
+    hue: Annotated[float, Range(0, 0.5)] = 0.1,
+    grey: Share = 0.2,
+    blur: tuple[Share, Share] = (1.0, 0.1),
+    solarize: tuple[Share, Share] = (0.0, 0.2),
+    mean: Some[GreyLevel] = (127.5,),
+    std: Some[Positive] = (127.5,),
 ) -> TwoCrops:
     """The paper's views by default.
 
@@ -70,13 +79,6 @@ def build(
         )
     crops.check_area(area)
     crops.check_method(method)
-    pairs = dict(before=before, blur=blur, solarize=solarize)
-    for name, pair in pairs.items():
-        if len(pair) != 2:
-            raise UserError(
-                f"augment.{name}={pair} must have two values: of the first and of the "
-                "second view."
-            )
 
     def batched(before, blur_probability, solarize_probability):
         def one(key, image_HWC):
@@ -123,5 +125,5 @@ def build(
     def plain(images_BHWC):
         return basic.plain(images_BHWC, side=side, resize=resize, mean=mean, std=std)
 
-    first, second = zip(*pairs.values(), strict=True)
+    first, second = zip(before, blur, solarize, strict=True)
     return TwoCrops(plain, batched(*first), batched(*second))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax.augment import basic, crops, ctaugment, randaugment
+from ssl_jax.core.ranges import GreyLevel, Positive, Share, Some, Whole
 from ssl_jax.errors import UserError
 
 _WEAK = ("shift", "crop", "none")
@@ -35,14 +36,14 @@ def build(
     *,
     weak: str = "shift",
     flip: bool = True,
-    shift: int = 4,
+    shift: Whole = 4,
     strong: str = "randaugment_google",
-    strength: float = 1.0,
-    side: int = 0,
-    resize: int = 0,
-    area: tuple[float, float] = (0.08, 1.0),
-    mean: tuple[float, ...] = (127.5,),
-    std: tuple[float, ...] = (127.5,),
+    strength: Share = 1.0,
+    side: Whole = 0,
+    resize: Whole = 0,
+    area: tuple[Share, Share] = (0.08, 1.0),
+    mean: Some[GreyLevel] = (127.5,),
+    std: Some[Positive] = (127.5,),
 ) -> WeakStrong:
     """Views by name. The strong view is the weak view first, then `strong`; for
     TorchSSL's it is `strong` first (its datasets/ssl_dataset.py inserts RandAugment
@@ -56,7 +57,8 @@ def build(
       strong: an operation that brings its own cutout, or "none": the weak view.
         "ctaugment" is for algorithms that keep its rates; "ctaugment_google" differs
         as the published code does: its translations move nothing.
-      strength: of CTAugment: the part of each published range that is used.
+      strength: of CTAugment: the part of each published range that is used, from 0
+        (nothing changes) to 1.
       side: pixels a side of crops and of the plain view; 0: as the images are. Only
         "crop" changes the side in the weak and the strong view.
       resize: pixels a side before the plain view's central crop; 0: `side`.
@@ -65,17 +67,12 @@ def build(
         x * 2 / 255 - 1.
 
     Raises:
-      UserError: a name is unknown, or strength is not in [0, 1]; when a view is
-        traced: `shift` is too large for the images, mean and std do not have one value
-        per channel, or CTAugment gets no rates.
+      UserError: a name is unknown; when a view is traced: `shift` is too large for
+        the images, mean and std do not have one value per channel, or CTAugment gets
+        no rates.
     """
     _check("weak", weak, _WEAK)
     _check("strong", strong, (*STRONG, *CTAUGMENT))
-    if not 0 <= strength <= 1:
-        raise UserError(
-            f"augment.strength={strength} is not a part of CTAugment's ranges: give 0 "
-            "(nothing changes) to 1 (as published)."
-        )
     crops.check_area(area)
 
     def plain(images_BHWC):

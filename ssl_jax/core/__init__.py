@@ -6,6 +6,7 @@ devices     the mesh, and batches joined without moving a row
 metrics     sums that are added up over steps and images
 losses      each says how it reduces
 named       modules and classes found by the name that a config gives
+ranges      what numbers a field may have, said where it is declared
 """
 
 from ssl_jax.core.contract import (

@@ -76,6 +76,8 @@ class Algorithm(Protocol):
     views_kind: ClassVar[str]
     # Its train_step asks for unlabeled images beside the labeled ones.
     needs_unlabeled: ClassVar[bool] = False
+    # So many images of a batch its loss needs, if it tells them apart.
+    least_batch: ClassVar[int] = 1
     # Its train_step moves CTAugment's rates, by `ema_teacher.probe`.
     learns_augmentation: ClassVar[bool] = False
     # Hyper-parameters as `:debug` has them, where the defaults take long.

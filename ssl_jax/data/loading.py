@@ -1,6 +1,7 @@
 """What the phases of a run share: its data, read once, split once and placed once."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax.core import Batch
+from ssl_jax.core import Batch, ranges
 from ssl_jax.data import answers, graph_nodes, placement, sources, splits
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.splits import Split
@@ -39,13 +40,13 @@ class Data(NamedTuple):
 
 def mistakes(wanted: Wanted) -> Iterator[str]:
     """What is wrong whatever the data are, a message each."""
+    section = {field.name: getattr(wanted, field.name) for field in fields(Wanted)}
+    yield from ranges.mistakes(Wanted, section, "data")
     if wanted.placement not in placement.WORDS:
         yield (
             f"data.placement={wanted.placement!r} is unknown; choose auto, device or "
             "host."
         )
-    if wanted.image_size < 0:
-        yield f"image_size={wanted.image_size} is negative: use 0 or a side."
     yield from splits.mistakes(wanted.split, _asked(wanted))
 
 

@@ -67,9 +67,6 @@ def mistakes(protocol: str, asked: Asked) -> Iterator[str]:
     if protocol not in PROTOCOLS:
         *others, last = map(repr, PROTOCOLS)
         yield f"protocol={protocol!r}: use {', '.join(others)} or {last}."
-    for what in ("num_labels", "num_validation", "num_unlabeled"):
-        if getattr(asked, what) < 0:
-            yield f"{what}={getattr(asked, what)} is negative: use 0 or more."
     if protocol == "two_phase":
         lists = asked.num_labels in (0, 5_000) and asked.num_unlabeled in (0, 20_000)
         if not lists or asked.fold >= 0:

@@ -1,6 +1,9 @@
 """What a run wants of its data: the section `data` of a config."""
 
 import dataclasses
+from typing import Annotated
+
+from ssl_jax.core.ranges import Count, Range, Whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,17 +23,18 @@ class Wanted:
     unlabeled: str = "unlabeled"  # a folder's images without label: in it, or not
     strict: bool = False  # images that cannot be read are refused, not skipped
     labels: str = ""  # a CSV file: image and label, as --mode=query writes it
-    neighbors: int = 5  # of each node, where a method makes a graph of images
+    neighbors: Count = 5  # of each node, where a method makes a graph of images
     # height, width, channels, classes of digits
-    digits_as: tuple[int, int, int, int] = (8, 8, 1, 10)
+    digits_as: tuple[Count, Count, Count, Count] = (8, 8, 1, 10)
     extra: bool = False  # SVHN's 531,131 easier images join the pool
     # "balanced"; "first" of the pool, as tutorials slice their arrays; "two_phase":
     # that tutorial's index lists; or "planetoid": Cora's own
     split: str = "balanced"
-    num_labels: int = 40  # labeled images in all, over all classes; 0: every one
-    num_validation: int = 0  # more labeled images, held out to choose on
-    num_unlabeled: int = 0  # images in the unlabeled set; 0: all there are
+    num_labels: Whole = 40  # labeled images in all, over all classes; 0: every one
+    num_validation: Whole = 0  # more labeled images, held out to choose on
+    num_unlabeled: Whole = 0  # images in the unlabeled set; 0: all there are
     labeled_in_unlabeled: bool = True  # the unlabeled set has the labeled ones too
-    fold: int = -1  # STL-10's predefined labeled sets, 0 to 9; -1: by seed
-    image_size: int = 0  # pixels a side that images are brought to; 0: as stored
+    # STL-10's predefined labeled sets, 0 to 9; -1: by seed
+    fold: Annotated[int, Range(-1, 9)] = -1
+    image_size: Whole = 0  # pixels a side that images are brought to; 0: as stored
     placement: str = "auto"  # of the images: "device", "host", or by size

@@ -8,37 +8,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_jax.errors import UserError
+from ssl_jax.core.ranges import Count, Positive, Some, Whole
 from ssl_jax.evaluate import probes
 from ssl_jax.evaluate.batches import Features
 from ssl_jax.graphs import neighbors
+
+BASELINES = ("random", "pixels")  # what learned features may be judged beside
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """What a probe does beside k-NN with 5 and with 200 neighbours."""
 
-    epochs: int = 80  # of SGD, BYOL's linear protocol (arXiv:2006.07733, appendix C)
-    batch_size: int = 1024  # of SGD
-    learning_rates: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1, 0.05)  # to choose from
+    epochs: Count = 80  # of SGD, BYOL's linear protocol (arXiv:2006.07733, appendix C)
+    batch_size: Count = 1024  # of SGD
+    learning_rates: Some[Positive] = (0.4, 0.3, 0.2, 0.1, 0.05)  # to choose from
     # to choose from, of L-BFGS
-    l2s: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-    folds: int = 5  # parts of the labeled images, each held out once to choose
+    l2s: Some[Positive] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    folds: Count = 5  # parts of the labeled images, each held out once to choose
     baselines: tuple[str, ...] = ("random",)  # judged alike: also "pixels"
-    map_images: int = 1000  # test images on the map of features; 0: no figures
-
-    def __post_init__(self):
-        if unknown := set(self.baselines) - {"random", "pixels"}:
-            raise UserError(
-                f"baselines names {sorted(unknown)}; there are random and pixels."
-            )
-        for name in ("epochs", "batch_size", "folds"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)} must be at least 1.")
-        for name in ("learning_rates", "l2s"):
-            values = getattr(self, name)
-            if not values or min(values) <= 0:
-                raise UserError(f"{name}={values} must be one or more numbers above 0.")
+    map_images: Whole = 1000  # test images on the map of features; 0: no figures
 
 
 def judge(

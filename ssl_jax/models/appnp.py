@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from ssl_jax.core.ranges import Count, Rate, Share, Whole
 from ssl_jax.graphs import sparse
 from ssl_jax.graphs.sparse import Graph, Looped
 from ssl_jax.models.gcn import Dense
@@ -21,10 +22,10 @@ class Network(nn.Module):
 
     takes: ClassVar[str] = "graph"
     num_classes: int
-    hidden: int = 64
-    teleport: float = 0.1  # alpha
-    propagations: int = 10  # K
-    dropout: float = 0.5
+    hidden: Count = 64
+    teleport: Share = 0.1  # alpha
+    propagations: Whole = 10  # K
+    dropout: Rate = 0.5
     dtype: jnp.dtype = jnp.float32  # of the layers' weights and dense inputs
 
     def setup(self):

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from ssl_jax.core.ranges import Count, Decay
 from ssl_jax.errors import UserError
 
 _he = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -31,8 +32,8 @@ class Encoder(nn.Module):
     takes: ClassVar[str] = "images"
     # it takes nothing below 12 pixels
     small: ClassVar[dict] = {"name": "convnet"}
-    width: int = 128  # filters of the first three convolutions, and features
-    bn_momentum: float = 0.999  # Laine and Aila's; PyTorch calls this 0.001
+    width: Count = 128  # filters of the first three convolutions, and features
+    bn_momentum: Decay = 0.999  # Laine and Aila's; PyTorch calls this 0.001
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 
     @nn.compact

@@ -7,15 +7,17 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from ssl_jax.core.ranges import Count, Decay, Some
+
 
 class Encoder(nn.Module):
     """Stages of two 3x3 convolutions, halved between stages, averaged at the end."""
 
     takes: ClassVar[str] = "images"
     small: ClassVar[dict] = {"filters": (8, 8)}
-    filters: tuple[int, ...] = (16, 32, 64)  # one entry a stage
-    stem_stride: int = 1  # of the first convolution; 2 for images of 28 px and more
-    bn_momentum: float = 0.99  # short runs: the moments must follow within hundreds
+    filters: Some[Count] = (16, 32, 64)  # one entry a stage
+    stem_stride: Count = 1  # of the first convolution; 2 for images of 28 px and more
+    bn_momentum: Decay = 0.99  # short runs: the moments must follow within hundreds
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 
     @nn.compact

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from ssl_jax.core.ranges import Count, Rate
 from ssl_jax.graphs import sparse
 from ssl_jax.graphs.sparse import Graph, Looped, Sparse
 
@@ -82,9 +83,9 @@ class Network(nn.Module):
 
     takes: ClassVar[str] = "graph"
     num_classes: int
-    heads: int = 8
-    hidden: int = 8  # features of a head
-    dropout: float = 0.6  # of both layers' inputs and of the attention
+    heads: Count = 8
+    hidden: Count = 8  # features of a head
+    dropout: Rate = 0.6  # of both layers' inputs and of the attention
     dtype: jnp.dtype = jnp.float32  # of the layers' weights and dense inputs
 
     def setup(self):

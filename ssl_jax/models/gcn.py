@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from ssl_jax.core.ranges import Count, Rate
 from ssl_jax.graphs import sparse
 from ssl_jax.graphs.sparse import Graph, Sparse
 
@@ -41,8 +42,8 @@ class Network(nn.Module):
 
     takes: ClassVar[str] = "graph"
     num_classes: int
-    hidden: int = 16
-    dropout: float = 0.5
+    hidden: Count = 16
+    dropout: Rate = 0.5
     dtype: jnp.dtype = jnp.float32  # of the layers' weights and dense inputs
 
     def setup(self):

@@ -10,14 +10,16 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from ssl_jax.core.ranges import Count, Some
+
 
 class Encoder(nn.Module):
     """3x3 convolutions of stride 2, flattened, one dense layer; ReLU everywhere."""
 
     takes: ClassVar[str] = "images"
     small: ClassVar[dict] = {"filters": (4, 8), "features": 16}
-    filters: tuple[int, ...] = (16, 32)  # one entry a convolution
-    features: int = 256  # D, of the dense layer
+    filters: Some[Count] = (16, 32)  # one entry a convolution
+    features: Count = 256  # D, of the dense layer
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 
     @nn.compact

@@ -6,13 +6,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from ssl_jax.core.ranges import Count, Some
+
 
 class Encoder(nn.Module):
     """Dense and ReLU a layer, initialised as Keras's Dense: glorot_uniform and 0."""
 
     takes: ClassVar[str] = "images"
     small: ClassVar[dict] = {"features": (16,)}
-    features: tuple[int, ...] = (32,)  # one entry a layer
+    features: Some[Count] = (32,)  # one entry a layer
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 
     @nn.compact

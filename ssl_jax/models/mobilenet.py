@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from ssl_jax.core.ranges import Decay, Positive
 from ssl_jax.errors import UserError
 
 _BLOCKS = (  # filters and stride
@@ -74,8 +75,8 @@ class Encoder(nn.Module):
     takes: ClassVar[str] = "images"
     # it takes nothing below 32 pixels, and is slow to trace
     small: ClassVar[dict] = {"name": "convnet"}
-    widen: float = 1.0  # alpha: times the filters of every layer
-    bn_momentum: float = 0.99
+    widen: Positive = 1.0  # alpha: times the filters of every layer
+    bn_momentum: Decay = 0.99
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 
     @nn.compact

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from ssl_jax.core.ranges import Count, Decay
 from ssl_jax.errors import UserError
 
 _he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -83,10 +84,10 @@ class Encoder(nn.Module):
     takes: ClassVar[str] = "images"
     # it takes seconds to compile, each time
     small: ClassVar[dict] = {"name": "convnet"}
-    depth: int = 18  # or 34, 50
+    depth: Count = 18  # or 34, 50
     stem: str = "imagenet"  # or "cifar", "stl10"
-    width: int = 64  # filters of the stem and of the first stage
-    bn_momentum: float = 0.9  # PyTorch calls this 0.1
+    width: Count = 64  # filters of the stem and of the first stage
+    bn_momentum: Decay = 0.9  # PyTorch calls this 0.1
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 
     def __post_init__(self):

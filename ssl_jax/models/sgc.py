@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from ssl_jax.core.ranges import Whole
 from ssl_jax.graphs import sparse
 from ssl_jax.graphs.sparse import Graph
 from ssl_jax.models.gcn import Dense
@@ -20,7 +21,7 @@ class Network(nn.Module):
 
     takes: ClassVar[str] = "graph"
     num_classes: int
-    propagations: int = 2  # K
+    propagations: Whole = 2  # K
     dtype: jnp.dtype = jnp.float32  # of the weights
 
     def setup(self):

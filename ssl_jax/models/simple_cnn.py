@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from ssl_jax.core.ranges import Count
+
 
 class Encoder(nn.Module):
     """3x3 convolution without padding, ReLU, flattened; initialised as Keras's Conv2D.
@@ -16,7 +18,7 @@ class Encoder(nn.Module):
 
     takes: ClassVar[str] = "images"
     small: ClassVar[dict] = {"filters": 4}
-    filters: int = 32
+    filters: Count = 32
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 
     @nn.compact

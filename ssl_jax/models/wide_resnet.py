@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from ssl_jax.core.ranges import Count, Decay
+
 _he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
@@ -43,10 +45,10 @@ class Encoder(nn.Module):
     takes: ClassVar[str] = "images"
     # it takes seconds to compile, each time
     small: ClassVar[dict] = {"name": "convnet"}
-    widen: int = 2  # filters are 16 * widen in the first scale, doubled in each next
-    blocks: int = 4  # residual blocks a scale: depth is 3 scales * 4 blocks * 2 + 4
-    scales: int = 3  # STL-10's 96 px take 4 (google-research/fixmatch#34)
-    bn_momentum: float = 0.999  # PyTorch calls this 0.001
+    widen: Count = 2  # filters are 16 * widen in the first scale, doubled in each next
+    blocks: Count = 4  # residual blocks a scale: depth is 3 scales * 4 blocks * 2 + 4
+    scales: Count = 3  # STL-10's 96 px take 4 (google-research/fixmatch#34)
+    bn_momentum: Decay = 0.999  # PyTorch calls this 0.001
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 
     @nn.compact

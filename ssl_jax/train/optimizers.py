@@ -1,14 +1,29 @@
 """Schedule, optimizer chain, and the mask that leaves weight decay to kernels."""
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from ssl_jax.core import PyTree
+from ssl_jax.core.ranges import Decay, Positive, Weight, Whole
 from ssl_jax.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """The section `optimizer` of a phase, whose fields configs/base.py explains."""
+
+    name: str
+    learning_rate: Positive
+    per_batch: Whole
+    schedule: str
+    warmup_steps: Whole
+    momentum: Decay
+    nesterov: bool
+    weight_decay: Weight
+    trust_coefficient: Positive
 
 
 def schedule(
@@ -119,27 +134,18 @@ def _lars(rate, momentum, nesterov, trust_coefficient) -> optax.GradientTransfor
 
 
 def of_phase(
-    section: Mapping[str, Any], *, batch_size: int, total_steps: int
+    section: Optimizer, *, batch_size: int, total_steps: int
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
     """(learning rate as a function of the step, transformation) of a phase.
 
-    Args:
-      section: its section `optimizer`, which configs/base.py explains.
-
     Raises:
-      UserError: unknown name, or a warm-up that is negative or leaves nothing to decay.
+      UserError: unknown name, or a warm-up that leaves nothing to decay.
     """
-    if section["warmup_steps"] < 0:
-        raise UserError(
-            f"optimizer.warmup_steps={section['warmup_steps']} must be at least 0."
-        )
     rate = schedule(
-        section["schedule"],
-        learning_rate=scaled(
-            section["learning_rate"], section["per_batch"], batch_size
-        ),
-        warmup_steps=section["warmup_steps"],
+        section.schedule,
+        learning_rate=scaled(section.learning_rate, section.per_batch, batch_size),
+        warmup_steps=section.warmup_steps,
         total_steps=total_steps,
     )
     chain = ("name", "momentum", "nesterov", "weight_decay", "trust_coefficient")
-    return rate, build(rate=rate, **{name: section[name] for name in chain})
+    return rate, build(rate=rate, **{name: getattr(section, name) for name in chain})

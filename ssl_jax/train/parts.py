@@ -8,6 +8,7 @@ from typing import Any
 import optax
 
 from ssl_jax.core import Algorithm
+from ssl_jax.core.ranges import Count, Share, Whole
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.evaluate.protocol import Protocol
 
@@ -29,18 +30,18 @@ class Trains:
     start_from: str
     keep: tuple[str, ...]
     labels_from: str
-    confidence: float
-    per_class: int
-    steps: int
-    batch_size: int
-    unlabeled_ratio: int
-    steps_per_call: int
-    log_every: int
-    eval_every: int
-    checkpoint_every: int
-    knn: int
-    patience: int
-    loss_window: int
+    confidence: Share
+    per_class: Whole
+    steps: Count
+    batch_size: Whole
+    unlabeled_ratio: Whole
+    steps_per_call: Count
+    log_every: Count
+    eval_every: Count
+    checkpoint_every: Count
+    knn: Whole
+    patience: Whole
+    loss_window: Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +64,8 @@ class Query:
     """How to ask for labels, and how often an oracle answers as the run goes on."""
 
     strategy: str
-    size: int
-    rounds: int
+    size: Count
+    rounds: Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +78,8 @@ class Run:
     """A whole configuration."""
 
     name: str
-    seed: int
-    num_seeds: int
+    seed: Whole
+    num_seeds: Count
     deterministic: bool
     tensorboard: bool
     data: Wanted

@@ -4,8 +4,9 @@ from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 from ssl_jax import algorithms, models
-from ssl_jax.core import can
+from ssl_jax.core import can, ranges
 from ssl_jax.errors import UserError
+from ssl_jax.evaluate.protocol import BASELINES, Protocol
 from ssl_jax.train.parts import Query, Run, Trains
 from ssl_jax.workdir import handover
 
@@ -14,46 +15,30 @@ STRATEGIES = ("entropy", "margin", "least_confidence", "k_center", "random")
 
 
 def numbers(phase: Trains, num_validation: int) -> Iterator[str]:
-    """Numbers without meaning."""
-    for name in (
-        "steps",
-        "steps_per_call",
-        "log_every",
-        "eval_every",
-        "checkpoint_every",
-    ):
-        value = getattr(phase, name)
-        if value < 1:
-            yield f"{name}={value} must be at least 1."
-        elif name != "steps_per_call" and value % max(phase.steps_per_call, 1):
+    """Numbers without meaning, alone or together."""
+    at = phase.name
+    yield from ranges.mistakes(Trains, vars(phase), at)
+    for name in ("steps", "log_every", "eval_every", "checkpoint_every"):
+        if getattr(phase, name) % max(phase.steps_per_call, 1):
             yield (
-                f"{name}={value} is not a multiple of "
-                f"steps_per_call={phase.steps_per_call}."
+                f"{at}.{name}={getattr(phase, name)} is not a multiple of "
+                f"{at}.steps_per_call={phase.steps_per_call}."
             )
-    for name in ("unlabeled_ratio", "patience", "knn", "loss_window"):
-        if getattr(phase, name) < 0:
-            yield f"{name}={getattr(phase, name)} must be at least 0."
     for name in ("patience", "loss_window"):
         if getattr(phase, name) > 0 and not num_validation:
             yield (
-                f"{name}={getattr(phase, name)} needs validation images: set "
-                f"data.num_validation, or {name}=0."
+                f"{at}.{name}={getattr(phase, name)} needs validation images: set "
+                f"data.num_validation, or {at}.{name}=0."
             )
     if phase.patience > 0 and not can(phase.method, "predict"):
         yield (
-            f"patience={phase.patience} watches an accuracy, which {phase.algorithm} "
-            "has not: use patience=0."
+            f"{at}.patience={phase.patience} watches an accuracy, which "
+            f"{phase.algorithm} has not: use 0."
         )
     if phase.knn > 0 and not can(phase.method, "features"):
-        yield f"knn={phase.knn}: {phase.algorithm} learns no features; use 0."
+        yield f"{at}.knn={phase.knn}: {phase.algorithm} learns no features; use 0."
     if phase.method.draws_from == "graph" and phase.knn:
-        yield f"knn={phase.knn} is for images: use 0 on a graph."
-    if not 0 <= phase.confidence <= 1:
-        yield (
-            f"{phase.name}.confidence={phase.confidence} is a probability: use 0 to 1."
-        )
-    if phase.per_class < 0:
-        yield f"{phase.name}.per_class={phase.per_class} must be at least 0."
+        yield f"{at}.knn={phase.knn} is for images: use 0 on a graph."
 
 
 def beginning(
@@ -77,8 +62,8 @@ def beginning(
                 yield str(error)
         if not algorithms.takes(phase.method, "model"):
             yield (
-                f"start_from={phase.start_from!r}: {phase.algorithm} has no network to "
-                "take over; use 'scratch'."
+                f"{phase.name}.start_from={phase.start_from!r}: {phase.algorithm} has "
+                "no network to take over; use 'scratch'."
             )
     if not phase.labels_from:
         for field in ("confidence", "per_class"):
@@ -107,29 +92,40 @@ def beginning(
 
 def batches(phase: Trains, num_devices: int) -> Iterator[str]:
     """Sizes that do not fit the method or the devices."""
-    draws_from, size = phase.method.draws_from, phase.batch_size
-    whole = draws_from in ("pool", "graph")
-    if size < 1 and not whole:
-        yield f"batch_size={size} must be at least 1."
+    draws_from, size, at = phase.method.draws_from, phase.batch_size, phase.name
+    whole, least = draws_from in ("pool", "graph"), phase.method.least_batch
+    if 0 <= size < least and not whole:
+        yield f"{at}.batch_size={size} must be at least {least} for {phase.algorithm}."
     if size and whole:
         yield (
-            f"batch_size={size}: a step of {phase.algorithm} sees all rows at once; "
-            "use 0."
+            f"{at}.batch_size={size}: a step of {phase.algorithm} sees all rows at "
+            "once; use 0."
         )
     elif size % num_devices:
         yield (
-            f"batch_size={size} does not divide over {num_devices} devices; use a "
-            f"multiple of {num_devices}."
+            f"{at}.batch_size={size} does not divide over {num_devices} devices; use "
+            f"a multiple of {num_devices}."
         )
     if phase.method.needs_unlabeled and phase.unlabeled_ratio == 0:
         yield (
-            f"{phase.algorithm} learns from unlabeled images too: unlabeled_ratio=0 "
-            "must be at least 1."
+            f"{phase.algorithm} learns from unlabeled images too: "
+            f"{at}.unlabeled_ratio=0 must be at least 1."
         )
     if draws_from != "labeled" and phase.unlabeled_ratio:
         yield (
             f"{phase.algorithm} draws its images from the {draws_from}: "
-            f"unlabeled_ratio={phase.unlabeled_ratio} must be 0."
+            f"{at}.unlabeled_ratio={phase.unlabeled_ratio} must be 0."
+        )
+
+
+def views(phase: Trains) -> Iterator[str]:
+    """Views that the method cannot train on."""
+    strong, method = phase.augment.get("strong"), phase.method
+    if getattr(phase.views, "probe", None) and not method.learns_augmentation:
+        yield (
+            f"{phase.name}.augment.strong={strong!r} has rates that "
+            f"{phase.algorithm} does not learn: use 'randaugment_google', or a method "
+            "that learns them, such as fixmatch.FixMatch."
         )
 
 
@@ -167,9 +163,9 @@ def at_once(run: Run) -> Iterator[str]:
     (section,) = run.sections
     if section.steps % section.eval_every:
         yield (
-            f"steps={section.steps} must be a multiple of "
-            f"eval_every={section.eval_every} where num_seeds={run.num_seeds} are "
-            "trained at once."
+            f"{section.name}.steps={section.steps} must be a multiple of "
+            f"{section.name}.eval_every={section.eval_every} where "
+            f"num_seeds={run.num_seeds} are trained at once."
         )
     if section.start_from != "scratch" or section.knn or run.query.rounds:
         yield (
@@ -185,5 +181,11 @@ def query(query: Query) -> Iterator[str]:
             f"query.strategy={query.strategy!r} is unknown; choose "
             f"{', '.join(STRATEGIES)}."
         )
-    if query.size < 1:
-        yield f"query.size={query.size} must be at least 1."
+    yield from ranges.mistakes(Query, vars(query), "query")
+
+
+def probe(protocol: Protocol, name: str) -> Iterator[str]:
+    """What the section `name` says of how features are judged."""
+    yield from ranges.mistakes(Protocol, vars(protocol), name)
+    if unknown := sorted(set(protocol.baselines) - set(BASELINES)):
+        yield f"{name}.baselines names {unknown}; there are {' and '.join(BASELINES)}."

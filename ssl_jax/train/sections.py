@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 import jax
 
 from ssl_jax import algorithms, augment, models
-from ssl_jax.core import can, named
+from ssl_jax.core import can, named, ranges
 from ssl_jax.data import loading
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.protocol import Protocol
 from ssl_jax.train import optimizers, rules
+from ssl_jax.train.optimizers import Optimizer
 from ssl_jax.train.parts import Model, Predict, Probes, Query, Run, Trains, Tree
 from ssl_jax.workdir.settings import trains
 
@@ -101,10 +102,11 @@ def probes(tree: Tree, name: str, trained: Mapping[str, Any]) -> Reading[Probes]
     if section.keys() != fields:
         yield f"a probe has the fields {', '.join(sorted(fields))}."
         return None
+    protocol = Protocol(**section)
+    yield from rules.probe(protocol, name)
     judged = trained.get(start_from)
     if judged is not None and not can(judged.method, "features"):
         yield f"{name}: {judged.algorithm} learns no features to probe."
-    protocol = yield from _tried(Protocol, **section)
     return Probes(name=name, start_from=start_from, protocol=protocol)
 
 
@@ -175,9 +177,7 @@ def _top(tree, to_train):
     if missing := [name for name in names if name not in tree]:
         yield _of_another_version("the configuration", missing)
         return None
-    for field, least in (("seed", 0), ("num_seeds", 1)):
-        if tree[field] < least:
-            yield f"{field}={tree[field]} must be at least {least}."
+    yield from ranges.mistakes(Run, {name: tree[name] for name in names})
     on_gpu = to_train and tree["deterministic"] and jax.default_backend() == "gpu"
     if on_gpu and DETERMINISTIC not in os.environ.get("XLA_FLAGS", ""):
         yield (
@@ -195,6 +195,13 @@ def _typed(cls, tree, name):
         yield _of_another_version(name, unlike)
         return None
     return cls(**section)
+
+
+def _in_range(declared, section, at):
+    """Whether every number of a section is one that its field may have."""
+    mistakes = list(ranges.mistakes(declared, section, at))
+    yield from mistakes
+    return not mistakes
 
 
 def _of_another_version(where, fields):
@@ -235,11 +242,12 @@ def _model(tree):
     cls = yield from _tried(models.find, name)
     if cls is None or not (yield from _same_fields(name, section, named.defaults(cls))):
         return None
+    sound = yield from _in_range(cls, section, "model")
     if section["dtype"] not in ("float32", "bfloat16"):
         yield (
             f"model.dtype={section['dtype']!r} is unknown; choose float32 or bfloat16."
         )
-    else:
+    elif sound:
         yield from _tried(models.build, name, num_classes=1, **section)
     return Model(name=name, hparams=section)
 
@@ -279,20 +287,36 @@ def _trains(tree, name, num_devices):
         **dict.fromkeys(("rate", "tx", "views")),
     )
     if (yield from _same_fields(algorithm, hparams, named.defaults(method))):
-        yield from _tried(_stand_in, phase)
+        if (yield from _in_range(method, hparams, f"{name}.algorithm")):
+            yield from _tried(_stand_in, phase)
     yield from rules.numbers(phase, tree["data"].get("num_validation", 0))
     yield from rules.batches(phase, num_devices)
-    if phase.steps > 0 and algorithms.takes(method, "tx"):  # else no schedule fits
-        built = yield from _tried(
+    if algorithms.takes(method, "tx"):
+        rate, tx = (yield from _optimizer(phase, optimizer)) or (None, None)
+        phase = dataclasses.replace(phase, rate=rate, tx=tx)
+    phase = dataclasses.replace(phase, views=(yield from _views(phase)))
+    yield from rules.views(phase)
+    return phase
+
+
+def _optimizer(phase, section):
+    """(learning rate as a function of the step, transformation); None with mistakes."""
+    at = f"{phase.name}.optimizer"
+    fields = {field.name for field in dataclasses.fields(Optimizer)}
+    if unlike := sorted(fields ^ section.keys()):
+        yield _of_another_version(at, unlike)
+        return None
+    sound = yield from _in_range(Optimizer, section, at)
+    if not sound or phase.steps < 1:  # else no schedule fits
+        return None
+    return (
+        yield from _tried(
             optimizers.of_phase,
-            optimizer,
+            Optimizer(**section),
             batch_size=phase.batch_size,
             total_steps=phase.steps,
         )
-        rate, tx = built or (None, None)
-        phase = dataclasses.replace(phase, rate=rate, tx=tx)
-    views = yield from _views(phase)
-    return dataclasses.replace(phase, views=views)
+    )
 
 
 def _stand_in(phase):
@@ -310,5 +334,7 @@ def _views(phase):
             f"{phase.name}.augment is {kind!r}: use base.augmentation({wanted!r})."
         )
     elif kind and (yield from _same_fields(kind, settings, augment.hparams(kind))):
-        return (yield from _tried(augment.build, kind, **settings))
+        declared, at = augment.find(kind).build, f"{phase.name}.augment"
+        if (yield from _in_range(declared, settings, at)):
+            return (yield from _tried(augment.build, kind, **settings))
     return None

@@ -154,11 +154,7 @@ def test_initialised_as_keras_does(batch):
         np.testing.assert_array_equal(params[part][layer]["bias"], 0)
 
 
-def test_mistakes_are_told(batch):
-    with pytest.raises(UserError, match="noise=1.5 is a probability"):
-        build({}, noise=1.5)
-    with pytest.raises(UserError, match="block=0 is a side"):
-        build({}, block=0)
+def test_views_of_another_size_are_refused(batch):
     algorithm = build(dict(weak="none", side=4, resize=8))
     state = algorithm.init(jax.random.key(0), batch)
     with pytest.raises(UserError, match=r"\(8, 8, 1\) into \(4, 4, 1\).*side=0"):

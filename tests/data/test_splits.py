@@ -98,7 +98,6 @@ def test_two_phase_is_the_tutorials_lists():
         ({"num_labels": 13}, "num_labels=13 .* 4 classes: use 12 or 16"),
         ({"num_labels": 3}, "num_labels=3 .* 4 classes: use 4"),
         ({"num_labels": 8, "num_validation": 6}, "num_validation=6 .*: use 4 or 8"),
-        ({"num_labels": -4}, "num_labels=-4 is negative"),
         ({"num_labels": 28}, "'class 2' has 5 images .* ask for 7 of each"),
         ({"num_labels": 16, "num_validation": 8}, "'class 2' has 5 .* ask for 6"),
         ({"num_labels": 4, "fold": 0}, "made has 0 predefined folds"),
@@ -165,11 +164,6 @@ def test_the_split_of_a_citation_network_is_its_own():
     [
         ("balanced", {"num_labels": 4, "fold": 3}, []),
         ("odd", {"num_labels": 4}, ["'balanced', 'first', 'two_phase' or 'planetoid'"]),
-        (
-            "first",
-            {"num_labels": -1, "num_unlabeled": -2},
-            ["-1 is neg", "-2 is neg"],
-        ),
         ("first", {"num_labels": 4, "fold": 0}, ["'first' takes no predefined fold"]),
         ("planetoid", {"num_labels": 4, "fold": 0}, ["'planetoid' takes no"]),
         ("two_phase", {"num_labels": 40}, ["num_labels=40, .* labels 5,000 images"]),

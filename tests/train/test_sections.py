@@ -80,14 +80,14 @@ def test_one_mistake_is_told_once_and_alone():
     assert len(str(error.value).splitlines()) == 1
     config = digits.get_config("debug")
     config.train.steps = 0
-    with pytest.raises(UserError, match=r"^steps=0 must be at least 1\.$"):
+    with pytest.raises(UserError, match=r"^train\.steps=0 must be at least 1\.$"):
         sections.parse(config)
 
 
 def test_a_mistake_in_a_teacher_is_not_told_of_its_student_as_well():
     config = pseudo_label_mnist.get_config("debug")
     config.teacher.knn = -1
-    with pytest.raises(UserError, match="^knn=-1 must be at least 0.$"):
+    with pytest.raises(UserError, match=r"^teacher\.knn=-1 must be at least 0\.$"):
         sections.parse(config)
 
 
@@ -132,7 +132,9 @@ def test_many_seeds_are_of_one_phase_from_scratch():
 def test_hyper_parameters_are_checked_without_data():
     config = tiny.config("autoencoder.Autoencoder")
     config.train.algorithm.update(noise=1.5)
-    with pytest.raises(UserError, match="noise=1.5 is a probability"):
+    with pytest.raises(
+        UserError, match=r"^train\.algorithm\.noise=1\.5 must be in \[0, 1\)\.$"
+    ):
         sections.parse(config)
 
 

@@ -311,7 +311,7 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path):
         ({"student1.labels_from": "student2"}, r"'student2' must be .*\(teacher\)"),
         ({"teacher.labels_from": "teacher"}, "there is none"),
         ({"phases": ("student2",)}, "'student1' must be a phase that `phases` has"),
-        ({"student1.confidence": 1.5}, "student1.confidence=1.5 .* use 0 to 1"),
+        ({"student1.confidence": 1.5}, r"student1.confidence=1.5 must be in \[0, 1\]"),
         ({"student1.per_class": -1}, "per_class=-1 must be at least 0"),
         ({"student1.labels_from": ""}, "confidence=0.6 chooses among pseudo-labels"),
         ({"teacher.per_class": 3}, "per_class=3 chooses among pseudo-labels"),

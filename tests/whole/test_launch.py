@@ -257,7 +257,10 @@ CONFIGURATION = [
     (["train.start_from=pretrain"], "start_from='pretrain'"),
     (["train.patience=2"], "patience=2 needs validation images"),
     (["train.steps=0"], "steps=0 must be at least 1"),
-    (["train.steps_per_call=3"], "steps=4 is not a multiple of steps_per_call=3"),
+    (
+        ["train.steps_per_call=3"],
+        "train.steps=4 is not a multiple of train.steps_per_call=3",
+    ),
     (["train.unlabeled_ratio=-1"], "unlabeled_ratio=-1"),
     (["train.batch_size=1000"], "2000 unlabeled images", "1297"),
     (["train.algorithm.name=nope.Nope"], "'nope.Nope'", "fixmatch"),

@@ -12,7 +12,6 @@ from scipy import special
 
 from ssl_jax.core import Metrics
 from ssl_jax.core.metrics import pseudo_label_quality
-from ssl_jax.errors import UserError
 
 
 def by_rows(labeled_B: jax.Array, *views_U: jax.Array) -> jax.Array:
@@ -42,14 +41,9 @@ def mixup(
 
     The pairs, from `partners`, and lambda are functions of the key and the shape only.
 
-    Raises:
-      UserError: alpha is not positive.
+    Args:
+      alpha: above 0; 1e-3 is close to not mixed at all.
     """
-    if alpha <= 0:
-        raise UserError(
-            f"algorithm.alpha={alpha} must be positive: Beta(alpha, alpha) draws how "
-            "images are mixed; 1e-3 is close to not at all."
-        )
     B, G = images_BGHWC.shape[:2]
     key_partner, key_share = jax.random.split(key)
     partner_BG = partners(key_partner, B, G)

@@ -21,6 +21,7 @@ from ssl_jax.core import (
     mean,
     on_every_device,
 )
+from ssl_jax.core.ranges import Count, Positive, Weight
 from ssl_jax.graphs import affinity, neighbors, propagation
 from ssl_jax.graphs.problem import UNLABELED, check_kernel
 
@@ -38,10 +39,11 @@ class PoolGraph(Algorithm):
     loops: ClassVar[bool]  # W_ii = 1, and not 0
     num_classes: int
     kernel: str = "rbf"  # or "knn"
-    gamma: float = 20.0  # of rbf
-    n_neighbors: int = 7  # of knn, the image itself among them
-    tol: float = 1e-3  # of the sum of |changes|: a step after one below changes nothing
-    scale: float = 1.0  # of a white pixel; 16: digits as scikit-learn has them
+    gamma: Positive = 20.0  # of rbf
+    n_neighbors: Count = 7  # of knn, the image itself among them
+    # of the sum of |changes|: a step after one below changes nothing
+    tol: Weight = 1e-3
+    scale: Positive = 1.0  # of a white pixel; 16: digits as scikit-learn has them
 
     def __post_init__(self):
         check_kernel(self.kernel, self.gamma, self.n_neighbors)
