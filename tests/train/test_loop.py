@@ -200,7 +200,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good(tmp_path):
 def test_intervals_and_patience_are_checked_before_anything_is_written(tmp_path):
     config = tiny.config()
     for change, message in (
-        ({"steps_per_call": 3}, "steps=4 is not a multiple of steps_per_call=3"),
+        ({"steps_per_call": 3}, "steps=4 is not a multiple of train.steps_per_call=3"),
         ({"patience": 1}, "patience=1 needs validation images"),
         ({"eval_every": 0}, "eval_every=0 must be at least 1"),
     ):

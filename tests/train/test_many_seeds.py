@@ -87,5 +87,5 @@ def test_what_cannot_be_trained_at_once_is_refused(tmp_path):
 
     refused("convolutional network is slower on a CPU")
     refused("needs the images on the device", data=dict(placement="host"))
-    refused("multiple of eval_every=3", train=dict(eval_every=3))
+    refused(r"multiple of train\.eval_every=3", train=dict(eval_every=3))
     refused("start_from='scratch'", query=dict(rounds=2))
