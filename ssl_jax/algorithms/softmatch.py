@@ -43,6 +43,8 @@ class SoftMatch(FixMatch):
             "variance": confidence_U.var(ddof=1),
         }
         before = {name: thresholds[name] for name in now}
+        if len(confidence_U) == 1:  # of one image there is no variance: it stays
+            now["variance"] = before["variance"]
         thresholds = ema(before, now, self.moments_decay)
         mean, variance = thresholds["mean"], thresholds["variance"]
         below_U = jnp.minimum(confidence_U - mean, 0)

@@ -40,7 +40,8 @@ def train(
       The phase's entry in result.json, or None when `interrupted()` ended it early.
 
     Raises:
-      UserError: a loss or parameter that is not finite, or a damaged checkpoint.
+      UserError: a loss, or a number to be saved, that is not finite; or a damaged
+        checkpoint.
     """
     section, folder = phase.section, workdir.phase(phase.name)
     initial = handover.handed_over(section.start_from, section.keep, workdir.path)

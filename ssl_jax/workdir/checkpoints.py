@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -50,18 +51,18 @@ class Checkpoints:
         """Copies `tree` off the device and writes it in the background, atomically.
 
         Raises:
-          UserError: a parameter is not finite; nothing is written.
+          UserError: a number in it is not finite; nothing is written.
         """
         if step in self.steps:
             return
         tree = jax.device_get(tree)
-        for path, leaf in jax.tree.leaves_with_path(tree["state"].params):
-            if not np.isfinite(np.asarray(leaf, np.float32)).all():
-                raise UserError(
-                    f"parameter {jax.tree_util.keystr(path)} is not finite at step "
-                    f"{step}; {self._last_good()} Lower optimizer.learning_rate and "
-                    "use another workdir."
-                )
+        if name := not_finite(tree):
+            phase = self.folder.parent.name
+            raise UserError(
+                f"{name} of the phase {phase!r} is not finite at step {step}; "
+                f"{self._last_good()} Lower {phase}.optimizer.learning_rate and use "
+                "another workdir."
+            )
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -159,17 +160,39 @@ def _without_abandoned_reads(hook):
     return filtered
 
 
+def not_finite(tree: PyTree) -> str:
+    """The name of the first leaf that holds NaN or infinity, "state/params/...", or "".
+
+    In what a method keeps for itself, state/extra, infinity is a number: of a class
+    that no label reaches yet, label spreading has the logarithm of 0. NaN is nowhere.
+    On the host, where the tree is to be written anyway: a fraction of `checksum`.
+    """
+    for name, leaf in _named(tree).items():
+        leaf = np.asarray(leaf)
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            continue
+        own = name.startswith("state/extra/")
+        if np.isnan(leaf).any() if own else not np.isfinite(leaf).all():
+            return name
+    return ""
+
+
 def checksum(tree: PyTree) -> str:
     """blake2b over every leaf's name and bytes, whatever the containers."""
     digest = hashlib.blake2b(digest_size=16)
-    named = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }
+    named = _named(tree)
     for name in sorted(named):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(named[name]).reshape(-1).view(np.uint8))
     return digest.hexdigest()
+
+
+def _named(tree):
+    """{path: leaf}, whatever the containers."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
 
 
 def _abstract(leaf):

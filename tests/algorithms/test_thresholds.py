@@ -214,6 +214,17 @@ def _compare(algorithm, reference):
     assert 0.1 < np.mean(kept[50:]) < 0.99 and np.std(kept) > 0.01
 
 
+def test_softmatch_of_one_image_keeps_its_variance():
+    """It has none, as n - 1 is 0. 0.9 0.9 + 0.1 0.5; exp(-0.36^2 / (2 0.04 / 4))."""
+    algorithm = SoftMatch(num_classes=2, moments_decay=0.9, **BUILT_WITHOUT)
+    before = {"mean": 0.9, "variance": 0.04, "probs_K": np.full(2, 0.5)}
+    seen = next(_steps())._replace(step=7, weak_UK=jnp.array([[0.5, 0.5]]))
+    targets, after = algorithm.targets(jax.tree.map(jnp.float32, before), seen)
+    np.testing.assert_allclose(after["mean"], 0.86, rtol=1e-6)
+    np.testing.assert_allclose(after["variance"], 0.04, rtol=1e-6)
+    np.testing.assert_allclose(targets.weight_U, [0.0015338], rtol=1e-4)
+
+
 def test_flexmatch_starts_at_zero_and_never_forgets():
     """As in USB: at step 0 every threshold is 0 and every example passes."""
     algorithm = KIN[0][0]

@@ -15,7 +15,7 @@ from ssl_jax.core import TrainState, mean
 from ssl_jax.data import sources
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import handover, results
-from ssl_jax.workdir.checkpoints import KEEP, Checkpoints, checksum
+from ssl_jax.workdir.checkpoints import KEEP, Checkpoints, checksum, not_finite
 from ssl_jax.workdir.files import write_json
 from ssl_jax.workdir.workdir import Workdir
 
@@ -151,16 +151,47 @@ def test_the_readable_one_is_offered_past_damaged_ones(tmp_path):
         restored(tmp_path, 3)
 
 
-def test_parameters_that_are_not_finite_are_not_written(tmp_path):
+def test_what_is_not_finite_is_not_written(tmp_path):
     bad = tree(4)
     bad["state"].params["head"]["bias"] = jnp.array([1.0, jnp.inf, 0.0])
-    with Checkpoints(tmp_path / "c") as checkpoints:
-        with pytest.raises(UserError, match=r"\['head'\]\['bias'\].*step 4.*no check"):
+    said = r"state/params/head/bias of the phase 'train' .*step 4.*no check.*"
+    said += r"Lower train\.optimizer\.learning_rate"
+    folder = tmp_path / "train" / "c"
+    with Checkpoints(folder) as checkpoints:
+        with pytest.raises(UserError, match=said):
             checkpoints.save(4, bad)
         checkpoints.save(2, tree(2))
-        with pytest.raises(UserError, match=f"last good .*{tmp_path / 'c' / '2'}"):
+        with pytest.raises(UserError, match=f"last good .*{folder / '2'}"):
             checkpoints.save(4, bad)
         assert checkpoints.steps == [2]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("state/params/encoder/kernel", "state/model_state/batch_stats/encoder/mean"),
+        *("state/opt_state/1/0/mu/encoder/kernel", "state/extra/half"),
+        *("state/extra/pair/0", "sums/loss/total"),
+    ],
+)
+def test_nan_is_found_in_the_whole_tree(name):
+    """Such as in the thresholds of SoftMatch, of one unlabeled image a step."""
+
+    def spoiled(path, leaf):
+        here = jax.tree_util.keystr(path, simple=True, separator="/")
+        return jnp.full_like(leaf, jnp.nan) if here == name else leaf
+
+    assert not_finite(tree(4)) == ""
+    assert not_finite(jax.tree.map_with_path(spoiled, tree(4))) == name
+
+
+def test_infinity_is_a_number_of_a_method_and_of_nobody_else():
+    """Label spreading keeps logarithms, of 0 as well."""
+    infinite = tree(4)
+    infinite["state"].extra["half"] = jnp.array([-jnp.inf, 0.0], jnp.bfloat16)
+    assert not_finite(infinite) == ""
+    infinite["state"].model_state["batch_stats"]["encoder"]["mean"] = jnp.inf
+    assert not_finite(infinite) == "state/model_state/batch_stats/encoder/mean"
 
 
 def test_checksum_sees_names_and_bits_not_containers():
