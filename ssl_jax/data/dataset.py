@@ -27,6 +27,9 @@ class Dataset(NamedTuple):
     names_N: tuple[str, ...] = ()  # paths of the pool's images; (): rows have no names
     # Names of images that are not in the pool because they cannot be decoded.
     unreadable: frozenset[str] = frozenset()
+    # Pixels of the smallest and of the largest side of all images as they were found,
+    # before they were brought to one size; None where the source does not know.
+    sizes: tuple[int, int] | None = None
 
 
 def of_arrays(
