@@ -24,7 +24,7 @@ from ssl_jax.core import Batch
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.loading import Data
 from ssl_jax.data.placement import Pool, padded_batches
-from ssl_jax.data.splits import Split
+from ssl_jax.data.splits import Split, hidden
 from ssl_jax.errors import UserError
 
 LABELED, UNLABELED = 0, 1  # streams of permutations under one seed
@@ -171,17 +171,26 @@ def unlabeled(split: Split, *, seed: int, batch: int) -> Rows:
 
 def and_unlabeled(rows: Rows, split: Split, *, seed: int, batch: int) -> Rows:
     """`rows`, and `batch` images of the unlabeled set: unlabeled_image, their truth as
-    unlabeled_label, and their positions in that set as unlabeled_index."""
+    unlabeled_label, and their positions in that set as unlabeled_index.
+
+    The truth is there to judge pseudo-labels by, so it is -1 where the label is granted
+    (`splits.hidden`): the network has learned it, or is chosen by it.
+    """
+    hidden_N = hidden(split)
 
     def at(step: int) -> Entries:
-        position = unlabeled_at(step, seed=seed, size=len(split.unlabeled), batch=batch)
-        more = {"unlabeled": split.unlabeled[position], "position": position}
+        position = unlabeled_at(step, seed=seed, size=len(hidden_N), batch=batch)
+        more = {
+            "unlabeled": split.unlabeled[position],
+            "position": position,
+            "hidden": hidden_N[position],
+        }
         return rows.at(step) | more
 
     def to_batch(images, truths, entries):
         return rows.batch(images, truths, entries) | {
             "unlabeled_image": images["unlabeled"],
-            "unlabeled_label": truths["unlabeled"],
+            "unlabeled_label": jnp.where(entries["hidden"], truths["unlabeled"], -1),
             "unlabeled_index": entries["position"],
         }
 

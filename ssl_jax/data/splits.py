@@ -186,9 +186,17 @@ PROTOCOLS = {
 }
 
 
+def hidden(split: Split) -> np.ndarray:
+    """hidden_U: whether an image of the unlabeled set has its label hidden from the run,
+    so that its truth, where it is known, is a test of what the run says of it. Those
+    that are labeled or validate are none."""
+    granted = np.concatenate([split.labeled, split.validation])
+    return np.isin(split.unlabeled, granted, invert=True)
+
+
 def candidates(split: Split) -> np.ndarray:
     """The unlabeled images whose label is not granted: sorted index_N into the pool."""
-    return np.setdiff1d(split.unlabeled, split.labeled)
+    return split.unlabeled[hidden(split)]
 
 
 def _of_each_class(

@@ -8,6 +8,7 @@ import pytest
 
 import tiny
 from ssl_jax import core
+from ssl_jax.core.metrics import pseudo_label_quality
 from ssl_jax.data import feeds, loading, placement, sources
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
@@ -166,9 +167,38 @@ def test_a_batch_has_labels_truth_and_positions_of_its_images():
     (batch,) = _batches(config, 3, 4)
     pool = split.unlabeled[batch["unlabeled_index"]]
     np.testing.assert_array_equal(batch["unlabeled_image"], dataset.images_NHWC[pool])
-    np.testing.assert_array_equal(batch["unlabeled_label"], dataset.labels_N[pool])
+    truth_U = np.where(np.isin(pool, split.labeled), -1, dataset.labels_N[pool])
+    np.testing.assert_array_equal(batch["unlabeled_label"], truth_U)
     labeled = {dataset.images_NHWC[i].tobytes() for i in split.labeled}
     assert {image.tobytes() for image in batch["image"]} <= labeled
+
+
+@pytest.mark.parametrize("place", ["device", "host"])
+def test_a_granted_label_is_no_test_of_a_pseudo_label(place):
+    """As in a folder, where labels are granted or not there at all; and as in a
+    benchmark, whose other images do have a truth."""
+    digits, mesh = sources.load("digits"), core.make_mesh(jax.devices()[:1])
+    labels_N = np.where(np.arange(1_297) < 200, digits.labels_N, -1)
+    folder = digits._replace(labels_N=labels_N.astype(np.int32))
+    for dataset, num_labels, tests in ((folder, 0, 0), (digits, 40, 1_287 - 40)):
+        wanted = Wanted(placement=place, num_labels=num_labels, num_validation=10)
+        data = loading.load(wanted, mesh, seed=0, dataset=dataset)
+        draw = feeds.Draw("labeled", 1, len(data.split.unlabeled), 1, seed=0)
+        feed = feeds.build(data, mesh, draw)
+        (item,) = feed.items(0, 1)
+        batch = feed.batch(feed.arrays, jax.tree.map(lambda x: x[0], item))
+        pool = data.split.unlabeled[np.asarray(batch["unlabeled_index"])]
+        hidden_U = ~np.isin(pool, data.split.labeled)
+        truth_U = np.asarray(batch["unlabeled_label"])
+        assert (truth_U >= 0).sum() == tests
+        np.testing.assert_array_equal(
+            truth_U, np.where(hidden_U, dataset.labels_N[pool], -1)
+        )
+        uniform_UK = np.full((len(pool), 10), 0.1)
+        known = pseudo_label_quality(
+            uniform_UK, np.ones(len(pool)), truth_U, np.ones(10)
+        )
+        assert known["kept_accuracy"].count == known["calibration"].count == tests
 
 
 def test_a_phase_without_unlabeled_data_sends_none():
