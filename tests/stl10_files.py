@@ -12,8 +12,8 @@ def write_stl10(
 ) -> dict[str, np.ndarray]:
     """Writes random images into `folder`; returns images_NHWC and labels from 0.
 
-    Labels go round the classes. There are ten folds: fold f has every second training
-    image, from f % 2 on.
+    Labels go round the classes. There are ten folds: fold f has the first half of the
+    training images, or the second where f is odd.
     """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -34,7 +34,8 @@ def write_stl10(
             (folder / f"{split}_y.bin").write_bytes((labels_N + 1).tobytes())
             content[f"{split}_labels"] = labels_N
     (folder / "class_names.txt").write_text("\n".join(CLASS_NAMES) + "\n")
-    folds = [range(f % 2, num_train, 2) for f in range(10)]
+    half = num_train // 2
+    folds = [range(f % 2 * half, (f % 2 + 1) * half) for f in range(10)]
     (folder / "fold_indices.txt").write_text(
         "".join(" ".join(map(str, fold)) + " \n" for fold in folds)
     )

@@ -47,8 +47,8 @@ class Algorithm(Protocol):
     image [B, H, W, C], label [B]; and where the phase has unlabeled data,
     unlabeled_image [U, H, W, C], unlabeled_index [U] (the position in the unlabeled
     set, 0..num_unlabeled-1) and unlabeled_label [U] (the truth where it is known and
-    its label was not granted, else -1: for diagnostics only, never for a loss; a granted
-    label is no test of a pseudo-label). In a phase with `labels_from` there is
+    was not granted, which would test nothing, else -1: for diagnostics only, never for
+    a loss). In a phase with `labels_from` there is
     label_probs [B, K] float32 as well: one-hot for a granted label, else what the
     teacher said, whose argmax is then the label.
 

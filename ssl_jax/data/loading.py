@@ -77,12 +77,16 @@ def load(
     )
     if wanted.labels:
         hidden = [split.validation, *([source.nodes.test] if source.nodes else [])]
+        before = split.labeled
         dataset, split = with_answers(
             dataset, split, Path(wanted.labels), np.concatenate(hidden)
         )
-        if not wanted.labeled_in_unlabeled:
-            rest = np.setdiff1d(split.unlabeled, split.labeled)
-            split = split._replace(unlabeled=rest)
+        if wanted.labeled_in_unlabeled:  # though num_unlabeled may have left one out
+            answered = np.setdiff1d(split.labeled, before)
+            unlabeled = np.union1d(split.unlabeled, answered)
+        else:
+            unlabeled = np.setdiff1d(split.unlabeled, split.labeled)
+        split = split._replace(unlabeled=unlabeled)
     graph, validation = None, []
     if source.nodes is not None:
         granted = graph_nodes.granted(dataset, split.labeled, source.nodes)

@@ -106,7 +106,7 @@ def test_mistakes_are_told():
 
 def _config():
     config = active_digits.get_config("debug")
-    config.data.update(num_unlabeled=60)
+    config.data.update(num_unlabeled=80)  # the 20 labeled ones among them
     config.query.update(rounds=2, size=3)
     config.train.steps_per_call = 1  # two are compiled unrolled
     return config

@@ -110,6 +110,18 @@ def test_a_run_trains_on_what_is_in_memory(algorithm):
     assert np.isfinite(sums[-1]["loss"].compute())
 
 
+def test_answers_join_the_unlabeled_images_or_leave_them(tmp_path):
+    (tmp_path / "answers.csv").write_text("image,label\n0,0\n1,1\n2,2\n3,0\n")
+    data, mesh = dataset.of_arrays(IMAGES, LABELS), core.make_mesh(jax.devices()[:1])
+    answered = dict(labels=str(tmp_path / "answers.csv"), num_labels=3)
+    wanted = Wanted(**answered, num_unlabeled=4)
+    split = loading.load(wanted, mesh, seed=0, dataset=data).split
+    assert {*range(4)} < {*split.labeled} <= {*split.unlabeled}
+    apart = dataclasses.replace(wanted, labeled_in_unlabeled=False)
+    split = loading.load(apart, mesh, seed=0, dataset=data).split
+    assert {*range(4)} < {*split.labeled} and not {*split.labeled} & {*split.unlabeled}
+
+
 def test_what_is_wanted_is_what_a_config_has():
     data = base.run("x").data.to_dict()
     assert dataclasses.asdict(Wanted()) == data
@@ -119,7 +131,7 @@ def test_every_mistake_about_data_is_told_at_once():
     wanted = Wanted(placement="gpu", image_size=-3, split="odd", num_unlabeled=-1)
     told = list(loading.mistakes(wanted))
     assert [message.partition("=")[0] for message in told] == [
-        *("data.placement", "image_size", "protocol", "num_unlabeled")
+        *("data.placement", "data.image_size", "data.split", "data.num_unlabeled")
     ]
     with pytest.raises(UserError) as raised:
         loading.read(wanted, core.make_mesh())

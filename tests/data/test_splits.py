@@ -1,5 +1,6 @@
 """Labeled, unlabeled and validation sets."""
 
+import hashlib
 import re
 
 import numpy as np
@@ -63,17 +64,19 @@ def test_zero_labels_are_all_that_have_one():
 
 
 def test_folds():
-    fold = np.array([3, 5, 8, 9], np.int32)
-    data = dataset([10, 10], num_unlabeled=5, folds=(fold[:2], fold))
+    fold = np.array([3, 5, 8, 9], np.int32)  # all of class 1 but the last
+    data = dataset([10, 10], num_unlabeled=5, folds=(fold[2:], fold, fold[:2]))
     parts = split(data, num_labels=4, num_validation=4, fold=1, seed=0)
     assert parts.labeled.tolist() == fold.tolist()
     assert not set(parts.validation) & set(fold)
     assert len(parts.unlabeled) == 21
-    assert split(data, num_labels=0, fold=0, seed=7).labeled.tolist() == [3, 5]
+    assert split(data, num_labels=0, fold=0, seed=7).labeled.tolist() == [8, 9]
     with pytest.raises(UserError, match="num_labels=2, but fold 1 of made has 4"):
         split(data, num_labels=2, fold=1, seed=0)
-    with pytest.raises(UserError, match="fold=2: made has 2 predefined folds"):
-        split(data, num_labels=4, fold=2, seed=0)
+    with pytest.raises(UserError, match="fold=3: made has 3 predefined folds"):
+        split(data, num_labels=4, fold=3, seed=0)
+    with pytest.raises(UserError, match="'class 0' .* no image among .* data.fold=2"):
+        split(data, num_labels=2, fold=2, seed=0)
 
 
 def test_two_phase_is_the_tutorials_lists():
@@ -142,8 +145,94 @@ def test_num_unlabeled_draws_by_seed():
     ]
     assert len(set(drawn[0].tolist())) == 7
     assert drawn[0].tolist() == drawn[1].tolist() != drawn[2].tolist()
+    many = dict(num_labels=40, num_unlabeled=200, seed=0)
+    labeled, unlabeled, _ = split(dataset([600, 600]), **many)
+    assert len(unlabeled) == 200 and set(labeled) < set(unlabeled)  # all 40 belong
+    others = split(dataset([600, 600]), **many, labeled_in_unlabeled=False).unlabeled
+    assert len(others) == 200 and not set(labeled) & set(others)
+    for protocol in ("balanced", "first"):
+        with pytest.raises(
+            UserError, match="data.num_unlabeled=3 has no room for the 4"
+        ):
+            asked = dict(num_labels=4, num_unlabeled=3, protocol=protocol)
+            split(dataset([10, 10]), **asked, seed=0)
     with pytest.raises(UserError, match="num_unlabeled=21, but there are 20"):
         split(dataset([10, 10]), num_labels=4, num_unlabeled=21, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "asked", "message", "remedied"),
+    [
+        (
+            [40, 40, 2],
+            {"num_labels": 0, "num_validation": 6},
+            "'class 2' .* has 2 images .* data.num_validation=6 holds out 2 of each",
+            {"num_labels": 0, "num_validation": 3},
+        ),
+        (
+            [4, 4],  # an IndexError once
+            {"num_labels": 0, "num_validation": 8},
+            r"'class 0' \(and 1 more\) .*: use data.num_validation=6 or less",
+            {"num_labels": 0, "num_validation": 6},
+        ),
+        (
+            [9, 9, 1],
+            {"num_labels": 0, "num_validation": 3},
+            "'class 2' .* has 1 images .*: use data.num_validation=0.$",
+            {"num_labels": 0, "num_validation": 0},
+        ),
+        (
+            [10, 10],  # labels begin with 0 1 1
+            {"num_labels": 1, "protocol": "first"},
+            "'class 1' .* none of the first data.num_labels=1 images: use 2 or more",
+            {"num_labels": 2, "protocol": "first"},
+        ),
+        ([9, 9, 0], {"num_labels": 0}, "'class 2' .* no image with a label", None),
+    ],
+)
+def test_every_class_keeps_a_label(counts, asked, message, remedied):
+    data = dataset(counts)
+    with pytest.raises(UserError, match=message):
+        split(data, **asked, seed=0)
+    if remedied is not None:
+        labeled = split(data, **remedied, seed=0).labeled
+        assert np.unique(data.labels_N[labeled]).tolist() == [*range(len(counts))]
+
+
+@pytest.mark.parametrize(
+    ("asked", "digest"),  # of the arrays before classes were counted
+    [
+        ({"num_labels": 12, "num_validation": 9, "seed": 3}, "56299e62"),
+        (
+            {"num_labels": 0, "num_validation": 9, "labeled_in_unlabeled": False}
+            | {"seed": 1},
+            "2424414d",
+        ),
+        (
+            {"num_labels": 12, "num_unlabeled": 40, "labeled_in_unlabeled": False}
+            | {"seed": 2},
+            "ab81241c",
+        ),
+        ({"num_labels": 0, "num_validation": 6, "fold": 0, "seed": 5}, "4e6db435"),
+        (
+            {"num_labels": 20, "num_unlabeled": 50, "num_validation": 6}
+            | {"protocol": "first", "seed": 4},
+            "c1c0c396",
+        ),
+        ({"num_labels": 12, "num_unlabeled": 100, "seed": 2}, "0a835a84"),
+    ],
+)
+def test_splits_stay_what_they_were(asked, digest):
+    fold = np.arange(0, 60, 2, dtype=np.int32)
+    parts = split(dataset([30, 20, 40], num_unlabeled=10, folds=(fold,)), **asked)
+    joined = b"".join(part.tobytes() + b"|" for part in parts)
+    assert hashlib.md5(joined).hexdigest()[:8] == digest
+
+
+def test_first_leaves_the_labeled_ones_out_where_they_are_not_wanted():
+    asked = dict(num_labels=5, num_unlabeled=9, protocol="first", seed=0)
+    parts = split(dataset([10, 10]), **asked, labeled_in_unlabeled=False)
+    assert parts.unlabeled.tolist() == list(range(5, 14))
 
 
 def test_the_split_of_a_citation_network_is_its_own():
@@ -155,7 +244,9 @@ def test_the_split_of_a_citation_network_is_its_own():
     assert got.unlabeled.tolist() == [*range(4), *range(9, 20)]
     with pytest.raises(UserError, match="num_validation=6: .* 4 labels and 5 nodes"):
         split(data, num_labels=4, num_validation=6, protocol="planetoid", seed=3)
-    with pytest.raises(UserError, match="made is none: use protocol='balanced'"):
+    own = split(data, num_labels=0, num_validation=5, protocol="planetoid", seed=3)
+    np.testing.assert_array_equal(own.labeled, folds[0])  # 0 labels are its own
+    with pytest.raises(UserError, match="made is none: use data.split='balanced'"):
         split(dataset([10, 10]), num_labels=4, protocol="planetoid", seed=3)
 
 
@@ -167,7 +258,7 @@ def test_the_split_of_a_citation_network_is_its_own():
         ("first", {"num_labels": 4, "fold": 0}, ["'first' takes no predefined fold"]),
         ("planetoid", {"num_labels": 4, "fold": 0}, ["'planetoid' takes no"]),
         ("two_phase", {"num_labels": 40}, ["num_labels=40, .* labels 5,000 images"]),
-        ("two_phase", {"num_labels": 0, "fold": 0}, ["fold=0: .* and fold=-1"]),
+        ("two_phase", {"num_labels": 0, "fold": 0}, ["fold=0: .* and data.fold=-1"]),
     ],
 )
 def test_what_is_wrong_whatever_the_data_is_told_all_at_once(protocol, asked, expected):
@@ -175,6 +266,7 @@ def test_what_is_wrong_whatever_the_data_is_told_all_at_once(protocol, asked, ex
     assert len(told) == len(expected)
     for message, pattern in zip(told, expected, strict=True):
         assert re.search(pattern, message)
+        assert message.startswith("data.")  # as the command line calls it
     if told:
         with pytest.raises(UserError, match=expected[0]):
             split(dataset([10, 10]), **asked, protocol=protocol, seed=0)
