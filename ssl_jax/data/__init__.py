@@ -9,6 +9,7 @@ answers     labels that a user gives in a CSV file
 graph_nodes data as a graph to learn from
 placement   the pool on the devices, or on the host
 loading     all of it once a run: `load`
+found       what was there, told in a line and kept in result.json
 feeds       which rows a step sees, and how they travel
 convert     a tool: tfds' older files to those that can be read at random
 """

@@ -73,6 +73,7 @@ class Draw(NamedTuple):
     unlabeled_ratio: int  # unlabeled images beside labeled ones, in units of batch_size
     steps_per_call: int  # steps whose rows travel at once
     seed: int
+    phase: str = "train"  # whose fields messages name
 
 
 def build(data: Data, mesh: Mesh, draw: Draw, labels: Labels | None = None) -> Feed:
@@ -86,12 +87,14 @@ def build(data: Data, mesh: Mesh, draw: Draw, labels: Labels | None = None) -> F
         [batch_size, K] as well, and its labels are these alone.
 
     Raises:
-      UserError: more unlabeled images in a batch than there are.
+      UserError: a batch has more unlabeled images than there are; the message has
+        what would fit.
     """
     if draw.draws_from == "graph":
         return whole(data.graph, draw.steps_per_call)
     if draw.draws_from == "pool":
         return whole(all_rows(data.dataset, data.split, mesh), draw.steps_per_call)
+    _check_enough(data.split, draw, mesh.size)
     rows = _rows(data, draw, labels)
     if data.pool is None:
         return from_host(rows, data.dataset, mesh, draw.steps_per_call)
@@ -99,22 +102,41 @@ def build(data: Data, mesh: Mesh, draw: Draw, labels: Labels | None = None) -> F
 
 
 def _rows(data: Data, draw: Draw, labels: Labels | None) -> Rows:
-    """What `draw` asks for of images, checked."""
+    """What `draw` asks for of images."""
     split, batch = data.split, dict(seed=draw.seed, batch=draw.batch_size)
     batch_U = draw.batch_size * draw.unlabeled_ratio
-    largest_U = draw.batch_size if draw.draws_from == "unlabeled" else batch_U
-    if largest_U > len(split.unlabeled):
-        raise UserError(
-            f"a batch of {largest_U} unlabeled images (batch_size={draw.batch_size}, "
-            f"unlabeled_ratio={draw.unlabeled_ratio}) exceeds the "
-            f"{len(split.unlabeled)} that there are; lower either."
-        )
     if draw.draws_from == "unlabeled":
         return unlabeled(split, **batch)
     rows = labeled(split, **batch) if labels is None else labeled_as(labels, **batch)
     if not batch_U:
         return rows
     return and_unlabeled(rows, split, seed=draw.seed, batch=batch_U)
+
+
+def _check_enough(split: Split, draw: Draw, num_devices: int) -> None:
+    """Raises UserError where a step takes more unlabeled images than there are."""
+    there, size, phase = len(split.unlabeled), draw.batch_size, draw.phase
+    beside = draw.draws_from == "labeled"
+    ratio = draw.unlabeled_ratio if beside else 1
+    if size * ratio <= there:
+        return
+    fields = f"{phase}.batch_size={size}"
+    if beside:
+        fields += f", {phase}.unlabeled_ratio={ratio}"
+    step = f"a step takes {size * ratio} unlabeled images ({fields}), and there"
+    if not there:
+        raise UserError(
+            f"{step} are none: give the run some (data.unlabeled names a folder's), "
+            "have the labeled ones among them, by data.labeled_in_unlabeled=True, or "
+            f"learn from labels alone, by {phase}.algorithm.name=supervised.Supervised "
+            f"and {phase}.unlabeled_ratio=0."
+        )
+    fitting = [there // size] if beside else []
+    fits = [f"{phase}.unlabeled_ratio={value}" for value in fitting if value]
+    if smaller := there // ratio // num_devices * num_devices:
+        fits.append(f"{phase}.batch_size={smaller}")
+    remedy = " or ".join(fits) or "fewer devices"
+    raise UserError(f"{step} are {there}: use {remedy}, or more images.")
 
 
 # Rows.

@@ -29,7 +29,7 @@ from ssl_jax.evaluate.batches import sums
 from ssl_jax.report.figures import curves
 from ssl_jax.train import phases, program, sections, stopping
 from ssl_jax.train.phases import Phase
-from ssl_jax.train.run import entered
+from ssl_jax.train.run import entered, say_found
 from ssl_jax.workdir import results
 
 _FEW = 5  # of 2 to 20, 4 and 5 were fastest for GCN on Cora
@@ -64,6 +64,7 @@ def run(
     with entered(wanted, path, mesh) as (workdir, data), jax.set_mesh(mesh):
         if data is None:
             return workdir.result
+        facts = say_found(wanted, data)
         own = wanted.data_with(workdir.labels(wanted.config))
         phase, inputs, axes = _build(wanted, own, data, mesh)
         began = time.monotonic()
@@ -101,7 +102,7 @@ def run(
         bands = curves.bands(list(rows_of.values()), title)
         workdir.draw(phase.name, {"seeds": bands})
         workdir.phase(phase.name).finish(next(iter(entries.values())))
-        return workdir.finish(_result(wanted, device, entries, workdir.resumed))
+        return workdir.finish(_result(wanted, device, facts, entries, workdir.resumed))
 
 
 def _seeds(wanted):
@@ -278,7 +279,7 @@ def _check_finite(name, rows_of):
                 )
 
 
-def _result(wanted, device, entries, resumed):
+def _result(wanted, device, facts, entries, resumed):
     """What result.json holds: the first seed's, with means in place of its test, and
     the most and the least steps."""
     (section,), (first, *_) = wanted.sections, entries.values()
@@ -292,7 +293,7 @@ def _result(wanted, device, entries, resumed):
             over[of][figure] = float(np.mean(values))
             over[of][f"{figure}_std"] = float(np.std(values, ddof=1))
     done = {section.name: first | over}
-    result = results.of_run(wanted.config, device, done, resumed)
+    result = results.of_run(wanted.config, device, facts, done, resumed)
     return result | {
         "seeds": [
             {"seed": seed, "phases": {section.name: entry}, "test": entry["test"]}

@@ -76,6 +76,7 @@ def build(
         unlabeled_ratio=section.unlabeled_ratio,
         steps_per_call=section.steps_per_call,
         seed=run.seed,
+        phase=section.name,
     )
     key = jax.random.key(run.seed)
     return Phase(

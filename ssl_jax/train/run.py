@@ -2,16 +2,18 @@
 
 import contextlib
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+from absl import logging
 from jax.sharding import Mesh
 
 from ssl_jax.core import make_mesh
-from ssl_jax.data import loading, sources
+from ssl_jax.data import found, loading, sources, splits
 from ssl_jax.data.dataset import Dataset, digest
 from ssl_jax.data.loading import Data
 from ssl_jax.errors import UserError
@@ -57,6 +59,7 @@ def run(
         if data is None:
             return workdir.result
         check(wanted, data)
+        facts = say_found(wanted, data)
         with stop_on_signal() as interrupted, jax.set_mesh(mesh):
             done = _train(wanted, data, workdir, mesh, interrupted)
         if done is None:
@@ -64,7 +67,7 @@ def run(
         workdir.draw("phases", pictures.compared(wanted, workdir.journal.rows()))
         device = results.device(mesh)
         return workdir.finish(
-            results.of_run(wanted.config, device, done, workdir.resumed)
+            results.of_run(wanted.config, device, facts, done, workdir.resumed)
         )
 
 
@@ -98,8 +101,16 @@ def entered(
         yield workdir, data if workdir.result is None else None
 
 
+def say_found(wanted: Run, data: Data) -> dict:
+    """What was found (`found.facts`), told in a line as well."""
+    facts = found.facts(data, wanted.data.image_size)
+    print(found.line(facts), file=sys.stderr, flush=True)
+    return facts
+
+
 def check(wanted: Run, data: Data) -> None:
-    """Raises UserError where a section asks for what the data do not have."""
+    """Raises UserError where a section asks for what the data do not have, and warns
+    where it becomes something else without them."""
     for section in wanted.sections:
         judged = isinstance(section, Probes) or section.knn
         if judged and "test" not in data.eval_sets:
@@ -112,6 +123,14 @@ def check(wanted: Run, data: Data) -> None:
             probing.check_folds(section.protocol, len(data.split.labeled))
         elif section.labels_from:
             self_training.check_split(section, data.split)
+        elif section.method.needs_unlabeled and not len(splits.candidates(data.split)):
+            logging.warning(
+                "%s: every unlabeled image is a labeled one, so that %s is supervised "
+                "learning here, with its unlabeled loss on the labeled images; give it "
+                "images without a label (data.unlabeled names a folder's), or lower "
+                "data.num_labels.",
+                *(section.name, section.algorithm),
+            )
 
 
 def _train(wanted, data, workdir, mesh, interrupted):

@@ -4,8 +4,9 @@ A table's file, <table>.jsonl, has a line a run,
 
     {"run": "fixmatch", "seed": 3, "config": "9c1f0a2b", "versions": "40be77d1", ...}
 
-with the fields of its result.json, but that the configuration (without the seed) and
-the versions are named by a hash of theirs. Each stands once, in a line of its own:
+with the fields of its result.json, but that the configuration (without the seed), the
+versions and what data was found are named by a hash of theirs. Each stands once, in a
+line of its own:
 
     {"id": "9c1f0a2b", "config": {...}}
 
@@ -32,16 +33,25 @@ from ssl_jax.workdir.settings import CONFIG, plain
 
 RESULT = "result.json"
 PACKAGE = Path(__file__).parents[1]
-ONCE = ("config", "versions")  # fields that a table's file has once for all its runs
+ONCE = (
+    "config",
+    "versions",
+    "data",
+)  # fields that a table's file has once for all its runs
 
 # Run's name -> its results, by seed.
 Table = Mapping[str, Sequence[dict]]
 
 
 def of_run(
-    config: Mapping, device: Mapping, done: Mapping[str, dict], resumed: int
+    config: Mapping,
+    device: Mapping,
+    found: Mapping,
+    done: Mapping[str, dict],
+    resumed: int,
 ) -> dict:
-    """What result.json holds, from each phase's entry (design, section 5)."""
+    """What result.json holds, from what data was found (data/found.py) and each phase's
+    entry (design, section 5)."""
     tests = [phase["test"] for phase in done.values() if phase["test"]]
     probes = [phase["probe"] for phase in done.values() if "probe" in phase]
     return {
@@ -51,6 +61,7 @@ def of_run(
         "device": device,
         "versions": versions(),
         "git": git_state(),
+        "data": dict(found),
         "phases": dict(done),
         "test": tests[-1] if tests else {},
         **({"probe": probes[-1]} if probes else {}),

@@ -212,7 +212,12 @@ def test_a_phase_without_unlabeled_data_sends_none():
     ("change", "message"),
     [
         ({"batch_size": 6}, "batch_size=6 does not divide over 4 devices"),
-        ({"batch_size": 800}, "1600 unlabeled images.*exceeds the 1297"),
+        (
+            {"batch_size": 800},
+            r"1600 unlabeled images \(train.batch_size=800, train.unlabeled_ratio=2\), "
+            "and there are 1297: use train.unlabeled_ratio=1 or train.batch_size=648",
+        ),
+        ({"batch_size": 1300}, "there are 1297: use train.batch_size=648, or more"),
     ],
 )
 def test_impossible_batches_are_the_users_mistake(change, message):
@@ -220,6 +225,22 @@ def test_impossible_batches_are_the_users_mistake(change, message):
     config.train.update(change)
     with pytest.raises(UserError, match=message):
         tiny.build(config, num_devices=4)
+    told = message.rpartition("train.batch_size=")[2][:3]
+    if told.isdigit():  # and then it fits
+        config.train.batch_size = int(told)
+        tiny.build(config, num_devices=4)
+
+
+def test_without_unlabeled_images_the_message_says_what_to_set():
+    config = tiny.config()
+    config.data.update(num_labels=0, labeled_in_unlabeled=False)
+    remedy = "train.algorithm.name=supervised.Supervised and train.unlabeled_ratio=0"
+    with pytest.raises(UserError, match=f"16 unlabeled .* are none: .*{remedy}"):
+        tiny.build(config)
+    config = tiny.config("supervised.Supervised")
+    config.data.update(num_labels=0, labeled_in_unlabeled=False)
+    config.train.unlabeled_ratio = 0
+    tiny.build(config)
 
 
 def test_placement_by_size():

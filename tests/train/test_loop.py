@@ -42,7 +42,7 @@ def test_result_has_the_documented_fields(chain):
     config, workdir, result = chain
     assert result == json.loads((workdir / "result.json").read_text())
     assert set(result) == {
-        *("name", "seed", "config", "device", "versions", "git"),
+        *("name", "seed", "config", "device", "versions", "git", "data"),
         *("phases", "test", "resumed"),
     }
     assert list(result["phases"]) == ["warmup", "train"]
@@ -56,6 +56,8 @@ def test_result_has_the_documented_fields(chain):
     }
     assert result["test"] == result["phases"]["train"]["test"]
     assert result["device"]["count"] == 1 and result["resumed"] == 0
+    assert result["data"]["classes"] == {str(c): 2 for c in range(10)}
+    assert result["data"]["unlabeled"] == 1_297 - 20 - 50
     assert 0 <= result["phases"]["train"]["val"]["accuracy"] <= 1
 
 
