@@ -131,7 +131,7 @@ def test_every_mistake_about_data_is_told_at_once():
     wanted = Wanted(placement="gpu", image_size=-3, split="odd", num_unlabeled=-1)
     told = list(loading.mistakes(wanted))
     assert [message.partition("=")[0] for message in told] == [
-        *("data.placement", "data.image_size", "data.split", "data.num_unlabeled")
+        *("data.num_unlabeled", "data.image_size", "data.placement", "data.split")
     ]
     with pytest.raises(UserError) as raised:
         loading.read(wanted, core.make_mesh())
