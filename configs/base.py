@@ -83,6 +83,7 @@ def phase(algorithm: ConfigDict) -> ConfigDict:
         nesterov=True,  # of SGD; Adam has none
         weight_decay=5e-4,  # L2 in the gradient, kernels only
         trust_coefficient=1e-3,  # eta of LARS; the others have none
+        clip_lr=False,  # LARS holds each layer's rate at or below learning_rate
     )
     return ConfigDict(
         dict(

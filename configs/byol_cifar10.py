@@ -33,6 +33,7 @@ def get_config(arg: str = ""):
         nesterov=False,
         weight_decay=1e-5,
         trust_coefficient=0.02,
+        clip_lr=True,
     )
     config.pretrain.update(
         steps=1000 * EPOCH,
@@ -48,7 +49,11 @@ def get_config(arg: str = ""):
         config.pretrain.algorithm.update(hidden=512, projection=128)
         config.pretrain.augment.update(area=(0.2, 1.0), method="bilinear")
         config.pretrain.optimizer.update(
-            name="adam", learning_rate=2e-3, per_batch=0, warmup_steps=EPOCH
+            name="adam",
+            learning_rate=2e-3,
+            per_batch=0,
+            warmup_steps=EPOCH,
+            clip_lr=False,
         )
         config.pretrain.update(
             steps=2400, log_every=60, eval_every=240, checkpoint_every=240

@@ -24,6 +24,7 @@ class Optimizer:
     nesterov: bool
     weight_decay: Weight
     trust_coefficient: Positive
+    clip_lr: bool
 
 
 def schedule(
@@ -91,6 +92,7 @@ def build(
     nesterov: bool,
     weight_decay: float,
     trust_coefficient: float,
+    clip_lr: bool,
 ) -> optax.GradientTransformation:
     """SGD with momentum, Adam (`momentum` is its beta_1, no `nesterov`), or LARS.
 
@@ -99,24 +101,33 @@ def build(
 
     Args:
       trust_coefficient: eta of LARS, which alone uses it.
+      clip_lr: whether LARS holds each layer's rate at or below `rate`: `_clipped`.
 
     Raises:
-      UserError: unknown name.
+      UserError: unknown name, or clip_lr without LARS.
     """
+    decay = optax.add_decayed_weights(weight_decay, mask=kernels_only)
+    adapt = optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient)
+    if clip_lr:
+        if name != "lars":
+            raise UserError(
+                f"optimizer.clip_lr=True is LARS's: use clip_lr=False with {name!r}."
+            )
+        decay = optax.identity()  # it is part of what follows
+        adapt = _clipped(rate, weight_decay, trust_coefficient)
     optimizers = {
         "sgd": lambda: optax.sgd(rate, momentum=momentum, nesterov=nesterov),
         "adam": lambda: optax.adam(rate, b1=momentum),
-        "lars": lambda: _lars(rate, momentum, nesterov, trust_coefficient),
+        "lars": lambda: _lars(rate, momentum, nesterov, adapt),
     }
     if name not in optimizers:
         raise UserError(
             f"optimizer.name={name!r} is unknown; choose from {sorted(optimizers)}."
         )
-    decay = optax.add_decayed_weights(weight_decay, mask=kernels_only)
     return optax.chain(decay, optimizers[name]())
 
 
-def _lars(rate, momentum, nesterov, trust_coefficient) -> optax.GradientTransformation:
+def _lars(rate, momentum, nesterov, adapt) -> optax.GradientTransformation:
     """LARS (arXiv:1708.03888) as in BYOL's code, on gradients g that hold the decay.
 
     u = eta g |w| / |g|, or g where a norm is 0, and on all that is not a kernel
@@ -125,12 +136,33 @@ def _lars(rate, momentum, nesterov, trust_coefficient) -> optax.GradientTransfor
     optax.lars has the rate inside the momentum, so that a gradient keeps the rate of
     its own step: the same at a constant rate only.
     """
-    adapt = optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient)
     return optax.chain(
         optax.masked(adapt, kernels_only),
         optax.trace(decay=momentum, nesterov=nesterov),
         optax.scale_by_learning_rate(rate),
     )
+
+
+def _clipped(rate, weight_decay, eta) -> optax.GradientTransformation:
+    """The u of solo-learn's LARS with its `clip_lr`, on gradients g without decay.
+
+    u = (g + wd w) min(eta |w| / (|g| + wd |w|) / rate(step), 1), or g where a norm is 0
+
+    The momentum is multiplied by rate(step), so a layer moves as by plain SGD at
+    min(eta |w| / (|g| + wd |w|), rate(step)).
+    """
+
+    def update(grads, step, params):
+        def one(g, w):
+            norm_g, norm_w = jnp.linalg.norm(g), jnp.linalg.norm(w)
+            trust = eta * norm_w / (norm_g + weight_decay * norm_w + 1e-8)
+            # At a warm-up's rate of 0 the quotient is inf, and 1 is what remains.
+            clipped = (g + weight_decay * w) * jnp.minimum(trust / rate(step), 1)
+            return jnp.where((norm_g > 0) & (norm_w > 0), clipped, g)
+
+        return jax.tree.map(one, grads, params), step + 1
+
+    return optax.GradientTransformation(lambda _: jnp.zeros([], jnp.int32), update)
 
 
 def of_phase(
@@ -147,5 +179,8 @@ def of_phase(
         warmup_steps=section.warmup_steps,
         total_steps=total_steps,
     )
-    chain = ("name", "momentum", "nesterov", "weight_decay", "trust_coefficient")
+    chain = (
+        *("name", "momentum", "nesterov", "weight_decay"),
+        *("trust_coefficient", "clip_lr"),
+    )
     return rate, build(rate=rate, **{name: getattr(section, name) for name in chain})

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from configs import cifar10, cifar100
+from configs import byol_cifar10, byol_imagenette, cifar10, cifar100
 from ssl_jax import models
 from ssl_jax.errors import UserError
 from ssl_jax.train import optimizers
@@ -102,6 +102,7 @@ def test_two_nesterov_steps_by_hand():
         nesterov=True,
         weight_decay=0.5,
         trust_coefficient=7.0,  # not used
+        clip_lr=False,
     )
     params = {"kernel": jnp.array(2.0), "bias": jnp.array(2.0)}
     state = tx.init(params)
@@ -124,6 +125,7 @@ def test_adam_equals_optax_without_decay():
         nesterov=True,
         weight_decay=0.0,
         trust_coefficient=7.0,  # not used
+        clip_lr=False,
     )
     params = {"kernel": jax.random.normal(jax.random.key(0), (5,))}
     for tx in (built, optax.adam(1e-2)):
@@ -137,14 +139,15 @@ def test_adam_equals_optax_without_decay():
     np.testing.assert_allclose(ours["kernel"], moved["kernel"], rtol=1e-6)
 
 
-def _lars(rate, name="lars", nesterov=False):
+def _lars(rate, name="lars", nesterov=False, weight_decay=0.1, clip_lr=False):
     return optimizers.build(
         name,
         rate=rate,
         momentum=0.9,
         nesterov=nesterov,
-        weight_decay=0.1,
+        weight_decay=weight_decay,
         trust_coefficient=0.02,
+        clip_lr=clip_lr,
     )
 
 
@@ -226,6 +229,52 @@ def test_lars_multiplies_the_rate_after_the_momentum():
     assert _largest_difference(ours[0], _PARAMS) < 1e-7
 
 
+@pytest.mark.parametrize(
+    ("rate", "gradient", "moved"),
+    [(0.5, 0.05, 0.02501), (1, 1e-3, 0.00102), (0.1, 1, 0.04)],
+)
+def test_clipped_lars_moves_as_solo_learns(rate, gradient, moved):
+    """w a 4x4 of 2.0, wd 1e-5, eta 0.02, first step: the rate of the layer is
+    min(0.02 * 8 / (4 g + 8e-5), rate)."""
+    tx = _lars(lambda _: rate, weight_decay=1e-5, clip_lr=True)
+    params = {"kernel": jnp.full((4, 4), 2.0), "bias": jnp.full(4, 2.0)}
+    grads = jax.tree.map(lambda w: jnp.full_like(w, gradient), params)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    np.testing.assert_allclose(updates["kernel"], -moved, rtol=1e-4)
+    np.testing.assert_allclose(updates["bias"], -rate * gradient, rtol=1e-6)
+    assert byol_cifar10.get_config().pretrain.optimizer.clip_lr  # solo-learn's
+    assert not byol_imagenette.get_config().pretrain.optimizer.clip_lr  # DeepMind's
+
+
+def test_clipped_lars_over_a_schedule_and_at_norms_of_0():
+    """Warm-up over 2 of 6 steps, then half a cosine, in float64: at rate 0 nothing is
+    clipped, and a gradient of 0 or of a kernel of 0 stays as it is."""
+    schedule = optimizers.schedule(
+        "cosine", learning_rate=0.3, warmup_steps=2, total_steps=6
+    )
+    kernels, momenta, clipped = [np.array([1, -2, 2.0]), np.zeros(3)], [0, 0], set()
+    tx, params = _lars(schedule, clip_lr=True), _as_params(kernels)
+    state = tx.init(params)
+    for k, size in enumerate((10, 0, 0.01, 3, 0.001, 1)):
+        grad, rate = size * np.array([2.0, 1, -2]), float(schedule(k))
+        for i, w in enumerate(kernels):
+            move, norm_w, norm_g = grad, np.linalg.norm(w), np.linalg.norm(grad)
+            if norm_w > 0 and norm_g > 0:
+                trust = 0.02 * norm_w / (norm_g + 0.1 * norm_w)
+                clipped.add(trust > rate)
+                move = (grad + 0.1 * w) * (1 if trust > rate else trust / rate)
+            momenta[i] = 0.9 * momenta[i] + move
+            kernels[i] = w - rate * momenta[i]
+        updates, state = tx.update(_as_params([grad, grad]), state, params)
+        params = optax.apply_updates(params, updates)
+    assert clipped == {True, False}
+    assert _largest_difference(params, _as_params(kernels)) < 2e-6
+
+
+def _as_params(kernels):
+    return [{"kernel": jnp.float32(kernel)} for kernel in kernels]
+
+
 def test_lars_leaves_biases_and_scales_to_plain_momentum():
     ours, plain = _run(_lars(rate=lambda _: 0.3)), _run(optax.sgd(0.3, momentum=0.9))
     for one, other in zip(ours, plain, strict=True):
@@ -241,5 +290,7 @@ def test_unknown_names_and_endless_warmup_are_the_users_mistakes():
         optimizers.schedule("linear", warmup_steps=0, **common)
     with pytest.raises(UserError, match="warmup_steps=10.*steps=10"):
         optimizers.schedule("cosine", warmup_steps=10, **common)
+    with pytest.raises(UserError, match="clip_lr=True is LARS's.*'sgd'"):
+        _lars(rate=lambda _: 0.1, name="sgd", clip_lr=True)
     with pytest.raises(UserError, match="'lamb'.*adam.*lars.*sgd"):
         _lars(rate=lambda _: 0.1, name="lamb")
