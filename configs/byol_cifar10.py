@@ -14,7 +14,7 @@ def get_config(arg: str = ""):
     words = base.words(arg, "small")
     config = base.run(
         "byol_cifar10",
-        pretrain=base.phase(base.algorithm("byol.BYOL", tau_base=0.99)),
+        pretrain=base.phase(base.algorithm("byol.BYOL", head_bias=True, tau_base=0.99)),
         probe=base.probe("pretrain", folds=1),  # of 50,000
     )
     config.data.update(name="cifar10", num_labels=0)

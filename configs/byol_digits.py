@@ -12,7 +12,9 @@ def get_config(arg: str = ""):
         "byol_digits",
         supervised=digits.get_config("supervised").train,
         pretrain=base.phase(
-            base.algorithm("byol.BYOL", hidden=256, projection=64, tau_base=0.99)
+            base.algorithm(
+                "byol.BYOL", hidden=256, projection=64, head_bias=True, tau_base=0.99
+            )
         ),
         probe=base.probe("pretrain", baselines=("random", "pixels")),
     )

@@ -43,7 +43,9 @@ def _pretrained(words):
         "byol_stl10",
         supervised=finetune("scratch"),
         pretrain=base.phase(
-            base.algorithm("byol.BYOL", hidden=1024, projection=128, tau_base=0.99)
+            base.algorithm(
+                "byol.BYOL", hidden=1024, projection=128, head_bias=True, tau_base=0.99
+            )
         ),
         probe=base.probe("pretrain"),
         finetune=finetune("pretrain"),
@@ -85,7 +87,7 @@ def _pretrained(words):
             phase.augment.update(side=96, resize=96)
     if "paper96" in words:
         config.name = "byol_stl10_paper96"
-        pretrain.algorithm.update(hidden=4096, projection=256)
+        pretrain.algorithm.update(hidden=4096, projection=256, head_bias=False)
         pretrain.optimizer.update(
             name="lars",
             learning_rate=0.3,

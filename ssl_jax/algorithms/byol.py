@@ -48,6 +48,8 @@ class BYOL(Algorithm):
     total_steps: int  # K
     hidden: Count = 4096  # of projector and predictor
     projection: Count = 256  # P
+    # of both last layers: not in the paper's code, but in solo-learn's and htdt's
+    head_bias: bool = False
     tau_base: Share = 0.996
 
     predict = joint_embedding.predict
@@ -57,8 +59,8 @@ class BYOL(Algorithm):
     def network(self) -> Network:
         return Network(
             encoder=self.model.encoder,
-            projector=MLP(self.hidden, self.projection),
-            predictor=MLP(self.hidden, self.projection),
+            projector=MLP(self.hidden, self.projection, self.head_bias),
+            predictor=MLP(self.hidden, self.projection, self.head_bias),
             num_classes=self.model.num_classes,
         )
 

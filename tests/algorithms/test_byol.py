@@ -1,5 +1,7 @@
 """BYOL and SimSiam against float64 transcriptions; schedules, gradients, statistics."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from configs import byol_cifar10, byol_imagenette, byol_stl10
 from ssl_jax import models
 from ssl_jax.algorithms.byol import BYOL
 from ssl_jax.algorithms.simsiam import SimSiam
@@ -25,10 +28,9 @@ def build(cls, **hparams):
     """On an encoder with BatchNorm moments; sgd(1): an update is minus the gradient."""
     model = models.build("mlp", num_classes=3, dtype="float32", features=(12,))
     if cls is BYOL:
-        hparams = dict(total_steps=100) | hparams
-    return cls(
-        model=model, tx=optax.sgd(1.0), views=GIVEN, hidden=10, projection=6, **hparams
-    )
+        hparams = dict(total_steps=100, head_bias=True) | hparams
+    hparams = dict(hidden=10, projection=6) | hparams
+    return cls(model=model, tx=optax.sgd(1.0), views=GIVEN, **hparams)
 
 
 @pytest.fixture
@@ -162,6 +164,26 @@ def test_the_probe_sends_no_gradient_and_learns_from_granted_labels_only(state, 
     assert not np.array_equal(
         with_labels.params["head"]["kernel"], state.params["head"]["kernel"]
     )
+
+
+@pytest.mark.parametrize(
+    ("head_bias", "parameters"), [(False, 3_158_016), (True, 3_158_272)]
+)
+def test_the_projector_is_deepminds_or_solo_learns(head_bias, parameters):
+    """512 x 4096 + 4096, two numbers each of 4096 in BatchNorm, 4096 x 256; and 256."""
+    config = byol_imagenette.get_config().pretrain.algorithm
+    assert (config.hidden, config.projection, config.head_bias) == (4096, 256, False)
+    projector = build(
+        BYOL, hidden=4096, projection=256, head_bias=head_bias
+    ).network.projector
+    made = jax.eval_shape(
+        partial(projector.init, train=True), jax.random.key(0), jnp.zeros((2, 512))
+    )
+    leaves = jax.tree.leaves(made["params"])
+    assert sum(leaf.size for leaf in leaves) == parameters
+    assert byol_stl10.get_config().pretrain.algorithm.head_bias  # htdt's
+    assert byol_cifar10.get_config().pretrain.algorithm.head_bias  # solo-learn's
+    assert not byol_stl10.get_config("paper96").pretrain.algorithm.head_bias
 
 
 def test_tau_rises_from_its_base_to_one():

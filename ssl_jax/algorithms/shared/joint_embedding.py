@@ -31,12 +31,13 @@ class MLP(nn.Module):
 
     hidden: int
     out: int
+    bias: bool = True  # of the last layer
 
     @nn.compact
     def __call__(self, x_BD: jax.Array, *, train: bool) -> jax.Array:
         y = nn.Dense(self.hidden)(x_BD)
         y = nn.BatchNorm(use_running_average=not train, momentum=0.9)(y)
-        return nn.Dense(self.out)(nn.relu(y))
+        return nn.Dense(self.out, use_bias=self.bias)(nn.relu(y))
 
 
 class Outputs(NamedTuple):
