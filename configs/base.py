@@ -81,7 +81,8 @@ def phase(algorithm: ConfigDict) -> ConfigDict:
         warmup_steps=0,  # steps of linear rise to the learning rate
         momentum=0.9,  # Adam's beta_1
         nesterov=True,  # of SGD; Adam has none
-        weight_decay=5e-4,  # L2 in the gradient, kernels only
+        weight_decay=5e-4,  # L2 in the gradient
+        decay_on="kernels",  # or "all": biases and BatchNorm's scales decay as well
         trust_coefficient=1e-3,  # eta of LARS; the others have none
         clip_lr=False,  # LARS holds each layer's rate at or below learning_rate
     )

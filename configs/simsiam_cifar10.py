@@ -16,7 +16,7 @@ def get_config(arg: str = ""):
         probe=base.probe("pretrain", folds=1),  # of 50,000
     )
     config.data.update(name="cifar10", num_labels=0)
-    config.model = base.model("resnet", stem="cifar")
+    config.model = base.model("resnet", stem="cifar", zero_init_residual=True)
     config.pretrain.augment.update(
         area=(0.2, 1.0),
         method="bilinear",
@@ -32,6 +32,7 @@ def get_config(arg: str = ""):
         schedule="cosine",
         nesterov=False,
         weight_decay=5e-4,
+        decay_on="all",
     )
     config.pretrain.update(
         steps=800 * EPOCH,

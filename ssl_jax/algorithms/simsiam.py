@@ -30,16 +30,21 @@ from ssl_jax.models import Classifier
 
 
 class Projector(nn.Module):
-    """BYOL's with BatchNorm on the output as well (section 3; two layers on CIFAR-10,
-    appendix D)."""
+    """BYOL's with BatchNorm on the output as well, which is not scaled nor shifted
+    (section 3 and the code; two layers on CIFAR-10, appendix D)."""
 
     hidden: int
     out: int
 
     @nn.compact
     def __call__(self, x_BD: jax.Array, *, train: bool) -> jax.Array:
-        y = MLP(self.hidden, self.out)(x_BD, train=train)
-        return nn.BatchNorm(use_running_average=not train, momentum=0.9)(y)
+        y = MLP(self.hidden, self.out, bias=False)(x_BD, train=train)
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            use_scale=False,
+            use_bias=False,
+        )(y)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,12 +26,13 @@ class BasicBlock(nn.Module):
     stride: int
     conv: Callable
     norm: Callable
+    last_norm: Callable  # before the sum
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
         y = self.conv(self.filters, 3, self.stride)(x_BHWC)
         y = nn.relu(self.norm()(y))
-        y = self.norm()(self.conv(self.filters, 3)(y))
+        y = self.last_norm()(self.conv(self.filters, 3)(y))
         return nn.relu(y + _shortcut(self, x_BHWC, y.shape[-1]))
 
 
@@ -42,12 +43,13 @@ class Bottleneck(nn.Module):
     stride: int
     conv: Callable
     norm: Callable
+    last_norm: Callable  # before the sum
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
         y = nn.relu(self.norm()(self.conv(self.filters, 1)(x_BHWC)))
         y = nn.relu(self.norm()(self.conv(self.filters, 3, self.stride)(y)))
-        y = self.norm()(self.conv(4 * self.filters, 1)(y))
+        y = self.last_norm()(self.conv(4 * self.filters, 1)(y))
         return nn.relu(y + _shortcut(self, x_BHWC, y.shape[-1]))
 
 
@@ -87,6 +89,8 @@ class Encoder(nn.Module):
     depth: Count = 18  # or 34, 50
     stem: str = "imagenet"  # or "cifar", "stl10"
     width: Count = 64  # filters of the stem and of the first stage
+    # whether each block starts as its shortcut (arXiv:1706.02677, section 5.1)
+    zero_init_residual: bool = False
     bn_momentum: Decay = 0.9  # PyTorch calls this 0.1
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 
@@ -110,6 +114,9 @@ class Encoder(nn.Module):
             epsilon=1e-5,
             dtype=self.dtype,
         )
+        layers = dict(conv=conv, norm=norm, last_norm=norm)
+        if self.zero_init_residual:
+            layers["last_norm"] = partial(norm, scale_init=nn.initializers.zeros)
         kernel, stride, pool = _STEMS[self.stem]
         y = conv(self.width, kernel, stride)(x_BHWC.astype(self.dtype))
         y = nn.relu(norm()(y))
@@ -119,7 +126,7 @@ class Encoder(nn.Module):
         for stage, length in enumerate(blocks):
             for i in range(length):
                 stride = 2 if stage > 0 and i == 0 else 1
-                y = block(self.width * 2**stage, stride, conv=conv, norm=norm)(y)
+                y = block(self.width * 2**stage, stride, **layers)(y)
         return y.mean(axis=(1, 2))
 
 

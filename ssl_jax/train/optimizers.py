@@ -1,4 +1,4 @@
-"""Schedule, optimizer chain, and the mask that leaves weight decay to kernels."""
+"""Schedule, optimizer chain, and what weight decay is on."""
 
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ class Optimizer:
     momentum: Decay
     nesterov: bool
     weight_decay: Weight
+    decay_on: str
     trust_coefficient: Positive
     clip_lr: bool
 
@@ -91,22 +92,33 @@ def build(
     momentum: float,
     nesterov: bool,
     weight_decay: float,
+    decay_on: str,
     trust_coefficient: float,
     clip_lr: bool,
 ) -> optax.GradientTransformation:
     """SGD with momentum, Adam (`momentum` is its beta_1, no `nesterov`), or LARS.
 
-    Weight decay is L2 in the gradient, before the momentum, on kernels only, as in
-    the FixMatch code and in PyTorch's optimizers: not the decoupled kind of AdamW.
+    Weight decay is L2 in the gradient, before the momentum, as in the FixMatch code
+    and in PyTorch's optimizers: not the decoupled kind of AdamW.
 
     Args:
+      decay_on: "kernels", as in the FixMatch code, or "all" parameters, as in
+        PyTorch's optimizers unless told otherwise.
       trust_coefficient: eta of LARS, which alone uses it.
       clip_lr: whether LARS holds each layer's rate at or below `rate`: `_clipped`.
 
     Raises:
-      UserError: unknown name, or clip_lr without LARS.
+      UserError: unknown name or decay_on; clip_lr without LARS, or with it a decay of
+        what it leaves to plain momentum.
     """
-    decay = optax.add_decayed_weights(weight_decay, mask=kernels_only)
+    masks = {"kernels": kernels_only, "all": None}
+    if decay_on not in masks:
+        raise UserError(
+            f"optimizer.decay_on={decay_on!r} is unknown; choose from {[*masks]}."
+        )
+    if name == "lars" and decay_on != "kernels":
+        raise UserError("LARS is for kernels: use optimizer.decay_on=kernels with it.")
+    decay = optax.add_decayed_weights(weight_decay, mask=masks[decay_on])
     adapt = optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient)
     if clip_lr:
         if name != "lars":
@@ -180,7 +192,7 @@ def of_phase(
         total_steps=total_steps,
     )
     chain = (
-        *("name", "momentum", "nesterov", "weight_decay"),
+        *("name", "momentum", "nesterov", "weight_decay", "decay_on"),
         *("trust_coefficient", "clip_lr"),
     )
     return rate, build(rate=rate, **{name: getattr(section, name) for name in chain})

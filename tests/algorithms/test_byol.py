@@ -9,7 +9,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from configs import byol_cifar10, byol_imagenette, byol_stl10
+from configs import byol_cifar10, byol_imagenette, byol_stl10, simsiam_cifar10
 from ssl_jax import models
 from ssl_jax.algorithms.byol import BYOL
 from ssl_jax.algorithms.simsiam import SimSiam
@@ -63,7 +63,7 @@ def _moved(tree, seed):
 
 
 def dense(x, layer):
-    return x @ layer["kernel"] + layer["bias"]
+    return x @ layer["kernel"] + layer.get("bias", 0)
 
 
 def batch_norm(x, layer):
@@ -223,12 +223,23 @@ def test_simsiams_loss_is_minus_the_mean_cosine(batch):
         x = np.float64(batch["image"][..., half]).reshape(16, -1)
         features = np.maximum(dense(x, params["encoder"]["Dense_0"]), 0)
         output = mlp(features, params["projector"]["MLP_0"])[0]
-        z.append(batch_norm(output, params["projector"]["BatchNorm_0"]))
+        z.append((output - output.mean(0)) / np.sqrt(output.var(0) + 1e-5))
         p.append(mlp(z[-1], params["predictor"])[0])
     cosines = [(unit(p[a]) * unit(z[b])).sum(1).mean() for a, b in ((0, 1), (1, 0))]
     np.testing.assert_allclose(
         metrics["objective"].compute(), -np.mean(cosines), atol=1e-5
     )
+    # Nothing follows the projector's last BatchNorm, nor has it a bias before it.
+    assert params["projector"].keys() == {"MLP_0"}
+    assert params["projector"]["MLP_0"]["Dense_1"].keys() == {"kernel"}
+
+
+def test_simsiams_config_is_its_codes():
+    config = simsiam_cifar10.get_config()
+    assert config.pretrain.optimizer.decay_on == "all"
+    assert config.model.zero_init_residual
+    assert byol_cifar10.get_config().pretrain.optimizer.decay_on == "kernels"
+    assert not byol_cifar10.get_config().model.zero_init_residual
 
 
 def test_collapse_shows_in_both_numbers(state, batch):

@@ -47,6 +47,24 @@ def test_resnet_has_torchvisions_parameters(depth, count):
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
 
 
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize(("depth", "last"), [(18, "BatchNorm_1"), (50, "BatchNorm_2")])
+def test_residual_blocks_start_as_their_shortcuts_if_told(depth, last, zero):
+    options = dict(depth=depth, stem="cifar", width=1, zero_init_residual=zero)
+    model = models.build("resnet", num_classes=2, dtype="float32", **options)
+
+    def scales():
+        variables = model.init(jax.random.key(0), jnp.ones((1, 8, 8, 3)), train=False)
+        leaves = jax.tree.leaves_with_path(variables["params"])
+        names = ((jax.tree_util.keystr(path), leaf) for path, leaf in leaves)
+        return {name: leaf for name, leaf in names if name.endswith("['scale']")}
+
+    # Compiled, it leaves out what scales do not need: the rest of the network.
+    for name, scale in jax.jit(scales)().items():
+        expected = 0 if zero and f"'{last}'" in name else 1
+        np.testing.assert_array_equal(scale, expected, err_msg=name)
+
+
 _BLOCKS = {18: ("BasicBlock", 8, 512), 50: ("Bottleneck", 16, 2048)}
 
 

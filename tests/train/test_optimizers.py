@@ -93,7 +93,8 @@ def test_weight_decay_on_the_papers_network():
     assert len(decayed) - sum(decayed) == 2 * 25 + 1  # BatchNorm pairs, the head's bias
 
 
-def test_two_nesterov_steps_by_hand():
+@pytest.mark.parametrize(("decay_on", "bias"), [("kernels", 1.539), ("all", 1.1141)])
+def test_two_nesterov_steps_by_hand(decay_on, bias):
     """v <- 0.9 v + g + wd w;  w <- w - lr (0.9 v + g + wd w), as in TensorFlow."""
     tx = optimizers.build(
         "sgd",
@@ -101,6 +102,7 @@ def test_two_nesterov_steps_by_hand():
         momentum=0.9,
         nesterov=True,
         weight_decay=0.5,
+        decay_on=decay_on,
         trust_coefficient=7.0,  # not used
         clip_lr=False,
     )
@@ -113,8 +115,8 @@ def test_two_nesterov_steps_by_hand():
     # kernel: g = 1 + 0.5 * 2 = 2, v = 2, w = 2 - 0.1 * 3.8 = 1.62;
     # then g = 1.81, v = 3.61, w = 1.62 - 0.1 * (0.9 * 3.61 + 1.81) = 1.1141
     assert float(params["kernel"]) == pytest.approx(1.1141)
-    # bias: v = 1, w = 2 - 0.19 = 1.81; v = 1.9, w = 1.81 - 0.271 = 1.539
-    assert float(params["bias"]) == pytest.approx(1.539)
+    # bias: v = 1, w = 2 - 0.19 = 1.81; v = 1.9, w = 1.81 - 0.271 = 1.539; or the same
+    assert float(params["bias"]) == pytest.approx(bias)
 
 
 def test_adam_equals_optax_without_decay():
@@ -124,6 +126,7 @@ def test_adam_equals_optax_without_decay():
         momentum=0.9,
         nesterov=True,
         weight_decay=0.0,
+        decay_on="kernels",
         trust_coefficient=7.0,  # not used
         clip_lr=False,
     )
@@ -139,7 +142,7 @@ def test_adam_equals_optax_without_decay():
     np.testing.assert_allclose(ours["kernel"], moved["kernel"], rtol=1e-6)
 
 
-def _lars(rate, name="lars", nesterov=False, weight_decay=0.1, clip_lr=False):
+def _lars(rate, name="lars", nesterov=False, weight_decay=0.1, **others):
     return optimizers.build(
         name,
         rate=rate,
@@ -147,7 +150,7 @@ def _lars(rate, name="lars", nesterov=False, weight_decay=0.1, clip_lr=False):
         nesterov=nesterov,
         weight_decay=weight_decay,
         trust_coefficient=0.02,
-        clip_lr=clip_lr,
+        **(dict(decay_on="kernels", clip_lr=False) | others),
     )
 
 
@@ -292,5 +295,9 @@ def test_unknown_names_and_endless_warmup_are_the_users_mistakes():
         optimizers.schedule("cosine", warmup_steps=10, **common)
     with pytest.raises(UserError, match="clip_lr=True is LARS's.*'sgd'"):
         _lars(rate=lambda _: 0.1, name="sgd", clip_lr=True)
+    with pytest.raises(UserError, match="decay_on='biases'.*kernels.*all"):
+        _lars(rate=lambda _: 0.1, decay_on="biases")
+    with pytest.raises(UserError, match="LARS.*decay_on=kernels"):
+        _lars(rate=lambda _: 0.1, decay_on="all")
     with pytest.raises(UserError, match="'lamb'.*adam.*lars.*sgd"):
         _lars(rate=lambda _: 0.1, name="lamb")
