@@ -44,21 +44,25 @@ _TORCHSSL_RANGES = {
     **dict.fromkeys(ENHANCERS, (0.05, 0.95)),
 }
 _TORCHSSL_CUTOUT_COLOR = (125, 123, 114)  # the same file, `CutoutAbs`
+_CUTOUT = 16  # pixels a side: the default of google-research/fixmatch's `cutout_numpy`
 _GREY = 127  # google-research/fixmatch: normalised 0; (127, 127, 127) in its `cutout`
 
 
 def randaugment_google(key: jax.Array, image_HWC: jax.Array) -> jax.Array:
-    """Two operations of 14, each applied with p 0.5, then cutout of half the side.
+    """Two operations of 14, each applied with p 0.5, then cutout of 16 pixels.
 
-    google-research/fixmatch, libml/augment.py, `AugmentPoolRAMC2`: operations with
+    google-research/fixmatch, libml/augment.py, `AugmentPoolRAMC`: operations with
     replacement, level 1..9. There a warp leaves transparent pixels that become grey
-    in the end; here they are grey at once.
+    in the end, or black if autocontrast, equalize, solarize or posterize comes after;
+    here they are grey at once. Of images below 32 pixels, which that code has not, the
+    cutout is half the side.
     """
     H, W, C = image_HWC.shape
     key_draw, key_cutout = jax.random.split(key)
     families = operations.randaugment_families(C, fill=_GREY)
     image_HWC = operations.slots(image_HWC, draw_google(key_draw), families)
-    return basic.cutout(key_cutout, image_HWC, side=min(H, W) // 2, fill=(_GREY,))
+    side = min(_CUTOUT, H // 2, W // 2)
+    return basic.cutout(key_cutout, image_HWC, side=side, fill=(_GREY,))
 
 
 def draw_google(key: jax.Array, num_slots: int = 2) -> tuple[jax.Array, jax.Array]:

@@ -215,19 +215,21 @@ def run(protocol, keys_B, images_BHWC):
     return np.asarray(batched(protocol)(keys_B, jnp.asarray(images_BHWC)))
 
 
-def test_google_leaves_the_image_but_for_cutout_when_nothing_is_applied():
+@pytest.mark.parametrize(("side", "cutout"), [(16, 8), (32, 16), (96, 16)])
+def test_google_leaves_the_image_but_for_cutout_when_nothing_is_applied(side, cutout):
     keys_B = keys(200)
-    images = np.broadcast_to(smooth_images(16, 16, 1)[3], (200, 16, 16, 1))
+    images = np.full((200, side, side, 1), 255, np.uint8)
     views = run(randaugment.randaugment_google, keys_B, images)
     key_draw_B = jax.vmap(jax.random.split)(keys_B)[:, 0]
     operation, _ = jax.jit(jax.vmap(randaugment.draw_google))(key_draw_B)
     none = np.asarray((operation == 0).all(1))
     assert 0.15 < none.mean() < 0.43  # (1/2 + 1/28)^2 = 0.29
+    sizes = set()
     for view in views[none]:
         rows, columns = np.nonzero((view != images[0])[..., 0])
-        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
-        assert height <= 8 and width <= 8  # half the side
+        sizes.add((np.ptp(rows) + 1, np.ptp(columns) + 1))
         assert (view[rows, columns] == 127).all()
+    assert max(sizes) == (cutout, cutout) and max(w for _, w in sizes) == cutout
 
 
 def test_cutout_of_torchssl_is_pillows_rectangle():
