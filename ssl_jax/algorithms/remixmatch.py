@@ -7,6 +7,7 @@ is google-research/remixmatch.
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import jax
@@ -155,12 +156,13 @@ class ReMixMatch(Algorithm):
         self, state: TrainState, batch: Batch, key
     ) -> tuple[TrainState, Metrics]:
         key_x, key_weak, key_u, key_turn, key_mix, key_probe = jax.random.split(key, 6)
-        rates = state.extra.get("rates")  # CTAugment's
         unlabeled_UHWC = batch["unlabeled_image"]
-        x_BHWC = self.views.strong(key_x, batch["image"], rates)
+        rates = state.extra.get("rates")  # CTAugment's, which ends without a cutout
+        strong_view = partial(self.views.strong, rates=rates, cutout=False)
+        x_BHWC = strong_view(key_x, batch["image"])
         weak_UHWC = self.views.weak(key_weak, unlabeled_UHWC)
         strong = [
-            self.views.strong(key_view, unlabeled_UHWC, rates)
+            strong_view(key_view, unlabeled_UHWC)
             for key_view in jax.random.split(key_u, self.num_strong)
         ]
         rotated = rotate(key_turn, strong[0])

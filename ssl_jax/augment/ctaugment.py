@@ -141,6 +141,7 @@ def ctaugment(
     *,
     strength: float = 1.0,
     translate: str = "side",
+    cutout: bool = True,
 ) -> jax.Array:
     """Two operations on one uint8 image, then cutout of half the side in grey.
 
@@ -150,10 +151,13 @@ def ctaugment(
         used; 1: the published ranges, 0: the image as it is. Of the last cutout, too.
       translate: "side": by at most 0.3 of the side, as the paper says; "pixel": of a
         pixel, as the published code has it, where it changes nothing.
+      cutout: whether there is the last one: FixMatch's code adds it to ReMixMatch's.
     """
     key_draw, key_cutout = jax.random.split(key)
     drawn = draw(key_draw, rates)
     image_HWC = apply(image_HWC, drawn, strength=strength, translate=translate)
+    if not cutout:
+        return image_HWC
     side = _cutout_side(1.0, image_HWC.shape, strength)
     return basic.cutout(key_cutout, image_HWC, side=side, fill=(127,))
 

@@ -26,7 +26,9 @@ class WeakStrong(NamedTuple):
 
     plain: Callable[[jax.Array], jax.Array]  # (images): for evaluation
     weak: Callable[[jax.Array, jax.Array], jax.Array]  # (key, images)
-    strong: Callable[..., jax.Array]  # (key, images, rates=None): CTAugment's rates
+    # (key, images, rates=None, cutout=True): CTAugment's rates, and whether it ends in
+    # a cutout; RandAugment has its own
+    strong: Callable[..., jax.Array]
     # (key, images) -> (images, drawn): the images that CTAugment's rates are measured
     # on, and what was drawn for them; None: `strong` is not CTAugment
     probe: Callable[[jax.Array, jax.Array], tuple] | None = None
@@ -116,7 +118,7 @@ def build(
 
     options = dict(strength=strength, translate=CTAUGMENT.get(strong))
 
-    def strong_view(key, images_BHWC, rates=None):
+    def strong_view(key, images_BHWC, rates=None, cutout=True):
         operation = STRONG.get(strong)
         if strong in CTAUGMENT:
             if rates is None:
@@ -125,7 +127,9 @@ def build(
                     "not keep: use 'randaugment_google', or an algorithm that learns "
                     "them, such as fixmatch.FixMatch."
                 )
-            operation = partial(ctaugment.ctaugment, rates=rates, **options)
+            operation = partial(
+                ctaugment.ctaugment, rates=rates, cutout=cutout, **options
+            )
         images_BHWC = batched(with_weak(operation), key, images_BHWC)
         return basic.normalize(images_BHWC, mean, std)
 
@@ -135,7 +139,8 @@ def build(
         return basic.normalize(images_BHWC, mean, std), drawn
 
     probe = inlined(probe_view) if strong in CTAUGMENT else None
-    return WeakStrong(plain, inlined(weak_view), inlined(strong_view), probe)
+    strong_view = inlined(strong_view, static_argnames="cutout")
+    return WeakStrong(plain, inlined(weak_view), strong_view, probe)
 
 
 def _check(field: str, name: str, known) -> None:

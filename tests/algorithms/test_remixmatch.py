@@ -62,7 +62,8 @@ BATCH = {
 def _remixmatch(**fields):
     """The weak view is the image; a strong one is a random multiple of it."""
 
-    def strong(key, images, rates=None):
+    def strong(key, images, rates=None, cutout=True):
+        assert not cutout  # of CTAugment, on labeled images and on unlabeled ones
         return images * jax.random.normal(key, images.shape[:1])[:, None, None, None]
 
     views = WeakStrong(plain=lambda x: x, weak=lambda _, x: x, strong=strong)

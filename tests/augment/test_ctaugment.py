@@ -166,7 +166,7 @@ def test_strength_is_the_part_of_each_range_from_no_change():
     assert most["cutout"] == 5 and magnitudes(1.0, 1.0)["cutout"] == 10
 
 
-def test_two_operations_and_then_cutout_of_half_the_side():
+def test_two_operations_and_then_cutout_of_half_the_side_or_none():
     B = 64
     images = jnp.asarray(smooth_images(2, 16, 16, 1)[:1].repeat(B, 0))
     keys = jax.random.split(jax.random.key(0), B)
@@ -175,10 +175,16 @@ def test_two_operations_and_then_cutout_of_half_the_side():
     @jax.jit
     @partial(jax.vmap, in_axes=(0, 0, None))
     def strong(key, image, strength):
-        return ctaugment.ctaugment(key, image, rates, strength=strength)
+        drawn = ctaugment.draw(jax.random.split(key)[0], rates)
+        return (
+            ctaugment.ctaugment(key, image, rates, strength=strength),
+            ctaugment.ctaugment(key, image, rates, strength=strength, cutout=False),
+            ctaugment.apply(image, drawn, strength=strength, translate="side"),
+        )
 
-    np.testing.assert_array_equal(strong(keys, images, 0.0), images)
-    views = np.asarray(strong(keys, images, 1.0))
+    np.testing.assert_array_equal(strong(keys, images, 0.0)[0], images)
+    views, uncut, operated = map(np.asarray, strong(keys, images, 1.0))
+    np.testing.assert_array_equal(uncut, operated)
     assert views.dtype == np.uint8
     for view in views:
         # At least a quarter of the 8 x 8 pixels is inside: 4 x 4.

@@ -1,6 +1,7 @@
 """Views by name, their normalisation, and how they split over devices."""
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -95,6 +96,8 @@ def test_ctaugment_gets_the_weak_view_and_its_settings(monkeypatch, strong, tran
     np.testing.assert_array_equal(view, built.plain(expected_BHWC))
     np.testing.assert_array_equal(probed, built.plain(expected_BHWC))
     assert (drawn == key_strong_B).all()
+    jax.jit(partial(built.strong, cutout=False))(key, images, rates)  # ReMixMatch's
+    assert asked[0].pop("cutout") and not asked[-1]["cutout"]
     changed = dict(strength=0.5, translate=translate)
     assert asked[1] == changed and asked[0].pop("rates").shape == rates.shape
     assert asked[0] == changed
