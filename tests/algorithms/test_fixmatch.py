@@ -8,7 +8,7 @@ import pytest
 
 import tiny
 import toy
-from configs import cifar10
+from configs import cifar10, stl10
 from ssl_jax import core
 from ssl_jax.algorithms.fixmatch import FixMatch
 from ssl_jax.augment.weak_strong import WeakStrong
@@ -134,6 +134,14 @@ def test_cifar10_is_the_papers_recipe():
     torchssl = cifar10.get_config("torchssl").train.augment
     assert torchssl.strong == "randaugment_torchssl"
     assert torchssl.mean == (125.3, 123.0, 113.9)
+
+
+@pytest.mark.parametrize(
+    ("words", "shift"),
+    [("", 12), ("cta", 12), ("torchssl", 4), ("torchssl,flexmatch", 4)],
+)
+def test_stl10_shifts_as_the_code_that_it_is_of(words, shift):
+    assert stl10.get_config(words).train.augment.shift == shift
 
 
 def test_batch_is_64_labeled_and_448_distinct_unlabeled():
