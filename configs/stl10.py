@@ -1,13 +1,14 @@
 """STL-10 with 1,000 labels in predefined folds (arXiv:2001.07685, table 2).
 
 google: `--config.data.fold=0` to 4 are the paper's five runs; folds need the binary
-files (docs/data.md). torchssl: labels drawn by seed, and shifts by at most 4 px where
-google's are by 12. Published error of FixMatch with RandAugment: 7.98 +- 1.50; of
-FlexMatch (arXiv:2110.08263, table 1; median of 20): 6.15. The network has 4 scales and
-5.93 million parameters; the paper's 23.8 million is an error
-(google-research/fixmatch#34). The unlabeled pool is the 100,000 images without labels
-and the 5,000 with labels, once in either protocol. To be held against byol_stl10's
-fine-tuning, supervised training has other settings: byol_stl10.py:scratch.
+files (docs/data.md). torchssl: labels drawn by seed; shifts by at most 4 px, where
+google's are by 12; and a network that starts at half the side. Published error of
+FixMatch with RandAugment: 7.98 +- 1.50; of FlexMatch (arXiv:2110.08263, table 1; median
+of 20): 6.15. The network has 4 scales and 5.93 million parameters; the paper's 23.8
+million is an error (google-research/fixmatch#34). The unlabeled pool is the 100,000
+images without labels and the 5,000 with labels, once in either protocol. To be held
+against byol_stl10's fine-tuning, supervised training has other settings:
+byol_stl10.py:scratch.
 """
 
 from configs import base, methods
@@ -35,6 +36,7 @@ def get_config(arg: str = ""):
     )
     config.data.update(num_labels=1000, fold=-1 if "torchssl" in words else 0)
     config.model.scales = 4
+    config.model.first_stride = 2 if "torchssl" in words else 1
     # Pixels of 96. An eighth of the side stood in TorchSSL for a day: 2264731, reverted
     # in 4d703ac.
     config.train.augment.shift = 4 if "torchssl" in words else 12

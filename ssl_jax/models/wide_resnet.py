@@ -48,6 +48,7 @@ class Encoder(nn.Module):
     widen: Count = 2  # filters are 16 * widen in the first scale, doubled in each next
     blocks: Count = 4  # residual blocks a scale: depth is 3 scales * 4 blocks * 2 + 4
     scales: Count = 3  # STL-10's 96 px take 4 (google-research/fixmatch#34)
+    first_stride: Count = 1  # of the first scale, 2 in TorchSSL's STL-10; then 2
     bn_momentum: Decay = 0.999  # PyTorch calls this 0.001
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 
@@ -69,7 +70,7 @@ class Encoder(nn.Module):
             for block in range(self.blocks):
                 y = Block(
                     filters=16 * self.widen * 2**scale,
-                    stride=2 if scale > 0 and block == 0 else 1,
+                    stride=1 if block else 2 if scale else self.first_stride,
                     activate_before_residual=scale == 0 and block == 0,
                     conv=conv,
                     norm=norm,

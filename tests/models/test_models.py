@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import stl10
 from ssl_jax import models
 from ssl_jax.errors import UserError
 
@@ -27,6 +28,24 @@ def _shapes(name, image, num_classes, dtype="float32", **hparams):
 def test_wide_resnet_has_the_papers_parameters(image, classes, hparams, count):
     params = _shapes("wide_resnet", image, classes, **hparams)["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+
+
+@pytest.mark.parametrize(
+    ("words", "sizes"), [("", [96, 48, 24, 12]), ("torchssl", [48, 24, 12, 6])]
+)
+def test_stl10s_network_halves_the_image_as_the_code_that_it_is_of(words, sizes):
+    config = stl10.get_config(words).model
+    model = models.build(num_classes=10, **config)
+
+    def outputs():
+        keep = dict(capture_intermediates=True, mutable=["intermediates"])
+        images = jnp.zeros((1, 96, 96, 3))
+        variables = model.init(jax.random.key(0), images, train=False)
+        return model.apply(variables, images, train=False, **keep)[1]
+
+    seen = jax.eval_shape(outputs)["intermediates"]["encoder"]
+    blocks = [seen[f"Block_{i}"]["__call__"][0].shape[1] for i in range(16)]
+    assert blocks == [size for size in sizes for _ in range(4)]
 
 
 def test_convnet_parameters():
