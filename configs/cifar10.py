@@ -36,7 +36,7 @@ METHODS = {
 MORE_LABELS = {  # ReMixMatch's
     "train.algorithm.num_strong": 8,
     "train.algorithm.rotation_weight": 0.5,
-    "train.algorithm.rampup_steps": 16_000,
+    "train.algorithm.rampup_steps": 16_384,
 }
 
 

@@ -62,7 +62,8 @@ class ReMixMatch(Algorithm):
     unlabeled_weight: Weight = 1.5  # lambda_u, of all mixed unlabeled views
     strong_weight: Weight = 0.5  # lambda_u1, of the first strong view, not mixed
     rotation_weight: Weight = 0.5  # lambda_r
-    rampup_steps: Whole = 16_000  # of the linear rise from 0 of lambda_u and lambda_u1
+    # of the linear rise from 0 of lambda_u and lambda_u1: 2^20 images of 64 a step
+    rampup_steps: Whole = 16_384
     temperature: Positive = 0.5  # T of the sharpening
     alpha: Positive = 0.75  # of the Beta distribution of MixUp
     ema_decay: Decay = 0.999  # over parameters and BatchNorm moments; evaluation only

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import toy
-from configs import cifar10
+from configs import cifar10, stl10
 from ssl_jax.algorithms import remixmatch
 from ssl_jax.algorithms.remixmatch import MEMORY, ReMixMatch
 from ssl_jax.algorithms.shared import mixup
@@ -202,3 +202,6 @@ def test_cifar10_is_the_codes_recipe_for_40_labels():
         "alpha": 0.75,
         "ema_decay": 0.999,
     }
+    # Its warmup_kimg is 1,024, or 1,024 x 1,024 images, where it is not set.
+    assert cifar10.MORE_LABELS["train.algorithm.rampup_steps"] == 1024 * 1024 // 64
+    assert stl10.get_config("remixmatch").train.algorithm.rampup_steps == 2**14
