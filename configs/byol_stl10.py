@@ -71,6 +71,7 @@ def _pretrained(words):
         schedule="drops",
         warmup_steps=500,
         weight_decay=1e-6,
+        decay_on="all",
     )
     pretrain.update(
         steps=2000 * EPOCH,
@@ -95,6 +96,7 @@ def _pretrained(words):
             schedule="cosine",
             warmup_steps=10 * EPOCH,
             nesterov=False,
+            decay_on="kernels",
         )
         pretrain.steps = 300 * EPOCH
     if "tutorial" in words:
@@ -105,7 +107,10 @@ def _pretrained(words):
         pretrain.algorithm.update(hidden=4096, projection=256)
         # The tutorial does not say: Adam as BYOL is often taught.
         pretrain.optimizer.update(
-            learning_rate=3e-4, schedule="constant", warmup_steps=0
+            learning_rate=3e-4,
+            schedule="constant",
+            warmup_steps=0,
+            decay_on="kernels",
         )
         pretrain.update(
             steps=100_000 // 128,

@@ -234,10 +234,12 @@ def test_simsiams_loss_is_minus_the_mean_cosine(batch):
     assert params["projector"]["MLP_0"]["Dense_1"].keys() == {"kernel"}
 
 
-def test_simsiams_config_is_its_codes():
+def test_weight_decay_and_first_scales_are_the_codes():
     config = simsiam_cifar10.get_config()
     assert config.pretrain.optimizer.decay_on == "all"
     assert config.model.zero_init_residual
+    assert byol_stl10.get_config().pretrain.optimizer.decay_on == "all"  # htdt's Adam
+    assert byol_stl10.get_config("paper96").pretrain.optimizer.decay_on == "kernels"
     assert byol_cifar10.get_config().pretrain.optimizer.decay_on == "kernels"
     assert not byol_cifar10.get_config().model.zero_init_residual
 
