@@ -17,7 +17,7 @@ def get_config(arg: str = ""):
     config.model = base.model("resnet", stem="imagenet")
     config.pretrain.augment.update(
         side=128,
-        resize=146,  # 256 for 224 in the paper
+        resize=160,  # its code adds 32 px whatever the side: 256 for 224, 160 for 128
         mean=(123.7, 116.3, 103.5),
         std=(58.4, 57.1, 57.4),
     )
