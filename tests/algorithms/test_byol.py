@@ -173,6 +173,8 @@ def test_the_projector_is_deepminds_or_solo_learns(head_bias, parameters):
     """512 x 4096 + 4096, two numbers each of 4096 in BatchNorm, 4096 x 256; and 256."""
     config = byol_imagenette.get_config().pretrain.algorithm
     assert (config.hidden, config.projection, config.head_bias) == (4096, 256, False)
+    views = byol_imagenette.get_config().pretrain.augment
+    assert (views.side, views.resize) == (128, 128 + 32)  # as its evaluation crops
     projector = build(
         BYOL, hidden=4096, projection=256, head_bias=head_bias
     ).network.projector

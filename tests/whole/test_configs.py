@@ -216,6 +216,13 @@ def test_planetoids_sets_are_words():
         config = gcn_cora.get_config(words)
         assert (config.name, config.data.num_labels) == (name, labels)
         assert config.name.startswith(f"gcn_{config.data.name}")
+    for words, decay, steps in (  # SGC-tuning/ and README of its code
+        ("sgc", 1.3e-5, 100),
+        ("sgc,citeseer", 2.35e-5, 150),
+        ("sgc,pubmed", 7.4e-5, 100),
+    ):
+        train = gcn_cora.get_config(words).train
+        assert (train.algorithm.weight_decay, train.steps) == (decay, steps)
     with pytest.raises(UserError, match="citeseer and pubmed exclude each other"):
         gcn_cora.get_config("pubmed,citeseer")
     with pytest.raises(UserError, match="exclude each other"):
