@@ -2,10 +2,10 @@
 plot_label_propagation_digits_active_learning.
 
 Its 330 images, the first 40 labeled; 5 trainings, and after each the 5 images of
-highest entropy are asked about. (Its code sorts ascending, and so asks about the most
-certain ones; its text asks for the most uncertain, as here.) The seed matters to
-`--config.query.strategy=random` alone. With "drawn" it draws 330 other digits, and 40
-of them, balanced over the classes.
+highest entropy are asked about. (A tutorial made of it sorts ascending, and so asks
+about the most certain ones, where its text asks for the most uncertain.) The seed
+matters to `--config.query.strategy=random` alone. With "drawn" it draws 330 other
+digits, and 40 of them, balanced over the classes.
 """
 
 from configs import base

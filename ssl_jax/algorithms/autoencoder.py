@@ -4,6 +4,11 @@ Hinton and Salakhutdinov, "Reducing the Dimensionality of Data with Neural Netwo
 Science 313 (2006). With `noise` it sees a damaged image and paints the whole one:
 Vincent et al., "Extracting and Composing Robust Features with Denoising Autoencoders"
 (ICML 2008).
+
+Departures: from Hinton and Salakhutdinov, it is trained as a whole from the start,
+without Boltzmann machines layer by layer, and with ReLU, as in the tutorial that
+configs/autoencoder_mnist.py follows; from Vincent et al., each pixel is blanked with
+probability nu, where they blank a fixed share of them, or each block of pixels is.
 """
 
 import math

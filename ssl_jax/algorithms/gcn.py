@@ -2,6 +2,13 @@
 
 One batch is the whole graph, of which a few nodes are labeled. The loss is the same for
 the networks that followed, GAT, APPNP and SGC: `model` is the difference.
+
+Departures: none from tkipf/gcn (gcn/ at 39a4089) but that the validation loss which
+stops it is without the decay's term. GAT (PetarV-/GAT, utils/layers.py at 5af87e7) also
+drops projected features, draws each head's inputs by itself, and has a bias in eq. 3:
+the paper has none of them, nor has this. SGC's code (Tiiiger/SGC, models.py at 2c7a272)
+has a bias that its eq. 8 lacks, as this does, and begins as PyTorch's Linear does; here
+all begin as tkipf/gcn. APPNP is as in gasteigerjo/ppnp (ppnp/ at 8514e4d).
 """
 
 from dataclasses import dataclass

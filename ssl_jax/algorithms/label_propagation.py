@@ -5,6 +5,9 @@ Zhu and Ghahramani, "Learning from Labeled and Unlabeled Data with Label Propaga
 rows clamped. It converges to the harmonic functions of Zhu, Ghahramani and Lafferty
 (ICML 2003): (D_uu - W_uu) F_u = W_ul Y_l (eq. 5). Start, stopping rule and defaults are
 scikit-learn's.
+
+Departures: as `label_spreading`'s; and from Zhu, Ghahramani and Lafferty there is no
+class mass normalisation, nor is there in scikit-learn.
 """
 
 from dataclasses import dataclass

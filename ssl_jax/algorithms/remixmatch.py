@@ -2,7 +2,17 @@
 
 Berthelot et al., "ReMixMatch: Semi-Supervised Learning with Distribution Alignment and
 Augmentation Anchoring", arXiv:1911.09785; section numbers are the paper's. "The code"
-is google-research/remixmatch.
+is google-research/remixmatch (remixmatch_no_cta.py, cta/ and libml/ at f7061eb).
+
+Departures: from the code, all mixed images are normalised in one pass, which moves the
+averages of BatchNorm, and strong and rotated ones in another, where it has a pass for
+each 64 images and the last mixed ones move them; the labels' proportions are a mean of
+128 batches, not one of decay 0.999; quarter turns are drawn, not dealt out evenly;
+CTAugment is FixMatch's, which draws one bin where this code draws two neighbours and
+rescales by a part of the side where it does by one of a pixel. With RandAugment in its
+place labeled images are strongly augmented as well, cutout included; in TorchSSL
+(models/remixmatch/remixmatch.py at f26e1d4) and USB they have the weak view, and there
+are two strong views.
 """
 
 import dataclasses

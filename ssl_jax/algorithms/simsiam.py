@@ -1,6 +1,14 @@
 """SimSiam: BYOL without a moving average; stopping the gradient is what matters.
 
 Chen and He, "Exploring Simple Siamese Representation Learning", arXiv:2011.10566.
+
+Departures: from the authors' code (facebookresearch/simsiam, simsiam/builder.py and
+main_simsiam.py at a7bc177), which is ImageNet's, the projector has the two layers that
+the paper has on CIFAR-10 (appendix D), and is 2,048 wide as in section 3 where the code
+takes the encoder's width; the hidden layers have biases, which the BatchNorm after them
+takes away again; the rate falls with each step, not with each epoch; and an online
+probe, which they have not, learns beside it without sending a gradient back. Linear
+layers begin as Flax's do.
 """
 
 from dataclasses import dataclass
