@@ -132,6 +132,17 @@ def _places(path):
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 
 
+def test_configs_of_papers_say_what_they_were_held_against():
+    """Every file that names a paper, and the repositories by a commit."""
+    section = page("methods").partition("\n## Sources and departures\n")[2]
+    sources, configs = section.partition("\n## ")[0].split("| config |")
+    rows = re.findall(r"^\| [^|]+ \| (\S+/\S+) \| (\S+) \|", sources, re.MULTILINE)
+    assert len(rows) >= 15 and all(re.fullmatch(r"[0-9a-f]{7}", c) for _, c in rows)
+    for path in sorted((ROOT / "configs").glob("*.py")):
+        if "arXiv:" in path.read_text().split('"""')[1]:
+            assert f"`{path.stem}`" in configs, path.name
+
+
 def test_code_that_a_newcomer_asks_for_is_two_steps_away():
     """README links to it, or to a page that does."""
     for file, name in (
