@@ -18,7 +18,7 @@ def get_config(arg: str = ""):
         probe=base.probe("pretrain", folds=1),  # of 50,000
     )
     config.data.update(name="cifar10", num_labels=0)
-    config.model = base.model("resnet", stem="cifar")
+    config.model = base.model("resnet", stem="cifar", bn_warmup=False)
     config.pretrain.augment.update(
         blur=(0.0, 0.0),  # the images are too small for it
         mean=(125.3, 123.0, 113.9),

@@ -34,7 +34,7 @@ def _on_labels(name):
     start_from = learned if name == "finetune" else "scratch"
     config = base.run(f"{name}_stl10", train=finetune(start_from))
     config.data.update(name="stl10", num_labels=0)
-    config.model = base.model("resnet", stem="stl10")
+    config.model = base.model("resnet", stem="stl10", bn_warmup=False)
     return config
 
 
@@ -52,7 +52,7 @@ def _pretrained(words):
         frozen=finetune("pretrain", frozen=True),
     )
     config.data.update(name="stl10", num_labels=0)
-    config.model = base.model("resnet", stem="stl10")
+    config.model = base.model("resnet", stem="stl10", bn_warmup=False)
     pretrain = config.pretrain
     pretrain.augment.update(
         side=64,

@@ -66,7 +66,7 @@ def _small(config):
     """16,000 steps of a small network, which may only be compared among themselves."""
     config.name = f"{config.name}_small"
     config.model = base.model("convnet", filters=(32, 64, 128), stem_stride=2)
-    config.train.algorithm.weak_gradient = False
+    config.train.algorithm.update(weak_gradient=False, ema_warmup=True)
     config.train.update(
         steps=16_000,
         batch_size=32,

@@ -108,7 +108,7 @@ def instead(config: ConfigDict, method: str, *says: Says) -> ConfigDict:
         name = names()[method]
         shared = {
             field: config.train.algorithm[field]
-            for field in ("ema_decay", "weak_gradient")
+            for field in ("ema_decay", "ema_warmup", "weak_gradient")
             if field in base.algorithm(name)
         }
         config.train.algorithm = base.algorithm(name, **shared)
@@ -150,7 +150,9 @@ def fixmatch_paper(data: str, name: str, words: set[str], **torchssl) -> ConfigD
             )
     config = base.run(f"fixmatch_{data}")
     config.data.update(name=name)
-    config.model = base.model("wide_resnet")
+    # Averages of one decay from the first step on, as in both codes.
+    config.model = base.model("wide_resnet", bn_warmup=False)
+    config.train.algorithm.ema_warmup = False
     config.train.update(
         steps=2**20,
         log_every=256,

@@ -16,7 +16,9 @@ def get_config(arg: str = ""):
         probe=base.probe("pretrain", folds=1),  # of 50,000
     )
     config.data.update(name="cifar10", num_labels=0)
-    config.model = base.model("resnet", stem="cifar", zero_init_residual=True)
+    config.model = base.model(
+        "resnet", stem="cifar", zero_init_residual=True, bn_warmup=False
+    )
     config.pretrain.augment.update(
         area=(0.2, 1.0),
         method="bilinear",

@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from ssl_jax.models.shared.batch_norm import BatchNorm
+
 
 class Pixels(nn.Module):
     """One weight, 1 at first, for logits or features; and what BatchNorm would see."""
@@ -15,6 +17,15 @@ class Pixels(nn.Module):
         if train and not self.is_initializing():
             seen.value = 100 * seen.value + len(x)  # digits: one pass after the other
         return weight * x.reshape(len(x), -1)
+
+
+class Normalised(nn.Module):
+    """Pixels through BatchNorm, for logits."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x_BK = Pixels(name="pixels")(x, train=train)
+        return BatchNorm(use_running_average=not train, momentum=0.9)(x_BK)
 
 
 def batch(labeled_BK, labels, unlabeled_UK):

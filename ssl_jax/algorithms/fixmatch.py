@@ -74,7 +74,8 @@ class FixMatch(Algorithm):
     views: WeakStrong
     threshold: Share = 0.95  # tau: predictions at least this sure become labels
     unlabeled_weight: Weight = 1.0  # lambda_u
-    ema_decay: Decay = 0.999  # over parameters and BatchNorm moments; evaluation only
+    ema_decay: Decay = 0.999  # of the parameters; evaluation only
+    ema_warmup: bool = True  # it rises to that, so that the teacher forgets its start
     # True: one pass over labeled, weak and strong views together, as the paper's code.
     # False: the weak views go first, alone and without gradient, which saves two
     # thirds of their cost; BatchNorm then sees them apart from the others.

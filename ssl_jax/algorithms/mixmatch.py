@@ -36,7 +36,8 @@ class MixMatch(Algorithm):
     num_views: Count = 2  # K: of each unlabeled image
     temperature: Positive = 0.5  # T of the sharpening
     alpha: Positive = 0.75  # of the Beta distribution of MixUp
-    ema_decay: Decay = 0.999  # over parameters and BatchNorm moments; evaluation only
+    ema_decay: Decay = 0.999  # of the parameters; evaluation only
+    ema_warmup: bool = True  # it rises to that, so that the teacher forgets its start
 
     init = ema_teacher.init
     predict = ema_teacher.predict

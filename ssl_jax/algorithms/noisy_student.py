@@ -37,7 +37,8 @@ class NoisyStudent(Algorithm):
     tx: optax.GradientTransformation
     views: WeakStrong
     hard: bool = False  # the teacher's argmax as label; the paper's are soft
-    ema_decay: Decay = 0.999  # over parameters and BatchNorm moments; not the paper's
+    ema_decay: Decay = 0.999  # of the parameters; not the paper's
+    ema_warmup: bool = True  # it rises to that, so that the teacher forgets its start
 
     init = ema_teacher.init
     predict = ema_teacher.predict

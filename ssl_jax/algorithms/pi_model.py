@@ -1,10 +1,15 @@
 """Pi-Model: two augmented views of an image should get the same prediction.
 
 Laine and Aila, "Temporal Ensembling for Semi-Supervised Learning", arXiv:1610.02242,
-section 2.1: the noise is in the views, and in a model's dropout if it has any. As in
-google-research/fixmatch and USB, one of the two predictions is the target and gets no
-gradient, and the weight is not scaled by the share of labeled images (the paper's
-M / N).
+section 2.1: the noise is in the views, and in a model's dropout if it has any.
+
+Departures: from the paper, as in google-research/fixmatch (pi_model.py at d4985a1) and
+USB (microsoft/Semi-supervised-learning, semilearn/algorithms/pimodel/pimodel.py at
+1ef4cbe), one of the two predictions is the target and gets no gradient; the weight is
+not scaled by the share of labeled images (the paper's M / N); and only unlabeled
+batches are compared. From both codes: the weight rises as the paper's exp(-5 (1 -
+t)^2), where theirs rises linearly from 0. From USB alone, whose second view is the
+strong one: both are weak, as in google's.
 """
 
 from dataclasses import dataclass
@@ -34,9 +39,10 @@ class PiModel(Algorithm):
     tx: optax.GradientTransformation
     views: WeakStrong
     total_steps: int
-    consistency_weight: Weight = 10.0  # w at its highest: USB's for CIFAR-10
-    rampup: Share = 0.4  # part of the steps over which w rises, as in USB
-    ema_decay: Decay = 0.999  # over parameters and BatchNorm moments
+    consistency_weight: Weight = 10.0  # w at its highest: both codes' for CIFAR-10
+    rampup: Share = 0.4  # part of the steps over which w rises, as in both codes
+    ema_decay: Decay = 0.999  # of the parameters
+    ema_warmup: bool = True  # it rises to that, so that the teacher forgets its start
 
     init = ema_teacher.init
     predict = ema_teacher.predict
@@ -44,26 +50,25 @@ class PiModel(Algorithm):
 
     def target(self, state: TrainState, images_UHWC: jax.Array, key) -> jax.Array:
         """logits_UK that the other view should have: the network's own."""
-        logits_UK, _ = core.forward(
-            self.model,
-            state.params,
-            state.model_state,
-            images_UHWC,
-            train=True,
-            rngs=core.model_rngs(key, 1),
+        variables, rngs = (state.params, state.model_state), core.model_rngs(key, 1)
+        return core.forward(self.model, *variables, images_UHWC, train=True, rngs=rngs)[
+            0
+        ]
+
+    def logits(self, params, state: TrainState, x_BHWC, u_UHWC, key):
+        """Training-mode logits of both views, each with BatchNorm of its own, and the
+        model_state, which the labeled images alone have moved: as in both codes."""
+        variables = (params, state.model_state)
+        x_BK, model_state = core.forward(
+            self.model, *variables, x_BHWC, train=True, rngs=core.model_rngs(key)
         )
-        return logits_UK
+        u_UK, _ = core.forward(
+            self.model, *variables, u_UHWC, train=True, rngs=core.model_rngs(key, 2)
+        )
+        return x_BK, u_UK, model_state
 
     def loss(self, params, state: TrainState, views, batch: Batch, target_UK, key):
-        logits, model_state = core.forward(
-            self.model,
-            params,
-            state.model_state,
-            core.concat_views(*views),
-            train=True,
-            rngs=core.model_rngs(key),
-        )
-        x_BK, u_UK = core.split_views(logits, *map(len, views))
+        x_BK, u_UK, model_state = self.logits(params, state, *views, key)
         loss_B = cross_entropy_per_example(x_BK, batch["label"])
         difference_UK = jax.nn.softmax(u_UK.astype(jnp.float32)) - target_UK
         consistency = (difference_UK**2).mean()  # over U and K: the paper's 1 / (C B)

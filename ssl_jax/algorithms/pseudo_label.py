@@ -7,6 +7,13 @@ augmentation, and a threshold (Oliver et al., arXiv:1804.09170, table 8).
 This is the form that labels every batch anew. In the form that labels the whole pool
 once, a teacher does, and a student trains on what it was sure of: phases with
 `labels_from` (train/self_training.py), as configs/pseudo_label_mnist.py has them.
+
+Departures: from the paper, a threshold, and the weight rises from step 0 to 0.4 of the
+steps, where eq. 16 has a first stretch without it; both as in google-research/fixmatch
+(pseudo_label.py at d4985a1) and USB (microsoft/Semi-supervised-learning,
+semilearn/algorithms/pseudolabel/pseudolabel.py at 1ef4cbe). From google's code: its
+[U] loss is multiplied by a [U, 1] mask, which averages instead of masking, and its
+threshold is `>`, ours and USB's `>=`.
 """
 
 from dataclasses import dataclass
@@ -38,22 +45,27 @@ class PseudoLabel(Algorithm):
     threshold: Share = 0.95  # predictions at least this sure become labels
     unlabeled_weight: Weight = 1.0  # alpha_f, at its highest
     warmup: Share = 0.4  # the weight rises from 0 over this part of the steps: eq. 16
-    ema_decay: Decay = 0.999  # over parameters and BatchNorm moments; evaluation only
+    ema_decay: Decay = 0.999  # of the parameters; evaluation only
+    ema_warmup: bool = True  # it rises to that, so that the teacher forgets its start
 
     init = ema_teacher.init
     predict = ema_teacher.predict
     features = ema_teacher.features
 
-    def loss(self, params, state: TrainState, views, batch: Batch, key):
-        logits, model_state = core.forward(
-            self.model,
-            params,
-            state.model_state,
-            core.concat_views(*views),
-            train=True,
-            rngs=core.model_rngs(key),
+    def logits(self, params, state: TrainState, x_BHWC, u_UHWC, key):
+        """Training-mode logits of both views, each with BatchNorm of its own, and the
+        model_state, which the labeled images alone have moved: as in both codes."""
+        variables = (params, state.model_state)
+        x_BK, model_state = core.forward(
+            self.model, *variables, x_BHWC, train=True, rngs=core.model_rngs(key)
         )
-        x_BK, u_UK = core.split_views(logits, *map(len, views))
+        u_UK, _ = core.forward(
+            self.model, *variables, u_UHWC, train=True, rngs=core.model_rngs(key, 1)
+        )
+        return x_BK, u_UK, model_state
+
+    def loss(self, params, state: TrainState, views, batch: Batch, key):
+        x_BK, u_UK, model_state = self.logits(params, state, *views, key)
         loss_B = cross_entropy_per_example(x_BK, batch["label"])
 
         probs_UK = jax.nn.softmax(jax.lax.stop_gradient(u_UK).astype(jnp.float32))

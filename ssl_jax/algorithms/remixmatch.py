@@ -76,7 +76,8 @@ class ReMixMatch(Algorithm):
     rampup_steps: Whole = 16_384
     temperature: Positive = 0.5  # T of the sharpening
     alpha: Positive = 0.75  # of the Beta distribution of MixUp
-    ema_decay: Decay = 0.999  # over parameters and BatchNorm moments; evaluation only
+    ema_decay: Decay = 0.999  # of the parameters; evaluation only
+    ema_warmup: bool = True  # it rises to that, so that the teacher forgets its start
 
     # By the classifier alone, which takes from the average what it has modules for.
     predict = ema_teacher.predict

@@ -35,6 +35,7 @@ from ssl_jax.core.losses import cosine_similarity_per_example
 from ssl_jax.core.metrics import EffectiveRank
 from ssl_jax.core.ranges import Count
 from ssl_jax.models import Classifier
+from ssl_jax.models.shared.batch_norm import BatchNorm
 
 
 class Projector(nn.Module):
@@ -47,7 +48,7 @@ class Projector(nn.Module):
     @nn.compact
     def __call__(self, x_BD: jax.Array, *, train: bool) -> jax.Array:
         y = MLP(self.hidden, self.out, bias=False)(x_BD, train=train)
-        return nn.BatchNorm(
+        return BatchNorm(
             use_running_average=not train,
             momentum=0.9,
             use_scale=False,

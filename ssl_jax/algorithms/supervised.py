@@ -36,7 +36,8 @@ class Supervised(Algorithm):
     views: WeakStrong
     frozen: bool = False  # only the head is trained: the encoder's moments rest as well
     strong: bool = False  # the strong view instead of the weak one: a higher floor
-    ema_decay: Decay = 0.999  # over parameters and BatchNorm moments
+    ema_decay: Decay = 0.999  # of the parameters
+    ema_warmup: bool = True  # it rises to that, so that the teacher forgets its start
 
     init = ema_teacher.init
     predict = ema_teacher.predict

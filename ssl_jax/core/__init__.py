@@ -33,6 +33,7 @@ from ssl_jax.core.steps import (
     init_state,
     model_rngs,
     ramp,
+    rising,
 )
 
 __all__ = [
@@ -54,5 +55,6 @@ __all__ = [
     "num_devices",
     "on_every_device",
     "ramp",
+    "rising",
     "split_views",
 ]

@@ -1,4 +1,5 @@
-"""Networks, one file each. The class that `find` takes from it says of itself:
+"""Networks, one file each; shared/ has what several are made of. The class that `find`
+takes from a file says of itself:
 
 takes   "images": it is an encoder, (images_BHWC, train) -> features_BD, and `build`
         puts a linear head on it. "graph": (nodes, train) -> logits_NK, with a method

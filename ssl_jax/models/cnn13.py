@@ -17,6 +17,7 @@ from flax import linen as nn
 
 from ssl_jax.core.ranges import Count, Decay
 from ssl_jax.errors import UserError
+from ssl_jax.models.shared.batch_norm import BatchNorm
 
 _he = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 _SMALLEST_SIDE = 12  # halved twice: 3 px, which the unpadded 3x3 convolution turns to 1
@@ -34,6 +35,7 @@ class Encoder(nn.Module):
     small: ClassVar[dict] = {"name": "convnet"}
     width: Count = 128  # filters of the first three convolutions, and features
     bn_momentum: Decay = 0.999  # Laine and Aila's; PyTorch calls this 0.001
+    bn_warmup: bool = True  # it rises to that, so that the moments forget their start
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 
     @nn.compact
@@ -47,9 +49,10 @@ class Encoder(nn.Module):
                 f"{_SMALLEST_SIDE}; use a larger data.image_size, or 'convnet'."
             )
         norm = partial(
-            nn.BatchNorm,
+            BatchNorm,
             use_running_average=not train,
             momentum=self.bn_momentum,
+            warmup=self.bn_warmup,
             dtype=self.dtype,
         )
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ssl_jax.core.ranges import Count, Decay, Some
+from ssl_jax.models.shared.batch_norm import BatchNorm
 
 
 class Encoder(nn.Module):
@@ -18,6 +19,7 @@ class Encoder(nn.Module):
     filters: Some[Count] = (16, 32, 64)  # one entry a stage
     stem_stride: Count = 1  # of the first convolution; 2 for images of 28 px and more
     bn_momentum: Decay = 0.99  # short runs: the moments must follow within hundreds
+    bn_warmup: bool = True  # it rises to that, so that the moments forget their start
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 
     @nn.compact
@@ -25,9 +27,10 @@ class Encoder(nn.Module):
         """features_BD, D = filters[-1]."""
         conv = partial(nn.Conv, kernel_size=(3, 3), use_bias=False, dtype=self.dtype)
         norm = partial(
-            nn.BatchNorm,
+            BatchNorm,
             use_running_average=not train,
             momentum=self.bn_momentum,
+            warmup=self.bn_warmup,
             dtype=self.dtype,
         )
         y = x_BHWC.astype(self.dtype)

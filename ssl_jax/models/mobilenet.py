@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from ssl_jax.core.ranges import Decay, Positive
 from ssl_jax.errors import UserError
+from ssl_jax.models.shared.batch_norm import BatchNorm
 
 _BLOCKS = (  # filters and stride
     (64, 1),
@@ -77,6 +78,7 @@ class Encoder(nn.Module):
     small: ClassVar[dict] = {"name": "convnet"}
     widen: Positive = 1.0  # alpha: times the filters of every layer
     bn_momentum: Decay = 0.99
+    bn_warmup: bool = True  # it rises to that, so that the moments forget their start
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 
     @nn.compact
@@ -96,9 +98,10 @@ class Encoder(nn.Module):
             dtype=self.dtype,
         )
         norm = partial(
-            nn.BatchNorm,
+            BatchNorm,
             use_running_average=not train,
             momentum=self.bn_momentum,
+            warmup=self.bn_warmup,
             epsilon=1e-3,
             dtype=self.dtype,
         )

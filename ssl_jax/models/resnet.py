@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from ssl_jax.core.ranges import Count, Decay
 from ssl_jax.errors import UserError
+from ssl_jax.models.shared.batch_norm import BatchNorm
 
 _he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -92,6 +93,7 @@ class Encoder(nn.Module):
     # whether each block starts as its shortcut (arXiv:1706.02677, section 5.1)
     zero_init_residual: bool = False
     bn_momentum: Decay = 0.9  # PyTorch calls this 0.1
+    bn_warmup: bool = True  # it rises to that, so that the moments forget their start
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 
     def __post_init__(self):
@@ -108,9 +110,10 @@ class Encoder(nn.Module):
         """features_BD, D = 8 * width, or 32 * width at depth 50."""
         conv = partial(_conv, dtype=self.dtype)
         norm = partial(
-            nn.BatchNorm,
+            BatchNorm,
             use_running_average=not train,
             momentum=self.bn_momentum,
+            warmup=self.bn_warmup,
             epsilon=1e-5,
             dtype=self.dtype,
         )

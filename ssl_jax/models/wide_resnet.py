@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ssl_jax.core.ranges import Count, Decay
+from ssl_jax.models.shared.batch_norm import BatchNorm
 
 _he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -50,6 +51,7 @@ class Encoder(nn.Module):
     scales: Count = 3  # STL-10's 96 px take 4 (google-research/fixmatch#34)
     first_stride: Count = 1  # of the first scale, 2 in TorchSSL's STL-10; then 2
     bn_momentum: Decay = 0.999  # PyTorch calls this 0.001
+    bn_warmup: bool = True  # it rises to that, so that the moments forget their start
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 
     @nn.compact
@@ -59,9 +61,10 @@ class Encoder(nn.Module):
             nn.Conv, use_bias=False, kernel_init=_he_fan_out, dtype=self.dtype
         )
         norm = partial(
-            nn.BatchNorm,
+            BatchNorm,
             use_running_average=not train,
             momentum=self.bn_momentum,
+            warmup=self.bn_warmup,
             epsilon=1e-3,
             dtype=self.dtype,
         )

@@ -56,6 +56,9 @@ def build(
       UserError: the section contradicts the data.
     """
     num_classes = len(data.dataset.class_names)
+    if section.labels_from and labels is None:
+        labels = feeds.granted(data.dataset, data.split)
+    labeled = data.split.labeled if labels is None else labels.index_N
     algorithm = algorithms.build(
         section.method,
         section.hparams,
@@ -65,11 +68,10 @@ def build(
         tx=section.tx,
         views=section.views,
         num_classes=num_classes,
+        num_labeled=len(labeled),
         num_unlabeled=len(data.split.unlabeled),
         total_steps=section.steps,
     )
-    if section.labels_from and labels is None:
-        labels = feeds.granted(data.dataset, data.split)
     draw = feeds.Draw(
         draws_from=section.method.draws_from,
         batch_size=section.batch_size,

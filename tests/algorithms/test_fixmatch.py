@@ -20,7 +20,8 @@ def _fixmatch(**fields):
         weak=lambda _, x: x,
         strong=lambda _, x, rates: x[..., ::-1],
     )
-    return FixMatch(model=toy.Pixels(), tx=optax.sgd(0.1), views=views, **fields)
+    fields = {"model": toy.Pixels(), **fields}
+    return FixMatch(tx=optax.sgd(0.1), views=views, **fields)
 
 
 LABELED_BK = np.array([[2.0, 0.0], [0.0, 1.0]], np.float32)
@@ -97,24 +98,26 @@ def test_one_pass_over_all_views_or_the_weak_ones_apart(weak_gradient, passes):
     assert int(after.model_state["batch_stats"]["seen"]) == passes
 
 
-def test_teacher_averages_parameters_and_batch_norm_moments():
-    """A trap from other codebases: an EMA that skips BatchNorm statistics."""
-    phase = tiny.build(tiny.config(ema_decay=0.75))
-    _, states, _ = tiny.train(phase, 3)
-    teacher = (states[0].params, states[0].model_state)
-    for state in states[1:]:
-        moved = (state.params, state.model_state)
-        teacher = jax.tree.map(lambda t, m: 0.75 * t + 0.25 * m, teacher, moved)
-    jax.tree.map(
-        lambda ours, byhand: np.testing.assert_allclose(
-            ours, byhand, rtol=1e-4, atol=1e-6
-        ),
-        states[-1].extra["ema"],
-        teacher,
-    )
-    stats = jax.tree.leaves(states[-1].model_state["batch_stats"])
-    averaged = jax.tree.leaves(states[-1].extra["ema"][1])
-    assert all(not np.array_equal(a, b) for a, b in zip(stats, averaged, strict=True))
+@pytest.mark.parametrize(
+    ("warmup", "decays"), [(True, [0.1, 2 / 11, 0.2]), (False, [0.2, 0.2, 0.2])]
+)
+def test_teacher_averages_parameters_and_has_the_networks_moments(warmup, decays):
+    """The decay rises as (1 + t) / (10 + t), or is one. BatchNorm's moments are running
+    averages already: averaged twice they would be those of an older network."""
+    algorithm = _fixmatch(model=toy.Normalised(), ema_decay=0.2, ema_warmup=warmup)
+    states, step = [algorithm.init(jax.random.key(0), BATCH)], algorithm.train_step
+    for i in range(3):
+        states.append(step(states[-1], BATCH, jax.random.key(i))[0])
+    teacher = states[0].params
+    for decay, state in zip(decays, states[1:], strict=True):
+        teacher = jax.tree.map(
+            lambda t, m, d=decay: d * t + (1 - d) * m, teacher, state.params
+        )
+    last = states[-1]
+    jax.tree.map(np.testing.assert_array_almost_equal, last.extra["ema"], teacher)
+    variables = {"params": last.extra["ema"], **last.model_state}
+    expected = toy.Normalised().apply(variables, BATCH["image"], train=False)
+    np.testing.assert_array_equal(algorithm.predict(last, BATCH), expected)
 
 
 def test_cifar10_is_the_papers_recipe():
@@ -126,8 +129,10 @@ def test_cifar10_is_the_papers_recipe():
         "threshold": 0.95,
         "unlabeled_weight": 1.0,
         "ema_decay": 0.999,
+        "ema_warmup": False,
         "weak_gradient": True,
     }
+    assert not config["model"]["bn_warmup"]
     assert config["train"]["optimizer"]["momentum"] == 0.9
     assert config["train"]["optimizer"]["nesterov"]
     assert config["train"]["augment"]["mean"] == (127.5,)  # x * 2 / 255 - 1
@@ -160,3 +165,15 @@ def test_batch_is_64_labeled_and_448_distinct_unlabeled():
 def test_ema_is_the_formula():
     ours = core.ema({"a": jnp.array(1.0)}, {"a": jnp.array(3.0)}, 0.9)
     assert float(ours["a"]) == pytest.approx(1.2)
+
+
+def test_a_rising_decay_forgets_the_start():
+    """After t moves 9! t! / (t + 9)! of it is left; a decay of 0.999 leaves 0.98."""
+    left, fixed = 1.0, 1.0
+    for count in range(20):
+        left = core.ema(left, 0.0, core.rising(0.999, count))
+        fixed = core.ema(fixed, 0.0, 0.999)
+    assert float(left) == pytest.approx(9.985e-8, rel=1e-3)
+    assert float(fixed) == pytest.approx(0.98, abs=1e-3)
+    assert float(core.rising(0.999, 10**6)) == np.float32(0.999)
+    assert float(core.rising(0.0, 5)) == 0

@@ -231,4 +231,5 @@ def test_cifar10_is_the_papers_recipe():
         "temperature": 0.5,
         "alpha": 0.75,
         "ema_decay": 0.999,
+        "ema_warmup": False,
     }

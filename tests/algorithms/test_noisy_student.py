@@ -83,15 +83,16 @@ def test_it_trains_on_the_strong_view_and_is_heard_by_its_average(built):
     tree.map(np.testing.assert_array_equal, after.params, expected.params)
     tree.map(
         lambda average, old, new: np.testing.assert_allclose(
-            average, 0.999 * old + 0.001 * new, atol=1e-6
+            average, 0.1 * old + 0.9 * new, atol=1e-6
         ),
-        after.extra["ema"][0],
+        after.extra["ema"],
         state.params,
         after.params,
     )
     judged = algorithm.predict(after, batch)
     x_BHWC = algorithm.views.plain(batch["image"])
-    average, _ = forward(algorithm.model, *after.extra["ema"], x_BHWC, train=False)
+    teacher = (after.extra["ema"], after.model_state)
+    average, _ = forward(algorithm.model, *teacher, x_BHWC, train=False)
     np.testing.assert_array_equal(judged, average)
 
 

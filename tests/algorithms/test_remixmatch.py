@@ -201,6 +201,7 @@ def test_cifar10_is_the_codes_recipe_for_40_labels():
         "temperature": 0.5,
         "alpha": 0.75,
         "ema_decay": 0.999,
+        "ema_warmup": False,
     }
     # Its warmup_kimg is 1,024, or 1,024 x 1,024 images, where it is not set.
     assert cifar10.MORE_LABELS["train.algorithm.rampup_steps"] == 1024 * 1024 // 64

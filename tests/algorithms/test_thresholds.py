@@ -4,13 +4,16 @@ The transcriptions are plain Python over lists, in double precision; each class 
 one paper, written from its text and not from our code.
 """
 
+import itertools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+import toy
 from ssl_jax.algorithms.adamatch import AdaMatch
 from ssl_jax.algorithms.dash import Dash
 from ssl_jax.algorithms.fixmatch import Seen, hard
@@ -18,6 +21,7 @@ from ssl_jax.algorithms.flexmatch import FlexMatch
 from ssl_jax.algorithms.freematch import FreeMatch
 from ssl_jax.algorithms.softmatch import SoftMatch
 from ssl_jax.algorithms.uda import UDA
+from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core.losses import sharpen
 
 STEPS, B, U, K, N = 200, 6, 14, 5, 60
@@ -155,16 +159,16 @@ class AdaMatchByHand:
 
 
 class DashByHand:
-    """Algorithm 1 of the paper, hard labels from rho_min on; soft ones at T = 0.5."""
+    """Algorithm 1 of the paper, hard labels from rho_min on; soft ones at T = 0.5. The
+    20 labeled images go by in the last 4 batches of 6 of the warm-up."""
 
     def __init__(self):
-        self.rho_hat = None
+        self.losses, self.rho_hat = [], 0.0
 
     def step(self, seen):
-        if seen.step < 50:
-            loss = sum(seen.loss_B.tolist()) / B
-            before = loss if self.rho_hat is None else self.rho_hat
-            self.rho_hat = 0.99 * before + 0.01 * loss
+        if 46 <= seen.step < 50:
+            self.losses += seen.loss_B.tolist()
+            self.rho_hat = sum(self.losses) / len(self.losses)
         t = 1 + max(seen.step - 50, 0) // 10
         rho = max(1.0001 * 1.27 ** -(t - 1) * self.rho_hat, 0.05)
         weights, targets = [], []
@@ -185,7 +189,10 @@ KIN = [
     (FreeMatch(num_classes=K, threshold_decay=0.99, **BUILT_WITHOUT), FreeMatchByHand),
     (SoftMatch(num_classes=K, moments_decay=0.99, **BUILT_WITHOUT), SoftMatchByHand),
     (AdaMatch(num_classes=K, distribution_decay=0.99, **BUILT_WITHOUT), AdaMatchByHand),
-    (Dash(warmup_steps=50, round_steps=10, **BUILT_WITHOUT), DashByHand),
+    (
+        Dash(num_labeled=20, warmup_steps=50, round_steps=10, **BUILT_WITHOUT),
+        DashByHand,
+    ),
 ]
 
 
@@ -246,6 +253,52 @@ def test_flexmatch_without_warmup_divides_by_the_largest_class():
     targets, _ = algorithm.targets({"class_N": jnp.array(class_N)}, next(_steps()))
     expected = [0.95, 0.5 / 1.5 * 0.95, 0, 0, 0]
     np.testing.assert_allclose(targets.threshold_K, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("num_labeled", "expected"), [(6, 0.001), (300, 0.001)])
+def test_dash_measures_what_the_warmed_up_network_loses(num_labeled, expected):
+    """2.3 nats for 50 steps, then 0.001 for 50, in batches of 6: nothing is left of the
+    first ones, of which a running mean at 0.99 keeps most."""
+    dash = Dash(num_labeled=num_labeled, warmup_steps=100, **BUILT_WITHOUT)
+    step, state, seen = jax.jit(dash.targets), dash.init_thresholds(), next(_steps())
+    for i in range(110):
+        loss_B = np.full(B, 2.3 if i < 50 else 0.001 if i < 100 else 9.0, np.float32)
+        given = seen._replace(step=np.int32(i), loss_B=loss_B)
+        targets, state = step(state, given)
+    assert float(state["rho_hat"]) == pytest.approx(expected, rel=1e-6)
+    # Which is below rho_min: Dash then is FixMatch at exp(-0.05).
+    np.testing.assert_allclose(targets.threshold_K, 0.951229, rtol=1e-6)
+    sure_U = seen.weak_UK.max(1) >= 0.951229
+    np.testing.assert_array_equal(targets.weight_U, sure_U)
+
+
+def test_dash_rests_while_it_measures():
+    """3 labels in batches of 2: the last two steps of the warm-up see one network."""
+    algorithm = Dash(
+        num_labeled=3,
+        warmup_steps=4,
+        model=toy.Normalised(),
+        tx=optax.sgd(0.1),
+        views=WeakStrong(lambda x: x, lambda _, x: x, lambda _, x, rates: x),
+    )
+    batch = toy.batch([[2.0, 0.0], [0.0, 1.0]], [0, 1], np.ones((4, 2), np.float32))
+    states, losses = [algorithm.init(jax.random.key(0), batch)], []
+    step = jax.jit(algorithm.train_step)
+    for i in range(5):
+        other = {**batch, "image": batch["image"] * (1 + i)}
+        state, metrics = step(states[-1], other, jax.random.key(i))
+        states.append(state)
+        losses.append(float(metrics["labeled_loss"].compute()))
+    networks = [(s.params, s.model_state, s.extra["ema"]) for s in states]
+    same = [
+        all(map(np.array_equal, *map(jax.tree.leaves, pair)))
+        for pair in itertools.pairwise(networks)
+    ]
+    assert same == [False, False, True, True, False]
+    assert [int(state.step) for state in states] == [0, 1, 2, 3, 4, 5]
+    rho_hat = float(states[-1].extra["thresholds"]["rho_hat"])
+    assert losses[2] != losses[3]
+    assert rho_hat == pytest.approx((losses[2] + losses[3]) / 2, rel=1e-5)
 
 
 STRONG_UK = np.log(

@@ -353,7 +353,7 @@ def test_the_teachers_predictions_move_the_rates():
     state = state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
     after = ema_teacher.probe(learner, state, batch, key).extra["rates"]
 
-    (params, _), expected = state.extra["ema"], plain_rates()
+    params, expected = state.extra["ema"], plain_rates()
     x_BHWC = views.plain(images[::-1])
     logits = np.asarray(learner.model.apply({"params": params}, x_BHWC, train=False))
     probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)

@@ -24,6 +24,7 @@ from ssl_jax.core import (
 )
 from ssl_jax.core.losses import cross_entropy_of_labeled
 from ssl_jax.core.metrics import projection_std
+from ssl_jax.models.shared.batch_norm import BatchNorm
 
 
 class MLP(nn.Module):
@@ -36,7 +37,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x_BD: jax.Array, *, train: bool) -> jax.Array:
         y = nn.Dense(self.hidden)(x_BD)
-        y = nn.BatchNorm(use_running_average=not train, momentum=0.9)(y)
+        y = BatchNorm(use_running_average=not train, momentum=0.9)(y)
         return nn.Dense(self.out, use_bias=self.bias)(nn.relu(y))
 
 
