@@ -10,9 +10,8 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from ssl_jax.cli import command_line, modes
+from ssl_jax.cli import usage
 from ssl_jax.errors import UserError
-from ssl_jax.train import sections
 
 flags.DEFINE_string(
     "config",
@@ -20,10 +19,12 @@ flags.DEFINE_string(
     "NAME[:word,word] of configs/, or FILE.py[:word,word]; and --config.FIELD=VALUE",
 )
 WORKDIR = flags.DEFINE_string("workdir", "", "default: runs/<name>-seed<seed>")
-MODE = flags.DEFINE_enum("mode", "train", list(modes.MODES), "what to do")
+MODE = flags.DEFINE_enum("mode", "train", list(usage.MODES), "what to do")
 
 
 def main(config):
+    from ssl_jax.cli import modes
+
     # SIGTERM is Ctrl-C; train.run takes both while it trains.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     workdir = Path(WORKDIR.value or f"runs/{config.name}-seed{config.seed}")
@@ -38,6 +39,9 @@ def main(config):
 
 def parse(argv):
     """Flags, and the config for `main`, with every mistake told in one message."""
+    from ssl_jax.cli import command_line, modes  # which takes seconds
+    from ssl_jax.train import sections
+
     try:
         config = command_line.parse(flags.FLAGS, argv, modes.OF_A_RUN)
     except (flags.Error, UserError) as error:
@@ -55,4 +59,7 @@ def fail(error):
 
 
 if __name__ == "__main__":
+    if usage.is_asked(sys.argv):
+        print(usage.text())
+        sys.exit(0)
     app.run(main, flags_parser=parse)

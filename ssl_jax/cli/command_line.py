@@ -4,6 +4,7 @@ import difflib
 import importlib
 import re
 from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -94,6 +95,7 @@ def overridden(default: ConfigDict, argv: list[str]) -> tuple[ConfigDict, list[s
             next(args)
     fields = flags.FlagValues()
     fields.set_gnu_getopt()
+    config_flags.register_flag_parser_for_type(int, WholeNumber())
     config = config_flags.DEFINE_config_dict(
         "config",
         default.copy_and_resolve_references(),
@@ -103,6 +105,23 @@ def overridden(default: ConfigDict, argv: list[str]) -> tuple[ConfigDict, list[s
     )
     rest = fields(rest, known_only=True)
     return config.value, rest
+
+
+class WholeNumber(flags.IntegerParser):
+    """Of a field that is an int: 1000 may be written 1e3 as well."""
+
+    def convert(self, argument: str | int) -> int:
+        try:
+            return super().convert(argument)
+        except ValueError:
+            pass
+        try:
+            number = Decimal(argument)
+        except InvalidOperation:
+            number = Decimal("NaN")
+        if not number.is_finite() or abs(number) > 2**63 or number % 1:
+            raise ValueError(f"{argument!r} is no int: write 1000 or 1e3.")
+        return int(number)
 
 
 def check_names(config: ConfigDict, argv: list[str]) -> None:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from ssl_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
+DATA_SETS = "data sets, with a method as a word (digits:flexmatch), or else FixMatch"
 # The names of before data sets took the method as a word: <method>_<data>, which
 # `_today` reads, and these.
 RENAMED = {
@@ -72,21 +73,21 @@ def find(name: str, words: str = "") -> Path:
 
 def there() -> str:
     """The configs that there are, in columns by kind."""
-    data_sets, experiments = _kinds()
+    data_sets, experiments = kinds()
     return "\n".join(
         [
             "There are:",
-            "data sets, with a method as a word (digits:flexmatch), or else FixMatch:",
+            f"{DATA_SETS}:",
             *_columns(data_sets),
             "methods:",
-            *_columns(list(_methods())),
+            *_columns(list(methods())),
             "experiments:",
             *_columns(experiments),
         ]
     )
 
 
-def _kinds():
+def kinds() -> tuple[list[str], list[str]]:
     """(data sets, experiments), told apart without running the files."""
     data_sets, experiments = [], []
     for file in sorted((ROOT / "configs").glob("*.py")):
@@ -97,7 +98,8 @@ def _kinds():
     return data_sets, experiments
 
 
-def _methods():
+def methods() -> dict[str, str]:
+    """The methods that are words of every data set, and their names."""
     return importlib.import_module("configs.methods").names()
 
 
@@ -105,17 +107,17 @@ def _today(stem):
     """How what was called `stem` is spelled now, if it was called so."""
     now = [RENAMED[stem]] if stem in RENAMED else []
     method, _, data = stem.rpartition("_")
-    if data in _kinds()[0] and method in _methods():
+    if data in kinds()[0] and method in methods():
         now.append(data if method == "fixmatch" else f"{data}:{method}")
     return now
 
 
 def _spellings():
     """{what might be typed: how it is spelled}."""
-    data_sets, experiments = _kinds()
+    data_sets, experiments = kinds()
     return {
-        **{method: f"{data_sets[0]}:{method}" for method in _methods()},
-        **{f"{m}_{data}": f"{data}:{m}" for data in data_sets for m in _methods()},
+        **{method: f"{data_sets[0]}:{method}" for method in methods()},
+        **{f"{m}_{data}": f"{data}:{m}" for data in data_sets for m in methods()},
         **{name: name for name in (*data_sets, *experiments)},
     }
 

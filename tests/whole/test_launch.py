@@ -37,7 +37,8 @@ COMMAND_LINE = [
     ([DIGITS, "--config.nope.deeper=1"], "config has no field 'nope'"),
     ([DIGITS, "--config.train.steps.x=1"], "config.train.steps is one value, 4"),
     ([DIGITS, "--config.train=3"], "config.train is a section", "config.train.steps"),
-    ([DIGITS, "--config.train.steps=many"], "--config.train.steps=many", "int"),
+    ([DIGITS, "--config.train.steps=many"], "'many' is no int: write 1000 or 1e3"),
+    ([DIGITS, "--config.train.steps=1e-1"], "'1e-1' is no int", "--config.train.steps"),
     ([DIGITS, "--config.train.augment.mean=x"], "must be float, as in (127.5,)"),
     ([DIGITS, "--noconfig.deterministic=1"], "--noconfig.deterministic=1"),
     ([DIGITS, "--wrkdir=3"], "'wrkdir'. Did you mean: workdir"),
@@ -348,10 +349,9 @@ def test_a_programming_error_shows_its_traceback(launch, tmp_path):
     assert "Traceback" in err and "mine.py" in err and "KeyError: 'seed'" in err
 
 
-def test_help(launch):
-    for flag in ("--help", "--helpfull"):
-        _, out, err = launch(flag)
-        assert "--workdir" in out and "Traceback" not in err
+def test_the_flags_of_all_libraries_are_listed(launch):
+    _, out, err = launch("--helpfull")
+    assert "--workdir" in out and "Traceback" not in err
 
 
 def test_from_elsewhere_and_again(tmp_path):

@@ -1,0 +1,28 @@
+"""Overrides of a config; tests/whole/test_launch.py has the mistakes in them."""
+
+import pytest
+from absl import flags
+
+from configs import digits
+from ssl_jax.cli import command_line
+
+
+def train(*fields):
+    argv = [f"--config.train.{field}" for field in fields]
+    config, rest = command_line.overridden(digits.get_config(), ["launch.py", *argv])
+    assert rest == ["launch.py"]
+    return config.train
+
+
+def test_numbers_of_steps_may_have_an_exponent():
+    given = train("steps=1e3", "log_every=2.5e1", "eval_every=100", "patience=0")
+    numbers = given.steps, given.log_every, given.eval_every, given.patience
+    assert numbers == (1000, 25, 100, 0)
+    assert {type(number) for number in numbers} == {int}
+    assert train("optimizer.learning_rate=1e-3").optimizer.learning_rate == 0.001
+
+
+@pytest.mark.parametrize("text", ["1e-1", "2.5", "many", "1e400", "nan", "inf", ""])
+def test_and_are_whole(text):
+    with pytest.raises(flags.IllegalFlagValueError, match="is no int: write 1000 or"):
+        train(f"steps={text}")
