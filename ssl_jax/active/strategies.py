@@ -56,8 +56,8 @@ def k_center(features_ND: np.ndarray, centers_LD: np.ndarray, size: int) -> np.n
     features_ND = np.asarray(features_ND, np.float32)
     if not len(centers_LD):
         raise UserError(
-            "strategy='k_center' starts from the labeled images, and there is none: "
-            "label one, or use strategy='random'."
+            "query.strategy='k_center' starts from the labeled images, and there is "
+            "none: label one, or use 'random'."
         )
     if not size:
         return np.zeros(0, np.int64)

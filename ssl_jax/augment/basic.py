@@ -114,8 +114,8 @@ def normalize(
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, C):
             raise UserError(
-                f"{name} has {len(values)} values for images of {C} channels; give "
-                "one value, or one per channel."
+                f"augment.{name} has {len(values)} values for images of {C} channels; "
+                "give one value, or one per channel."
             )
     shape = (1,) * (images_BHWC.ndim - 1) + (-1,)
     mean, std = (np.array(v, np.float32).reshape(shape) for v in (mean, std))

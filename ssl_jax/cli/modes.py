@@ -14,6 +14,7 @@ from ssl_jax.evaluate.protocol import Protocol
 from ssl_jax.report.summary import probe_table, summary
 from ssl_jax.train import many_seeds, probing, restored, sections
 from ssl_jax.train import run as runs
+from ssl_jax.train.parts import Probes
 from ssl_jax.workdir import results, settings
 from ssl_jax.workdir.workdir import Workdir
 
@@ -56,9 +57,10 @@ def probe(config: Mapping[str, Any], path: Path) -> None:
     the run's own.
     """
     wanted, workdir = sections.parse(config, to_train=False), Workdir(path)
-    protocol, name = Protocol(), next(iter(wanted.trained), "")
-    if probe := sections.probe_of(wanted):
-        protocol, name = probe.protocol, probe.start_from
+    probe = sections.probe_of(wanted) or Probes(
+        name="probe", start_from=next(iter(wanted.trained), ""), protocol=Protocol()
+    )
+    protocol, name = probe.protocol, probe.start_from
     if not name or not workdir.phase(name).path.is_dir():
         raise UserError(f"{path} has no phase {name!r} yet: train it first.")
     phase, data = restored.rebuild(wanted, wanted.trained[name], workdir)
@@ -67,7 +69,7 @@ def probe(config: Mapping[str, Any], path: Path) -> None:
             f"a probe judges features of images on test images, and {wanted.data.name} "
             "has none."
         )
-    probing.check_folds(protocol, len(data.split.labeled))
+    probing.check_folds(protocol, probe.name, len(data.split.labeled))
     entry = probing.judge(protocol, phase, data, workdir, "mode_probe")
     workdir.write_probe(
         {

@@ -28,10 +28,10 @@ class Range:
 
     def __str__(self) -> str:
         if self.high == math.inf:
-            return f"{'above' if 'low' in self.without else 'at least'} {self.low:g}"
+            return f"{'above' if 'low' in self.without else 'at least'} {self.low:,}"
         left = "(" if "low" in self.without else "["
         right = ")" if "high" in self.without else "]"
-        return f"in {left}{self.low:g}, {self.high:g}{right}"
+        return f"in {left}{self.low:,}, {self.high:,}{right}"
 
 
 class NotEmpty:
@@ -45,6 +45,7 @@ Weight = Annotated[float, Range(0)]  # 0: without what it weighs
 Positive = Annotated[float, Range(0, without="low")]
 GreyLevel = Annotated[float, Range(0, 255)]
 Count = Annotated[int, Range(1)]
+Seed = Annotated[int, Range(0, 2**32 - 1)]  # of a larger one JAX drops the upper bits
 Whole = Annotated[int, Range(0)]  # 0 is what the comment of the field says
 Each = TypeVar("Each")
 Some = Annotated[tuple[Each, ...], NotEmpty()]  # Some[Count]: one count or more

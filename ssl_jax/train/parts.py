@@ -8,7 +8,7 @@ from typing import Any
 import optax
 
 from ssl_jax.core import Algorithm
-from ssl_jax.core.ranges import Count, Share, Whole
+from ssl_jax.core.ranges import Count, Seed, Share, Whole
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.evaluate.protocol import Protocol
 
@@ -78,7 +78,7 @@ class Run:
     """A whole configuration."""
 
     name: str
-    seed: Whole
+    seed: Seed
     num_seeds: Count
     deterministic: bool
     tensorboard: bool

@@ -109,11 +109,15 @@ def judge(
     }
 
 
-def check_folds(how: Protocol, num_labels: int) -> None:
-    """Raises UserError unless there is a label for each fold, and five for one."""
+def check_folds(how: Protocol, name: str, num_labels: int) -> None:
+    """Raises UserError unless there is a label for each fold, and five for one.
+
+    Args:
+      name: of the section that says so.
+    """
     if num_labels < max(how.folds, 5 if how.folds == 1 else 0):
         raise UserError(
-            f"folds={how.folds} needs more than {num_labels} labels: use fewer "
+            f"{name}.folds={how.folds} needs more than {num_labels} labels: use fewer "
             "folds, or a larger data.num_labels."
         )
 

@@ -150,6 +150,6 @@ def _trace_step(phase, step, state):
             raise
         raise UserError(
             f"{phase.section.algorithm} learns from unlabeled images too: "
-            f"unlabeled_ratio={phase.section.unlabeled_ratio} must be at least 1."
+            f"{phase.name}.unlabeled_ratio=0 must be at least 1."
         ) from error
     return jaxpr, shapes

@@ -116,11 +116,11 @@ def check(wanted: Run, data: Data) -> None:
         if judged and "test" not in data.eval_sets:
             raise UserError(
                 f"the phase {section.name!r} is judged by test images, and "
-                f"{data.dataset.name} has none: leave it out of phases, set knn=0, or "
-                "add a folder test."
+                f"{data.dataset.name} has none: leave it out of phases, set its knn=0, "
+                "or add a folder test."
             )
         if isinstance(section, Probes):
-            probing.check_folds(section.protocol, len(data.split.labeled))
+            probing.check_folds(section.protocol, section.name, len(data.split.labeled))
         elif section.labels_from:
             self_training.check_split(section, data.split)
         elif section.method.needs_unlabeled and not len(splits.candidates(data.split)):

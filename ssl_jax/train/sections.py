@@ -100,7 +100,7 @@ def probes(tree: Tree, name: str, trained: Mapping[str, Any]) -> Reading[Probes]
         )
     fields = {field.name for field in dataclasses.fields(Protocol)}
     if section.keys() != fields:
-        yield f"a probe has the fields {', '.join(sorted(fields))}."
+        yield f"{name}: a probe has the fields {', '.join(sorted(fields))}."
         return None
     protocol = Protocol(**section)
     yield from rules.probe(protocol, name)
@@ -211,12 +211,13 @@ def _of_another_version(where, fields):
     )
 
 
-def _tried(build: Callable[..., Part], *args, **kwargs) -> Reading[Part]:
-    """What `build` gives; where it refuses, None, and its message is the mistake."""
+def _tried(at: str, build: Callable[..., Part], *args, **kwargs) -> Reading[Part]:
+    """What `build` gives; where it refuses, None, and its message, which begins with a
+    field, is the mistake: behind where in the configuration that field is."""
     try:
         return build(*args, **kwargs)
     except UserError as error:
-        yield str(error)
+        yield f"{at}{error}"
         return None
 
 
@@ -239,7 +240,7 @@ def _phases(tree):
 def _model(tree):
     section = dict(tree["model"])
     name = section.pop("name")
-    cls = yield from _tried(models.find, name)
+    cls = yield from _tried("model.name=", models.find, name)
     if cls is None or not (yield from _same_fields(name, section, named.defaults(cls))):
         return None
     sound = yield from _in_range(cls, section, "model")
@@ -248,7 +249,7 @@ def _model(tree):
             f"model.dtype={section['dtype']!r} is unknown; choose float32 or bfloat16."
         )
     elif sound:
-        yield from _tried(models.build, name, num_classes=1, **section)
+        yield from _tried("", models.build, name, num_classes=1, **section)
     return Model(name=name, hparams=section)
 
 
@@ -275,7 +276,7 @@ def _trains(tree, name, num_devices):
         yield _of_another_version(name, unlike)
         return None
     algorithm = hparams.pop("name")
-    method = yield from _tried(algorithms.find, algorithm)
+    method = yield from _tried(f"{name}.algorithm.name=", algorithms.find, algorithm)
     if method is None:
         return None
     phase = Trains(
@@ -288,7 +289,7 @@ def _trains(tree, name, num_devices):
     )
     if (yield from _same_fields(algorithm, hparams, named.defaults(method))):
         if (yield from _in_range(method, hparams, f"{name}.algorithm")):
-            yield from _tried(_stand_in, phase)
+            yield from _tried(f"{name}.algorithm.", _stand_in, phase)
     yield from rules.numbers(phase, tree["data"].get("num_validation", 0))
     yield from rules.batches(phase, num_devices)
     if algorithms.takes(method, "tx"):
@@ -311,6 +312,7 @@ def _optimizer(phase, section):
         return None
     return (
         yield from _tried(
+            f"{phase.name}.",
             optimizers.of_phase,
             Optimizer(**section),
             batch_size=phase.batch_size,
@@ -337,5 +339,7 @@ def _views(phase):
     elif kind and (yield from _same_fields(kind, settings, augment.hparams(kind))):
         declared, at = augment.find(kind).build, f"{phase.name}.augment"
         if (yield from _in_range(declared, settings, at)):
-            return (yield from _tried(augment.build, kind, **settings))
+            return (
+                yield from _tried(f"{phase.name}.", augment.build, kind, **settings)
+            )
     return None

@@ -206,7 +206,7 @@ def _asked(**changes):
         ),
         (_asked(phases=("probe",)), "there is none.*--mode=probe"),
         (_asked(probe__start_from="finetune"), "earlier phase of this run"),
-        (_asked(probe__folds=21), "folds=21 needs more than 20 labels"),
+        (_asked(probe__folds=21), "^probe.folds=21 needs more than 20 labels"),
         (_asked(pretrain__knn=-1), "knn=-1 must be at least 0"),
         (_asked(probe__baselines=("luck",)), "'luck'.*random and pixels"),
         (_asked(pretrain__unlabeled_ratio=2), "unlabeled_ratio=2 must be 0"),

@@ -250,7 +250,7 @@ def test_another_algorithm_trains(tmp_path):
 
 
 CONFIGURATION = [
-    (["seed=-1"], "seed=-1 must be at least 0"),
+    (["seed=-1"], "seed=-1 must be in [0, "),
     (["phases=()"], "phases is empty; name some of: train"),
     (["phases=pretrain"], "'pretrain'", "it has: train"),
     (["phases=data"], "'data'", "it has: train"),

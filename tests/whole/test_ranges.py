@@ -102,7 +102,8 @@ def test_a_setting_without_meaning_is_refused(algorithm, field, value, said):
 @pytest.mark.parametrize(
     "field, value, said",
     [
-        ("seed", -1, "at least 0"),
+        ("seed", -1, "in [0, 4,294,967,295]"),
+        ("seed", 2**32, "in [0, 4,294,967,295]"),
         ("num_seeds", 0, "at least 1"),
         ("data.num_labels", -4, "at least 0"),
         ("data.fold", 10, "in [-1, 9]"),
@@ -126,6 +127,28 @@ def test_and_those_of_a_probe():
         "probe.l2s=() must have one value or more.",
         "probe.folds=0 must be at least 1.",
     ]
+
+
+@pytest.mark.parametrize(
+    "algorithm, field, value, said",
+    [
+        ("fixmatch.FixMatch", "train.optimizer.name", "sdg", " is unknown"),
+        ("fixmatch.FixMatch", "train.optimizer.warmup_steps", 9, " must be less than"),
+        ("fixmatch.FixMatch", "train.augment.weak", "pan", " is unknown"),
+        ("byol.BYOL", "train.augment.area", (0.5, 0.2), " is not a range"),
+        ("label_spreading.LabelSpreading", "train.algorithm.kernel", "poly", ": use"),
+        ("fixmatch.FixMatch", "train.algorithm.name", "nope.Nope", " is not in"),
+        ("fixmatch.FixMatch", "model.name", "nope", " is not in"),
+        ("fixmatch.FixMatch", "train.eval_every", 3, None),
+    ],
+)
+def test_a_message_begins_with_the_field_and_its_place(algorithm, field, value, said):
+    if said is None:  # of two fields, both by their places
+        message = _refused({"train.steps_per_call": 2, field: value}, algorithm)
+        said = " is not a multiple of train.steps_per_call=2"
+    else:
+        message = _refused({field: value}, algorithm)
+    assert message.startswith(f"{field}={value!r}{said}"), message
 
 
 def test_ctaugment_is_for_methods_that_learn_its_rates():
