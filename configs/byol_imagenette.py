@@ -14,7 +14,7 @@ def get_config(arg: str = ""):
         probe=base.probe("pretrain"),
     )
     config.data.update(name="imagenette/160px-v2", num_labels=0, image_size=160)
-    config.model = base.model("resnet", stem="imagenet")
+    config.model = base.model("resnet", stem="imagenet", bn_warmup=False)
     config.pretrain.augment.update(
         side=128,
         resize=160,  # its code adds 32 px whatever the side: 256 for 224, 160 for 128

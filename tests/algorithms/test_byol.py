@@ -175,6 +175,7 @@ def test_the_projector_is_deepminds_or_solo_learns(head_bias, parameters):
     assert (config.hidden, config.projection, config.head_bias) == (4096, 256, False)
     views = byol_imagenette.get_config().pretrain.augment
     assert (views.side, views.resize) == (128, 128 + 32)  # as its evaluation crops
+    assert not byol_imagenette.get_config().model.bn_warmup
     projector = build(
         BYOL, hidden=4096, projection=256, head_bias=head_bias
     ).network.projector
