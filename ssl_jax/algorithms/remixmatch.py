@@ -8,6 +8,7 @@ Departures: from the code, all mixed images are normalised in one pass, which mo
 averages of BatchNorm, and strong and rotated ones in another, where it has a pass for
 each 64 images and the last mixed ones move them; the labels' proportions are a mean of
 128 batches, not one of decay 0.999; quarter turns are drawn, not dealt out evenly;
+images are mixed within cells of rows (`mixup.partners`), not over the whole batch;
 CTAugment is FixMatch's, which draws one bin where this code draws two neighbours and
 rescales by a part of the side where it does by one of a pixel. With RandAugment in its
 place labeled images are strongly augmented as well, cutout included; in TorchSSL
