@@ -1,10 +1,14 @@
 """AdaMatch: FixMatch aligned to the labeled predictions, in class shares and threshold.
 
 Berthelot et al., "AdaMatch: A Unified Approach to Semi-Supervised Learning and Domain
-Adaptation", arXiv:2106.04732; section numbers are the paper's. As in USB, whose numbers
-it is compared with: labeled and unlabeled images are of one domain, so random logit
-interpolation (section 3.1) is left out; labels are hard; tau is 0.95 (the paper's 0.9);
-the unlabeled weight does not rise; and labeled images have no strong view.
+Adaptation", arXiv:2106.04732; section numbers are the paper's.
+
+Departures: from the paper, as in USB (microsoft/Semi-supervised-learning,
+semilearn/algorithms/adamatch/ at 1ef4cbe), whose numbers it is compared with: labeled
+and unlabeled images are of one domain, so random logit interpolation (section 3.1) is
+left out; labels are hard; tau is 0.95 (the paper's 0.9); the unlabeled weight does not
+rise; labeled images have no strong view; and proportions are running means. From USB:
+none.
 """
 
 from dataclasses import dataclass

@@ -9,6 +9,12 @@ pure functions over a state of their own in extra["thresholds"]; FreeMatch also 
 `regularizer`. Not three functions, init, mask and update, because some papers update
 before they mask and others after; and inherited, because objects handed in would have
 to repeat every field here.
+
+Departures: none from google-research/fixmatch (fixmatch.py, ablation/ab_fixmatch_ra.py
+at d4985a1) as the configs of papers have it: with `weak_gradient`, without
+`ema_warmup`. TorchSSL (models/fixmatch/fixmatch.py at f26e1d4) and USB
+(microsoft/Semi-supervised-learning, semilearn/algorithms/fixmatch/fixmatch.py at
+1ef4cbe) are the same, but for views and data.
 """
 
 from dataclasses import dataclass

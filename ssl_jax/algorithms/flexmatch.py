@@ -2,6 +2,11 @@
 
 Zhang et al., "FlexMatch: Boosting Semi-Supervised Learning with Curriculum Pseudo
 Labeling", arXiv:2110.08263; equation numbers are the paper's.
+
+Departures: from the paper, a threshold is passed by what equals it, as in the authors'
+code (TorchSSL/TorchSSL, models/flexmatch/ at f26e1d4) and USB
+(microsoft/Semi-supervised-learning, semilearn/algorithms/flexmatch/ at 1ef4cbe). USB
+counts after a step's mask, those before it, which is the same.
 """
 
 from dataclasses import dataclass

@@ -2,6 +2,12 @@
 
 Wang et al., "FreeMatch: Self-adaptive Thresholding for Semi-supervised Learning",
 arXiv:2205.07246; equation numbers are the paper's.
+
+Departures: from the paper, as in USB (microsoft/Semi-supervised-learning,
+semilearn/algorithms/freematch/ at 1ef4cbe), a class that was never predicted counts
+nothing in eq. 11. From USB: on SVHN its threshold is held at 0.95 at most
+(`clip_thresh`), in TorchSSL (models/freematch/ at f26e1d4) from 0.9 to 0.95; here it is
+not.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,15 @@
 """MixMatch: guessed labels, sharpened, and everything mixed with everything.
 
 Berthelot et al., "MixMatch: A Holistic Approach to Semi-Supervised Learning",
-arXiv:1905.02249; equation numbers are the paper's. "The code" is the authors' own, as
-it is in google-research/fixmatch (mixmatch.py).
+arXiv:1905.02249; equation numbers are the paper's. "The code" is the authors' own
+(google-research/mixmatch, mixmatch.py at 1011a1d), as it is in google-research/fixmatch
+(mixmatch.py at d4985a1).
+
+Departures: from the code, all mixed images are normalised in one pass, and all views in
+another, where it has a pass for each batch of B, of which the first mixed one moves the
+averages of BatchNorm; images are mixed within cells of rows (`mixup.partners`), not
+over the whole batch; and lambda_u rises over the paper's 16,000 steps, where it has
+16,384.
 """
 
 from dataclasses import dataclass

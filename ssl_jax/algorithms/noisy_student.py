@@ -6,9 +6,11 @@ student of that phase, which labels the unlabeled images (`train/self_training.p
 paper balances the classes as its `per_class` does). The first teacher is trained the
 same way, on the labels alone.
 
-The noise is the strong view. The paper adds dropout and stochastic depth, which no
-network here has. It draws labeled and unlabeled images in a fixed proportion; here they
-are one set, in the proportion in which they are there.
+Departures: the noise is the strong view; the paper and its code
+(google-research/noisystudent at aac52bf) add dropout and stochastic depth, which no
+network here has. They draw labeled and unlabeled images in a fixed proportion; here
+they are one set, in the proportion in which they are there. A student is as large as
+its teacher, where theirs may be larger.
 """
 
 from dataclasses import dataclass

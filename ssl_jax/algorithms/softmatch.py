@@ -2,6 +2,11 @@
 
 Chen et al., "SoftMatch: Addressing the Quantity-Quality Trade-off in Semi-supervised
 Learning", arXiv:2301.10921; section numbers are the paper's.
+
+Departures: from the paper, as in USB (microsoft/Semi-supervised-learning,
+semilearn/algorithms/softmatch/ at 1ef4cbe), the Gaussian is sigma / 2 wide and not
+sigma (`num_sigma`). From USB: none but that the variance stays where a step has one
+unlabeled image, of which USB's is not a number.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,14 @@
 """UDA: the weak view's sharpened prediction is the strong view's soft target.
 
 Xie et al., "Unsupervised Data Augmentation for Consistency Training",
-arXiv:1904.12848: confidence-based masking and sharpening. Its training signal annealing
-is left out, as in FixMatch's comparison and in USB's.
+arXiv:1904.12848: confidence-based masking and sharpening.
+
+Departures: from the paper, there is no training signal annealing, as in FixMatch's
+comparison (google-research/fixmatch, uda.py at d4985a1) and in USB's
+(microsoft/Semi-supervised-learning, semilearn/algorithms/uda/uda.py at 1ef4cbe). USB
+does not sharpen: its hook is handed T and leaves it out. Google's flags are a threshold
+of 0.95 and a temperature of 1; its Kullback-Leibler divergence has the gradient of the
+cross-entropy here.
 """
 
 from dataclasses import dataclass

@@ -172,6 +172,13 @@ def test_one_module_knows_orbax():
     assert not wrong, wrong
 
 
+def test_every_method_says_what_it_does_otherwise():
+    """Than its authors' code or paper: the docstring's last words, after one word."""
+    for file in sorted((HOUSE / "algorithms").glob("[!_]*.py")):
+        *_, last = ast.get_docstring(ast.parse(file.read_text())).split("\n\n")
+        assert last.startswith("Departures: "), file.name
+
+
 def test_no_file_is_over_400_lines():
     files = [*ROOT.glob("*.py")]
     for folder in FOLDERS:
