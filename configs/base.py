@@ -39,6 +39,9 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
                 unlabeled="unlabeled",  # a folder's images without label: in it, or not
                 strict=False,  # images that cannot be read are refused, not skipped
                 labels="",  # a CSV file: image and label, as --mode=query writes it
+                # "accept": a run goes on though images came or went since it began;
+                # what `labels` says of one that went is skipped
+                changed="",
                 neighbors=5,  # of each node, where a method makes a graph of images
                 digits_as=(8, 8, 1, 10),  # height, width, channels, classes of digits
                 extra=False,  # SVHN's 531,131 easier images join the pool
@@ -62,7 +65,8 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
                 rounds=0,  # trainings that an oracle answers between; 0: no simulation
             ),
             predict=dict(
-                dir="",  # images that --mode=predict labels
+                dir="",  # images that --mode=predict labels: a folder, or one of them
+                out="",  # the CSV file; "": predictions.csv in the workdir, or _2, ...
             ),
             **sections,
         )

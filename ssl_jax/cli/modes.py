@@ -63,7 +63,7 @@ def probe(config: Mapping[str, Any], path: Path) -> None:
     protocol, name = probe.protocol, probe.start_from
     if not name or not workdir.phase(name).path.is_dir():
         raise UserError(f"{path} has no phase {name!r} yet: train it first.")
-    phase, data = restored.rebuild(wanted, wanted.trained[name], workdir)
+    phase, data, _ = restored.rebuild(wanted, wanted.trained[name], workdir)
     if "test" not in data.eval_sets or data.graph is not None:
         raise UserError(
             f"a probe judges features of images on test images, and {wanted.data.name} "

@@ -42,6 +42,8 @@ def read(
     path: Path,
     dataset: Dataset,
     allowed_N: np.ndarray | None = None,
+    *,
+    gone: bool = False,
 ) -> Answers:
     """The answers in the file `path` about images of the training pool.
 
@@ -52,6 +54,8 @@ def read(
     Args:
       allowed_N: False where an answer is not taken: an image that validates. A row
         that gives its own label is left out, and counted in the log.
+      gone: whether images may be gone since the file was written: rows about those are
+        skipped, and counted in the log.
 
     Raises:
       UserError: the file cannot be read, or a line of it cannot be taken: which, why,
@@ -65,6 +69,7 @@ def read(
         dataset.unreadable,
         allowed_N,
         dataset.labels_N,
+        gone=gone,
     )
 
 
@@ -113,12 +118,14 @@ def match(
     unreadable: Container[str] = (),
     allowed_N: np.ndarray | None = None,
     labels_N: np.ndarray | None = None,
+    *,
+    gone: bool = False,
 ) -> Answers:
     """The answers in `rows` (of the file `path`) about the images `names_N`.
 
     Args:
       unreadable: names about which rows are skipped, and counted in the log.
-      allowed_N: as in `read`; needs the images' own labels_N.
+      allowed_N, gone: as in `read`; the first needs the images' own labels_N.
 
     Raises:
       UserError: a row is about no image, a second time about one, or about one that is
@@ -128,7 +135,7 @@ def match(
         index_of = {}
     else:
         index_of = {name: index for index, name in enumerate(names_N)}
-    first_line, taken, skipped, validating = {}, [], 0, 0
+    first_line, taken, skipped, missing, validating = {}, [], 0, 0, 0
     for line, image, label in rows:
         where = f"{path} line {line}"
         image = image if image in index_of else image.strip()
@@ -139,6 +146,9 @@ def match(
             index = _row(where, image, names_N)
         elif image in index_of:
             index = index_of[image]
+        elif gone:
+            missing += 1
+            continue
         else:
             raise UserError(
                 f"{where}: there is no image {image!r} in the training pool"
@@ -170,6 +180,10 @@ def match(
     if skipped:
         logging.warning(
             "%s: skipped %d rows about images that cannot be read.", path, skipped
+        )
+    if missing:
+        logging.warning(
+            "%s: skipped %d rows about images that are not there now.", path, missing
         )
     if validating:
         logging.warning(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_jax.errors import UserError
+from ssl_jax.workdir.inventory import Inventory
 
 
 class Dataset(NamedTuple):
@@ -143,6 +144,20 @@ def _check_labels(
             f"and the {valid.stop} classes are 0 to {valid.stop - 1}{none}; mend that "
             "row, or name more classes."
         )
+
+
+def inventory(dataset: Dataset, *, pixels: bool = False) -> Inventory:
+    """What a run remembers of its data; `pixels`: as in `digest`."""
+    names = ("", *dataset.class_names)  # -1 is no label
+    labels = [names[label + 1] for label in dataset.labels_N.tolist()]
+    return Inventory(
+        name=dataset.name,
+        digest=digest(dataset, pixels=pixels),
+        class_names=dataset.class_names,
+        shape=dataset.images_NHWC.shape[1:],
+        labels=dict(zip(dataset.names_N, labels, strict=False)),
+        num_test=len(dataset.test_labels_M),
+    )
 
 
 def digest(dataset: Dataset, *, pixels: bool = False) -> str:

@@ -47,6 +47,8 @@ def mistakes(wanted: Wanted) -> Iterator[str]:
             f"data.placement={wanted.placement!r} is unknown; choose auto, device or "
             "host."
         )
+    if wanted.changed not in ("", "accept"):
+        yield f"data.changed={wanted.changed!r} is unknown; use accept, or leave it ''."
     yield from splits.mistakes(wanted.split, _asked(wanted))
 
 
@@ -79,7 +81,11 @@ def load(
         hidden = [split.validation, *([source.nodes.test] if source.nodes else [])]
         before = split.labeled
         dataset, split = with_answers(
-            dataset, split, Path(wanted.labels), np.concatenate(hidden)
+            dataset,
+            split,
+            Path(wanted.labels),
+            np.concatenate(hidden),
+            gone=wanted.changed == "accept",
         )
         if wanted.labeled_in_unlabeled:  # though num_unlabeled may have left one out
             answered = np.setdiff1d(split.labeled, before)
@@ -143,16 +149,21 @@ def read(
 
 
 def with_answers(
-    dataset: Dataset, split: Split, path: Path, hidden: np.ndarray
+    dataset: Dataset,
+    split: Split,
+    path: Path,
+    hidden: np.ndarray,
+    *,
+    gone: bool = False,
 ) -> tuple[Dataset, Split]:
     """The data with the labels in the CSV file `path`, which join those granted; rows
-    in `hidden` are held out and get none.
+    in `hidden` are held out and get none. `gone`: as in `answers.read`.
 
     Raises:
       UserError: an answer in it cannot be taken.
     """
     allowed_N = np.isin(np.arange(len(dataset.labels_N)), hidden, invert=True)
-    given = answers.read(path, dataset, allowed_N)
+    given = answers.read(path, dataset, allowed_N, gone=gone)
     labels_N = np.array(dataset.labels_N)
     labels_N[given.index_n] = given.label_n
     labeled = np.union1d(split.labeled, given.index_n).astype(np.int32)

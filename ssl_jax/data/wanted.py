@@ -23,6 +23,9 @@ class Wanted:
     unlabeled: str = "unlabeled"  # a folder's images without label: in it, or not
     strict: bool = False  # images that cannot be read are refused, not skipped
     labels: str = ""  # a CSV file: image and label, as --mode=query writes it
+    # "accept": a run goes on though images came or went since it began; what `labels`
+    # says of one that went is skipped
+    changed: str = ""
     neighbors: Count = 5  # of each node, where a method makes a graph of images
     # height, width, channels, classes of digits
     digits_as: tuple[Count, Count, Count, Count] = (8, 8, 1, 10)

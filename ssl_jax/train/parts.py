@@ -70,7 +70,10 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class Predict:
+    """Which images to label, and where the CSV file goes."""
+
     dir: str
+    out: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +97,11 @@ class Run:
         """The phases that train, by name."""
         return {s.name: s for s in self.sections if isinstance(s, Trains)}
 
-    def data_with(self, labels: str) -> Wanted:
-        """Its data, with the answers in the file `labels`."""
-        return dataclasses.replace(self.data, labels=labels)
+    def data_with(self, labels: str, *, again: bool = False) -> Wanted:
+        """Its data, with the answers in the file `labels`; `again`: of a run that is
+        there, whose images may have changed since."""
+        changed = "accept" if again else self.data.changed
+        return dataclasses.replace(self.data, labels=labels, changed=changed)
 
     @property
     def on_graph(self) -> bool:

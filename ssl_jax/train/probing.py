@@ -82,7 +82,7 @@ def judge(
     extract = compile_features(phase.algorithm, phase.mesh)
     with jax.set_mesh(phase.mesh):
         folder = workdir.phase(phase.name)
-        step, tree = handover.restored(folder, like(phase), finished=False)
+        step, tree = handover.as_saved(folder, like(phase), finished=False)
         state = tree["state"]
         fresh = initialise(phase) if "random" in how.baselines else None
     labeled, held_out = labeled_batches(data, phase), data.eval_sets["test"]

@@ -6,12 +6,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ssl_jax.core import can, make_mesh
 from ssl_jax.data import loading
-from ssl_jax.data.dataset import digest
+from ssl_jax.data.dataset import inventory
 from ssl_jax.data.loading import Data
 from ssl_jax.data.placement import EVAL_BATCH
 from ssl_jax.errors import UserError
@@ -24,11 +25,20 @@ from ssl_jax.workdir.phase_folder import PhaseFolder
 from ssl_jax.workdir.workdir import Workdir
 
 
+class Rebuilt(NamedTuple):
+    """A phase of a run that is there, with the data as they are now."""
+
+    phase: Phase
+    data: Data
+    changed: bool  # images came or went since it began
+
+
 class Trained(NamedTuple):
     """The last phase of a run that classifies, trained to its end."""
 
     phase: Phase
     data: Data
+    changed: bool
     folder: PhaseFolder
 
 
@@ -74,18 +84,21 @@ def classifying(run: Run) -> Trains:
     return sections[-1]
 
 
-def rebuild(run: Run, section: Trains, workdir: Workdir) -> tuple[Phase, Data]:
-    """A phase of the run in `workdir`, and its data.
+def rebuild(run: Run, section: Trains, workdir: Workdir) -> Rebuilt:
+    """A phase of the run in `workdir`, and its data as they are now.
 
     Raises:
-      UserError: it has another network than `run` says, or its data is not there.
+      UserError: it has another network than `run` says, its data is not there, or that
+        network does not fit it any more.
     """
     workdir.check(run.config, "model", f"{section.name}.algorithm")
     mesh = make_mesh()
-    own = workdir.labels(run.config, compare=False)
-    data = loading.load(run.data_with(own), mesh, seed=run.seed, as_graph=run.on_graph)
-    workdir.check_data(data.dataset.name, digest(data.dataset))
-    return phases.build(run, section, data, mesh), data
+    own = run.data_with(workdir.labels(run.config, compare=False), again=True)
+    data = loading.load(own, mesh, seed=run.seed, as_graph=run.on_graph)
+    changes = workdir.changes(inventory(data.dataset), accepted=True)
+    if changes:
+        logging.warning("the data have changed since: %s", "; ".join(changes))
+    return Rebuilt(phases.build(run, section, data, mesh), data, bool(changes))
 
 
 def classifier(trained: Trained) -> Callable[..., np.ndarray]:
@@ -100,13 +113,14 @@ def classifier(trained: Trained) -> Callable[..., np.ndarray]:
 
 def of_pool(trained: Trained, index_M: np.ndarray) -> np.ndarray:
     """probs_MK float32 of the labeled and unlabeled images `index_M`: by transduction,
-    where the algorithm has said something of each of them, else as `classifier`.
+    where the algorithm has said something of each of them (and they are still those),
+    else as `classifier`.
 
     Raises:
       UserError: as `classifier`.
     """
     phase, data = trained.phase, trained.data
-    if not can(phase.algorithm, "transduce"):
+    if trained.changed or not can(phase.algorithm, "transduce"):
         return classifier(trained)(data.dataset.images_NHWC, index_M)
     log_NK = phase.algorithm.transduce(_restored(phase, trained.folder))
     rows = np.union1d(data.split.labeled, data.split.unlabeled)
@@ -166,4 +180,4 @@ def on_images(
 def _restored(phase, folder):
     """The state of the phase's last step."""
     with jax.set_mesh(phase.mesh):
-        return handover.restored(folder, like(phase))[1]["state"]
+        return handover.as_saved(folder, like(phase))[1]["state"]

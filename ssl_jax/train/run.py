@@ -12,9 +12,10 @@ import jax
 from absl import logging
 from jax.sharding import Mesh
 
+from ssl_jax.algorithms import takes
 from ssl_jax.core import make_mesh
 from ssl_jax.data import found, loading, sources, splits
-from ssl_jax.data.dataset import Dataset, digest
+from ssl_jax.data.dataset import Dataset, inventory
 from ssl_jax.data.loading import Data
 from ssl_jax.errors import UserError
 from ssl_jax.train import (
@@ -89,16 +90,36 @@ def entered(
             yield workdir, None
             return
         data = loading.load(
-            wanted.data_with(workdir.labels(wanted.config)),
+            wanted.data_with(workdir.labels(wanted.config), again=workdir.begun),
             mesh,
             seed=wanted.seed,
             as_graph=wanted.on_graph,
             dataset=dataset,
         )
         # Of images in memory no name tells which they are.
-        its_digest = digest(data.dataset, pixels=dataset is not None)
-        workdir.remember_data(data.dataset.name, its_digest)
+        its = inventory(data.dataset, pixels=dataset is not None)
+        accepted = wanted.data.changed == "accept"
+        if changes := workdir.changes(its, accepted=accepted):
+            _check_goes_on(wanted, workdir)
+            logging.warning("goes on with other data: %s", "; ".join(changes))
+        workdir.remember_data(its)
         yield workdir, data if workdir.result is None else None
+
+
+def _check_goes_on(wanted, workdir):
+    """Raises UserError where a phase that is not over remembers images by their rows,
+    which are others now."""
+    for section in wanted.trained.values():
+        folder, method = workdir.phase(section.name), section.method
+        by_row = method.draws_from in ("pool", "graph") or takes(
+            method, "num_unlabeled"
+        )
+        if by_row and folder.done is None and folder.checkpoints.exists():
+            raise UserError(
+                f"{section.algorithm} keeps something of each image, and the images of "
+                f"workdir {workdir.path} are others now: bring those back, or train "
+                "anew in another --workdir."
+            )
 
 
 def say_found(wanted: Run, data: Data) -> dict:

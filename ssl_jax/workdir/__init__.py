@@ -7,6 +7,7 @@ handover     what a phase leaves to a later one
 journal      metrics.jsonl
 logs         rows on their way to the journal and to whoever watches
 settings     config.json: what may differ between two launches, and what may not
+inventory    what data a run began with, and what has changed since
 results      result.json, written and read
 files        files of which a killed process leaves the old one or the new one
 """

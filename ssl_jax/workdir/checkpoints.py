@@ -167,7 +167,7 @@ def not_finite(tree: PyTree) -> str:
     that no label reaches yet, label spreading has the logarithm of 0. NaN is nowhere.
     On the host, where the tree is to be written anyway: a fraction of `checksum`.
     """
-    for name, leaf in _named(tree).items():
+    for name, leaf in by_path(tree).items():
         leaf = np.asarray(leaf)
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             continue
@@ -180,14 +180,14 @@ def not_finite(tree: PyTree) -> str:
 def checksum(tree: PyTree) -> str:
     """blake2b over every leaf's name and bytes, whatever the containers."""
     digest = hashlib.blake2b(digest_size=16)
-    named = _named(tree)
+    named = by_path(tree)
     for name in sorted(named):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(named[name]).reshape(-1).view(np.uint8))
     return digest.hexdigest()
 
 
-def _named(tree):
+def by_path(tree):
     """{path: leaf}, whatever the containers."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf

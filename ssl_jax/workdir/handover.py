@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import jax
+
 from ssl_jax.core import PyTree
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import settings
-from ssl_jax.workdir.checkpoints import Checkpoints
+from ssl_jax.workdir.checkpoints import Checkpoints, by_path
 from ssl_jax.workdir.phase_folder import PhaseFolder
 
 
@@ -36,6 +38,27 @@ def restored(
                 f"{folder.name!r} first."
             )
         return checkpoints.newest(like)
+
+
+def as_saved(
+    folder: PhaseFolder, like: PyTree, *, finished: bool = True
+) -> tuple[int, PyTree]:
+    """`restored` with the structure and the shardings of `like`, but with the shapes
+    that were saved: a method that keeps something of each image has it of those that it
+    was trained on, and there may be others now.
+
+    Raises:
+      UserError: as `restored`; or something of `like` was not saved.
+    """
+    step, tree = restored(folder, finished=finished)
+    saved, wanted = by_path(tree), by_path(like)
+    if missing := sorted(wanted.keys() - saved.keys()):
+        raise UserError(
+            f"the checkpoint of {folder.path} has no {missing[0]}: another version of "
+            "ssl_jax wrote it; train it again with this one."
+        )
+    leaves = [jax.device_put(saved[path], wanted[path].sharding) for path in wanted]
+    return step, jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def finished_phase(workdir: Path) -> PhaseFolder:

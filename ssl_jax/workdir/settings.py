@@ -9,7 +9,7 @@ from ssl_jax.errors import UserError
 CONFIG = "config.json"
 # What may differ between two launches in one workdir: where things are, what is shown,
 # and, in any phase, how often it saves.
-FREE = ("tensorboard", "data.dir", "predict.dir")
+FREE = ("tensorboard", "data.dir", "data.changed", "predict.dir", "predict.out")
 FREE_PHASE = ("checkpoint_every",)
 
 

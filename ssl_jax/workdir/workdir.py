@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from ssl_jax.errors import UserError
-from ssl_jax.workdir import settings
+from ssl_jax.workdir import inventory, settings
 from ssl_jax.workdir.files import replacing, write_figure, write_json
+from ssl_jax.workdir.inventory import Change, Inventory
 from ssl_jax.workdir.journal import Journal
 from ssl_jax.workdir.phase_folder import PhaseFolder
 from ssl_jax.workdir.results import RESULT, git_state, versions
 
-_LOCK, _LABELS = "lock", "labels.csv"
-_ENTERED = {settings.CONFIG, _LOCK, _LABELS}  # written before anything is trained
+_LOCK, _LABELS, _DATA = "lock", "labels.csv", "inventory.json"
+# Written before anything is trained.
+_ENTERED = {settings.CONFIG, _LOCK, _LABELS, _DATA}
 
 
 class Workdir:
@@ -132,27 +134,42 @@ class Workdir:
             )
         return str(own)
 
-    def check_data(self, name: str, digest: str) -> None:
-        """Raises UserError unless the data set `name`, of this digest, is the one that
-        the run began with: by classes, names of images, labels and numbers."""
-        saved = settings.saved(self.path)
-        if saved is not None and saved.get("data", digest) != digest:
-            raise UserError(
-                f"workdir {self.path} began with other classes, images or labels than "
-                f"{name} has now: bring these back, or train anew in another "
-                "--workdir."
-            )
+    def changes(self, data: Inventory, *, accepted: bool) -> list[str]:
+        """How the data differ from those that the run began with: by classes, names of
+        images, labels and numbers. Nothing where they are the same.
 
-    def remember_data(self, name: str, digest: str) -> None:
-        """`check_data`, and notes the digest.
+        Args:
+          accepted: whether images may have come and gone, or got other labels.
 
         Raises:
-          UserError: as `check_data`.
+          UserError: they differ, and it is not accepted, or the network does not fit.
         """
-        self.check_data(name, digest)
+        saved, path = settings.saved(self.path), self.path / _DATA
+        if saved is None or saved.get("data", data.digest) == data.digest:
+            return []
+        found = [Change("it has other classes, images or labels", grave=True)]
+        if path.exists():
+            found = inventory.changes(inventory.read(path), data)
+        grave = any(change.grave for change in found)
+        if accepted and not grave:
+            return [change.what for change in found]
+        accept = "" if grave else ", go on by --config.data.changed=accept"
+        raise UserError(
+            "\n".join(
+                [
+                    f"{data.name} is not as it was when workdir {self.path} began:",
+                    *(f"  {change.what}" for change in found),
+                    f"Bring that back{accept}, or train anew in another --workdir.",
+                ]
+            )
+        )
+
+    def remember_data(self, data: Inventory) -> None:
+        """Notes what the run trains on from now on."""
         if self.result is None:
             saved = settings.saved(self.path)
-            write_json(self.path / settings.CONFIG, saved | {"data": digest})
+            inventory.write(self.path / _DATA, data)
+            write_json(self.path / settings.CONFIG, saved | {"data": data.digest})
 
     @property
     def begun(self) -> bool:
@@ -256,7 +273,8 @@ class Workdir:
         if self.begun:
             return
         with contextlib.suppress(OSError):  # another run may have begun in one
-            for name in (settings.CONFIG, _LOCK, *([_LABELS] if self._copied else [])):
+            own = [settings.CONFIG, _LOCK, _DATA]
+            for name in (*own, *([_LABELS] if self._copied else [])):
                 (self.path / name).unlink(missing_ok=True)
             for folder in made:
                 folder.rmdir()

@@ -181,6 +181,8 @@ def test_a_crop_larger_than_the_image(launch, tmp_path):
         "--config.pretrain.augment.side=32",
         f"--workdir={tmp_path / 'w'}",
     )
+    found, _, err = err.partition("\n")
+    assert found.startswith("10 classes: ")  # told before anything is compiled
     assert_one_message(status, err, "side=32 is larger than the 8x8 images")
     assert not (tmp_path / "w").exists()
 

@@ -1,10 +1,17 @@
-"""A run as a whole: what it says of its data before it trains on them."""
+"""A run and its data: what it says of them first, and when they have changed."""
+
+import shutil
 
 import jax
 import pytest
+from PIL import Image
 
 import tiny
+from configs import base
 from ssl_jax import core
+from ssl_jax.active import questions
+from ssl_jax.cli import predict
+from ssl_jax.errors import UserError
 from ssl_jax.train import run, sections
 
 ONE = jax.devices()[:1]
@@ -18,3 +25,92 @@ def test_without_unlabeled_images_a_method_says_what_it_is(num_labels, warned, c
     run.check(sections.parse(config), data)
     said = "train: every unlabeled image is a labeled one, so that fixmatch.FixMatch is"
     assert caplog.text.count(said) == warned
+
+
+def _config(root, algorithm, **data):
+    """A run on the images in `root`, in which nothing takes long."""
+    config = tiny.config(algorithm)
+    config.model = base.model("mlp", features=(8,))
+    config.data.update(name="folder", dir=str(root), num_labels=0, **data)
+    config.train.update(batch_size=4, unlabeled_ratio=1)
+    config.train.augment.update(weak="none", strong="none")
+    config.query.size = 2
+    return config
+
+
+@pytest.fixture
+def pile(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSL_JAX_CACHE", str(tmp_path / "cache"))
+    for i in range(8):
+        place = ("cat", "dog", "unlabeled", "unlabeled")[i % 4]
+        _add(tmp_path / "pile", f"{place}/{i}.png", 30 * i)
+    return tmp_path / "pile"
+
+
+def _add(root, name, level=0):
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), level).save(root / name)
+
+
+def _unfinished(workdir):
+    """As if it had been killed before its last step."""
+    for marker in ("result.json", "train/done.json"):
+        (workdir / marker).unlink()
+    shutil.rmtree(workdir / "train/checkpoints/4")
+
+
+def test_a_grown_pile_predicts_and_asks(pile, tmp_path, caplog, capsys):
+    """FlexMatch, whose state has something of each unlabeled image."""
+    workdir = tmp_path / "w"
+    config = _config(pile, "flexmatch.FlexMatch")
+    run.run(config, workdir, devices=ONE)
+    _add(pile, "unlabeled/new.png", 99)
+    _add(pile, "unlabeled/new2.png", 90)
+    (pile / "unlabeled/2.png").unlink()
+    (pile / "cat/4.png").write_bytes(b"no image any more")
+    config.predict.dir = str(pile / "unlabeled")
+    predict.write(config, workdir)
+    assert "2 images came ('unlabeled/new.png' first); 2 images went" in caplog.text
+    questions.ask(config, workdir)
+    asked = (workdir / "queries.csv").read_text()
+    assert len(asked.splitlines()) == 3 and "unlabeled/2.png" not in asked
+    with pytest.raises(UserError, match=r"(?s)2 images came .*data\.changed=accept"):
+        run.run(config, workdir, devices=ONE)
+    config.data.changed = "accept"
+    assert run.run(config, workdir, devices=ONE)["test"] == {}  # it is over
+    _add(pile, "owl/1.png")
+    with pytest.raises(UserError, match="the classes are cat, dog, owl, and were cat"):
+        predict.write(config, workdir)
+    shutil.rmtree(pile / "owl")
+    _unfinished(workdir)
+    with pytest.raises(UserError, match="FlexMatch keeps something of each image"):
+        run.run(config, workdir, devices=ONE)
+
+
+def test_a_run_goes_on_with_a_grown_pile_at_a_word(pile, tmp_path, caplog):
+    """Labels by a CSV file, of which an image went."""
+    for name in ("cat", "dog"):
+        for file in (pile / name).iterdir():
+            file.rename(pile / "unlabeled" / f"{name}{file.name}")
+        (pile / name).rmdir()
+    answers = "image,label\n" + "".join(
+        f"unlabeled/{name},{name[:3]}\n"
+        for name in ("cat0.png", "cat4.png", "dog1.png", "dog5.png")
+    )
+    (tmp_path / "answers.csv").write_text(answers)
+    workdir, labels = tmp_path / "w", str(tmp_path / "answers.csv")
+    config = _config(pile, "supervised.Supervised", labels=labels)
+    config.train.unlabeled_ratio = 0
+    run.run(config, workdir, devices=ONE)
+    _unfinished(workdir)
+    (pile / "unlabeled/cat4.png").unlink()
+    refused = r"(?s)1 images went .*'unlabeled/cat4.png'.*data\.changed=accept"
+    with pytest.raises(UserError, match=refused):
+        run.run(config, workdir, devices=ONE)
+    config.data.changed = "accept"
+    result = run.run(config, workdir, devices=ONE)
+    assert result["data"]["classes"] == {"cat": 1, "dog": 2}
+    assert "goes on with other data: 1 images went" in caplog.text
+    assert "skipped 1 rows about images that are not there now" in caplog.text
+    config.data.changed = ""  # these are what it goes on with from now on
+    assert run.run(config, workdir, devices=ONE) == result

@@ -322,6 +322,8 @@ def test_a_mistake_found_while_compiling_leaves_no_workdir(launch, tmp_path):
         "--config.train.augment.shift=100",
         "--config.tensorboard=True",
     )
+    found, _, err = err.partition("\n")
+    assert found.startswith("10 classes: ")
     assert_one_message(status, err, "augment.shift=100")
     assert not (tmp_path / "w").exists()
 

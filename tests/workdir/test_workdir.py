@@ -5,12 +5,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from configs import digits as config_file
 from ssl_jax import core
 from ssl_jax.data import sources
-from ssl_jax.data.dataset import digest
+from ssl_jax.data.dataset import inventory, of_arrays
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import results
 from ssl_jax.workdir.workdir import Workdir
@@ -59,6 +60,7 @@ def test_what_may_differ_between_launches(tmp_path, config, mesh):
     with entered(tmp_path, config, mesh):
         pass
     config.data.dir = "/elsewhere"
+    config.data.changed = "accept"
     config.tensorboard = not config.tensorboard
     config.train.checkpoint_every = 4
     Workdir(tmp_path).check(config.to_dict())
@@ -151,10 +153,42 @@ def test_a_run_keeps_the_answers_that_it_began_with(tmp_path, config, mesh):
 
 def test_a_run_knows_its_data(tmp_path, config, mesh):
     with entered(tmp_path, config, mesh) as workdir:
-        workdir.remember_data(DIGITS.name, digest(DIGITS))
-    Workdir(tmp_path).check_data(DIGITS.name, digest(DIGITS))
+        workdir.remember_data(inventory(DIGITS))
+    assert Workdir(tmp_path).changes(inventory(DIGITS), accepted=False) == []
     renamed = DIGITS._replace(class_names=("zebra", *DIGITS.class_names[1:]))
     fewer = DIGITS._replace(labels_N=DIGITS.labels_N[1:])
     for other in (renamed, fewer):
-        with pytest.raises(UserError, match="began with other classes, images"):
-            Workdir(tmp_path).check_data(other.name, digest(other))
+        for accepted in (False, True):  # images without names can't be told apart
+            with pytest.raises(UserError, match="(?s)digits is not as it was .*others"):
+                Workdir(tmp_path).changes(inventory(other), accepted=accepted)
+    (tmp_path / "inventory.json").unlink()  # as of an older version
+    with pytest.raises(UserError, match="other classes, images or labels"):
+        Workdir(tmp_path).changes(inventory(fewer), accepted=True)
+
+
+def test_a_pile_that_has_grown_is_told_and_asks_for_a_word(tmp_path, config, mesh):
+    labels_N = np.array([0, 1, 1, -1])
+    images_NHWC = np.zeros((4, 8, 8, 1), np.uint8)
+    names = ["cat/1.png", "dog/1.png", "dog/2.png", "unlabeled/1.png"]
+    pile = of_arrays(
+        images_NHWC, labels_N, class_names=["cat", "dog"], names_N=names, name="pile"
+    )
+    with entered(tmp_path, config, mesh) as workdir:
+        workdir.remember_data(inventory(pile))
+    grown = pile._replace(names_N=("cat/0.png", *names[1:]))
+    message = (
+        f"pile is not as it was when workdir {tmp_path} began:\n"
+        "  1 images came ('cat/0.png')\n"
+        "  1 images went or cannot be read now ('cat/1.png')\n"
+        "Bring that back, go on by --config.data.changed=accept, or train anew in "
+        "another --workdir."
+    )
+    with pytest.raises(UserError) as refused:
+        Workdir(tmp_path).changes(inventory(grown), accepted=False)
+    assert str(refused.value) == message
+    told = Workdir(tmp_path).changes(inventory(grown), accepted=True)
+    assert told == [line.strip() for line in message.splitlines()[1:3]]
+    colored = grown._replace(images_NHWC=np.zeros((4, 8, 8, 3), np.uint8))
+    with pytest.raises(UserError, match="images are 8x8x3, and were 8x8x1") as refused:
+        Workdir(tmp_path).changes(inventory(colored), accepted=True)
+    assert "accept" not in str(refused.value)

@@ -61,7 +61,9 @@ def load(wanted: Wanted) -> Dataset:
     """
     if wanted.image_size < 0:
         raise UserError(f"image_size={wanted.image_size} is negative: use 0 or a side.")
-    files = layout.find(wanted.dir, wanted.unlabeled, wanted.labels)
+    files = layout.find(
+        wanted.dir, wanted.unlabeled, wanted.labels, gone=wanted.changed == "accept"
+    )
     image_files.report_others(files.others)
     dataset = cache.cached(
         f"folder-{wanted.image_size or 'as-is'}-{_fingerprint(files)}",

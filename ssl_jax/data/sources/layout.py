@@ -35,8 +35,9 @@ class Files(NamedTuple):
     others: Counter  # files that are no images, by suffix
 
 
-def find(data_dir: str, unlabeled: str, labels: str) -> Files:
-    """The images below `data_dir`; the others as in `folder.load`.
+def find(data_dir: str, unlabeled: str, labels: str, *, gone: bool = False) -> Files:
+    """The images below `data_dir`; the others as in `folder.load`, `gone` as in
+    `answers.read`.
 
     Raises:
       UserError: there are none, fewer than two classes, or something out of place.
@@ -63,7 +64,7 @@ def find(data_dir: str, unlabeled: str, labels: str) -> Files:
         labels_N = np.pad(labels_n, (0, len(loose)), constant_values=-1)
         pool = Part(names + loose, labels_N)
     elif loose:
-        class_names, labels_N = _by_csv(root, labels, loose)
+        class_names, labels_N = _by_csv(root, labels, loose, gone)
         pool = Part(loose, labels_N)
     else:
         raise UserError(
@@ -131,7 +132,7 @@ def _in_folders(
 
 
 def _by_csv(
-    root: str, labels: str, names_N: list[str]
+    root: str, labels: str, names_N: list[str], gone: bool
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """(class names, labels_N) as the file `labels` says."""
     remedy = (
@@ -156,7 +157,7 @@ def _by_csv(
                 "%s line %d is the only image of the class %r: was %r meant?",
                 *(labels, row.line, row.label, like[0]),
             )
-    given = answers.match(Path(labels), rows, names_N, class_names)
+    given = answers.match(Path(labels), rows, names_N, class_names, gone=gone)
     labels_N = np.full(len(names_N), -1, np.int32)
     labels_N[given.index_n] = given.label_n
     return class_names, labels_N

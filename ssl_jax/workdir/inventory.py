@@ -1,0 +1,80 @@
+"""What data a run began with, and how others differ from them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ssl_jax.workdir.files import write_json
+
+
+class Inventory(NamedTuple):
+    """Enough of a data set to tell what came and went."""
+
+    name: str  # of the data set, for messages
+    digest: str  # of all that follows, and of the labels of the test set
+    class_names: tuple[str, ...]
+    shape: tuple[int, ...]  # of an image
+    labels: Mapping[str, str]  # by an image's name, its class, or ""; {}: no names
+    num_test: int
+
+
+class Change(NamedTuple):
+    """What differs, in words, and whether the network no longer fits."""
+
+    what: str
+    grave: bool = False
+
+
+def write(path: Path, inventory: Inventory) -> None:
+    # A name may hold bytes that are no text, which JSON escapes.
+    write_json(path, inventory._asdict())
+
+
+def read(path: Path) -> Inventory:
+    there = json.loads(path.read_text())
+    lists = {field: tuple(there[field]) for field in ("class_names", "shape")}
+    return Inventory(**{**there, **lists})
+
+
+def changes(there: Inventory, here: Inventory) -> list[Change]:
+    """What differs here from what was there; nothing where the digests agree."""
+    if there.digest == here.digest:
+        return []
+    if not (there.labels and here.labels):  # images that no name tells from others
+        return [Change("the classes, images or labels are others", grave=True)]
+    found = []
+    if there.class_names != here.class_names:
+        found.append(
+            Change(
+                f"the classes are {', '.join(here.class_names)}, and were "
+                f"{', '.join(there.class_names)}",
+                grave=True,
+            )
+        )
+    if there.shape != here.shape:
+        now, before = ("x".join(map(str, one.shape)) for one in (here, there))
+        found.append(Change(f"images are {now}, and were {before}", grave=True))
+    both = [name for name in there.labels if name in here.labels]
+    for names, what in (
+        ([name for name in here.labels if name not in there.labels], "came"),
+        (
+            [name for name in there.labels if name not in here.labels],
+            "went or cannot be read now",
+        ),
+        (
+            [name for name in both if there.labels[name] != here.labels[name]],
+            "got another label",
+        ),
+    ):
+        if names:
+            found.append(Change(f"{len(names):,} images {what}{_first(names)}"))
+    if there.num_test != here.num_test:
+        found.append(
+            Change(f"{here.num_test:,} are to test on, and were {there.num_test:,}")
+        )
+    return found or [Change("the images to test on, or their classes, are others")]
+
+
+def _first(names: Sequence[str]) -> str:
+    return f" ({names[0]!r}{' first' if len(names) > 1 else ''})"
