@@ -6,7 +6,6 @@ Flags into ssl_jax. A user's mistake ends with one message and status 2.
 import os
 import signal
 import sys
-from pathlib import Path
 
 from absl import app, flags, logging
 
@@ -24,12 +23,13 @@ MODE = flags.DEFINE_enum("mode", "train", list(usage.MODES), "what to do")
 
 def main(config):
     from ssl_jax.cli import modes
+    from ssl_jax.workdir.files import expanded
 
     # SIGTERM is Ctrl-C; train.run takes both while it trains.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    workdir = Path(WORKDIR.value or f"runs/{config.name}-seed{config.seed}")
-    print(f"workdir {workdir}", flush=True)
     try:
+        workdir = expanded(WORKDIR.value or f"runs/{config.name}-seed{config.seed}")
+        print(f"workdir {workdir}", flush=True)
         modes.MODES[MODE.value](config, workdir)
     except UserError as error:
         fail(error)

@@ -17,6 +17,7 @@ from absl import logging
 
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.errors import UserError
+from ssl_jax.workdir.files import expanded
 
 _DELIMITERS = (",", ";", "\t")
 _SHOWN = 20  # names in a message
@@ -195,7 +196,7 @@ def match(
 
 def _text(path: Path) -> str:
     try:
-        content = Path(path).read_bytes()
+        content = expanded(path).read_bytes()
     except OSError as error:
         raise UserError(
             f"config.data.labels={str(path)!r} cannot be read ({error.strerror}): give "

@@ -1,6 +1,7 @@
 """One run, from its configuration to result.json."""
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,7 @@ from ssl_jax.train import (
 )
 from ssl_jax.train.parts import Probes, Run
 from ssl_jax.workdir import results
+from ssl_jax.workdir.files import expanded
 from ssl_jax.workdir.logs import TensorBoard
 from ssl_jax.workdir.workdir import Workdir
 
@@ -83,6 +85,7 @@ def entered(
       UserError: as `Workdir.open`; the data cannot be had, do not suffice, or are not
         what the run began with.
     """
+    _check_elsewhere(wanted.data, expanded(path))
     with Workdir.open(path, wanted.config, results.device(mesh)) as workdir:
         # A user's own images may have changed since a run was over.
         looks = dataset is not None or sources.may_change(wanted.data.name)
@@ -104,6 +107,24 @@ def entered(
             logging.warning("goes on with other data: %s", "; ".join(changes))
         workdir.remember_data(its)
         yield workdir, data if workdir.result is None else None
+
+
+def _check_elsewhere(data, path):
+    """Raises UserError where the workdir would lie among the user's own images."""
+    if not sources.may_change(data.name):
+        return
+    fields = {"dir": data.dir, "unlabeled": data.unlabeled}
+    if not os.path.dirname(data.unlabeled):  # it lies in the other
+        del fields["unlabeled"]
+    for field, given in fields.items():
+        folder = os.path.realpath(os.path.expanduser(given))
+        inside = os.path.commonpath([folder, os.path.realpath(path)]) == folder
+        if given and os.path.isdir(folder) and inside:
+            beside = os.path.join(os.path.dirname(folder), "runs", path.name)
+            raise UserError(
+                f"workdir {path} lies in config.data.{field}={given!r}, where its "
+                f"figures would be taken for images: use --workdir={beside}, say."
+            )
 
 
 def _check_goes_on(wanted, workdir):

@@ -7,6 +7,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from ssl_jax.errors import UserError
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with the home folder for a `~` that it begins with: a shell leaves that
+    as it is behind `--workdir=`.
+
+    Raises:
+      UserError: there is no such user, and a folder called so would be made.
+    """
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        raise UserError(
+            f"{path}: there is no user {found.split(os.sep)[0][1:]!r}; give the whole "
+            f"path, or ./{path} for what is called so here."
+        )
+    return Path(found)
+
 
 @contextlib.contextmanager
 def replacing(path: Path, mode: str = "w", **options: Any) -> Iterator[IO]:

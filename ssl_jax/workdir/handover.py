@@ -8,6 +8,7 @@ from ssl_jax.core import PyTree
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import settings
 from ssl_jax.workdir.checkpoints import Checkpoints, by_path
+from ssl_jax.workdir.files import expanded
 from ssl_jax.workdir.phase_folder import PhaseFolder
 
 
@@ -69,6 +70,7 @@ def finished_phase(workdir: Path) -> PhaseFolder:
       UserError: it is no such folder, not trained to its end, or the run trained
         several phases.
     """
+    workdir = expanded(workdir)
     folder = PhaseFolder(workdir)
     if folder.done is not None and folder.checkpoints.exists():
         return folder

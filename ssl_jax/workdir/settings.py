@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ssl_jax.errors import UserError
+from ssl_jax.workdir.files import expanded
 
 CONFIG = "config.json"
 # What may differ between two launches in one workdir: where things are, what is shown,
@@ -36,7 +37,7 @@ def of_run(workdir: str | Path) -> dict:
     Raises:
       UserError: there is none, or it is not one of ours.
     """
-    path = Path(workdir) / CONFIG
+    path = expanded(workdir) / CONFIG
     try:
         config = json.loads(path.read_text())["config"]
         for field in ("name", "seed", "phases", "data", "model"):

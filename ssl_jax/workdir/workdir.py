@@ -15,7 +15,7 @@ from typing import Any
 
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import inventory, settings
-from ssl_jax.workdir.files import replacing, write_figure, write_json
+from ssl_jax.workdir.files import expanded, replacing, write_figure, write_json
 from ssl_jax.workdir.inventory import Change, Inventory
 from ssl_jax.workdir.journal import Journal
 from ssl_jax.workdir.phase_folder import PhaseFolder
@@ -30,7 +30,7 @@ class Workdir:
     """What is in the folder `path`. To train there, use `Workdir.open`."""
 
     def __init__(self, path: Path):
-        self.path = Path(path)
+        self.path = expanded(path)
         self.resumed = 0  # how often it was entered before
         self._copied = False  # whether `labels.csv` is this launch's copy
 
@@ -121,6 +121,8 @@ class Workdir:
           UserError: it has.
         """
         own, given = self.path / _LABELS, config["data"]["labels"]
+        if given:
+            given = str(expanded(given))
         if not own.exists() or not self.begun:
             return given
         if (
@@ -245,7 +247,7 @@ class Workdir:
     def _enter(self, config, device):
         saved = settings.saved(self.path) if self.begun else None
         self.resumed = 0 if saved is None else saved["resumed"] + 1
-        given, own = config["data"]["labels"], self.path / _LABELS
+        given, own = self.labels(config, compare=False), self.path / _LABELS
         if given and not (own.exists() and self.begun):
             # What cannot be read, the data set tells of; one's own is there already.
             with contextlib.suppress(OSError):

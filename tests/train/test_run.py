@@ -114,3 +114,17 @@ def test_a_run_goes_on_with_a_grown_pile_at_a_word(pile, tmp_path, caplog):
     assert "skipped 1 rows about images that are not there now" in caplog.text
     config.data.changed = ""  # these are what it goes on with from now on
     assert run.run(config, workdir, devices=ONE) == result
+
+
+def test_a_workdir_does_not_lie_among_the_images(pile, tmp_path):
+    config = _config(pile, "supervised.Supervised")
+    (tmp_path / "link").symlink_to(pile)
+    for place in (pile / "runs/first", pile, tmp_path / "link/first"):
+        message = rf"lies in config.data.dir=.*pile'.*--workdir={tmp_path}/runs/"
+        with pytest.raises(UserError, match=message):
+            run.run(config, place, devices=ONE)
+    assert not (pile / "runs").exists() and not (pile / "first").exists()
+    (tmp_path / "more").mkdir()
+    config.data.unlabeled = str(tmp_path / "more")
+    with pytest.raises(UserError, match="lies in config.data.unlabeled="):
+        run.run(config, tmp_path / "more/first", devices=ONE)

@@ -106,6 +106,12 @@ def test_train_query_answer_train_predict(launch, commands, photos):
         assert float(row["p_cat"]) + float(row["p_dog"]) == pytest.approx(1, abs=2e-6)
 
 
+def test_a_folder_called_by_a_home_is_never_made(launch, tmp_path):
+    status, _, err = launch("--config=folder", "--workdir=~nobody-here/w", cwd=tmp_path)
+    launching.assert_one_message(status, err, "there is no user 'nobody-here'")
+    assert not list(tmp_path.iterdir())
+
+
 def _write(path, rows):
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())

@@ -10,10 +10,10 @@ import pytest
 
 from configs import digits as config_file
 from ssl_jax import core
-from ssl_jax.data import sources
+from ssl_jax.data import answers, sources
 from ssl_jax.data.dataset import inventory, of_arrays
 from ssl_jax.errors import UserError
-from ssl_jax.workdir import results
+from ssl_jax.workdir import results, settings
 from ssl_jax.workdir.workdir import Workdir
 
 DIGITS = sources.load("digits")
@@ -192,3 +192,23 @@ def test_a_pile_that_has_grown_is_told_and_asks_for_a_word(tmp_path, config, mes
     with pytest.raises(UserError, match="images are 8x8x3, and were 8x8x1") as refused:
         Workdir(tmp_path).changes(inventory(colored), accepted=True)
     assert "accept" not in str(refused.value)
+
+
+def test_a_home_folder_is_found_and_none_is_made(tmp_path, config, mesh, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "answers.csv").write_text("image,label\n3,7\n")
+    config.data.labels = "~/answers.csv"
+    assert len(answers.read("~/answers.csv", DIGITS).index_n) == 1
+    with entered("~/w", config, mesh) as workdir:
+        assert workdir.path == tmp_path / "home/w"
+        given = "image,label\n3,7\n"
+        assert (workdir.path / "labels.csv").read_text() == given
+    assert settings.of_run("~/w")["data"]["labels"] == "~/answers.csv"
+    (tmp_path / "home" / "answers.csv").write_text("image,label\n3,8\n")
+    with pytest.raises(UserError, match="home/answers.csv has other answers"):
+        Workdir("~/w").labels(config.to_dict())
+    with pytest.raises(UserError, match="no user 'nobody-here'; .*, or ./~nobody-here"):
+        Workdir("~nobody-here/w")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
