@@ -218,9 +218,14 @@ class Workdir:
     def queries(self) -> Path:
         return self.path / "queries.csv"
 
-    @property
-    def predictions(self) -> Path:
-        return self.path / "predictions.csv"
+    def new_predictions(self) -> Path:
+        """predictions.csv, or predictions_2.csv and so on: the first that is not there,
+        so that no answer about other images is written over."""
+        path, number = self.path / "predictions.csv", 1
+        while path.exists():
+            number += 1
+            path = self.path / f"predictions_{number}.csv"
+        return path
 
     def write_probe(self, result: dict) -> None:
         write_json(self.path / "probe.json", result)

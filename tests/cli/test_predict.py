@@ -1,4 +1,4 @@
-"""predictions.csv: every readable image of a folder, streamed and written whole."""
+"""predictions.csv: every image of a folder, streamed and written whole."""
 
 import csv
 from types import SimpleNamespace
@@ -33,7 +33,7 @@ def images(tmp_path):
     return root
 
 
-def run_of(shape, monkeypatch):
+def run_of(shape, monkeypatch, names_N=()):
     """A trained run in which `by_brightness` answers; returns the sizes it is asked."""
     asked = []
 
@@ -45,9 +45,13 @@ def run_of(shape, monkeypatch):
         return probs
 
     dataset = SimpleNamespace(
-        images_NHWC=np.zeros((1, *shape), np.uint8), class_names=CLASSES
+        images_NHWC=np.zeros((1, *shape), np.uint8),
+        class_names=CLASSES,
+        names_N=names_N,
     )
-    run = SimpleNamespace(data=SimpleNamespace(dataset=dataset))
+    labeled = np.arange(len(names_N))
+    split = SimpleNamespace(labeled=labeled, validation=labeled[:0])
+    run = SimpleNamespace(data=SimpleNamespace(dataset=dataset, split=split))
     monkeypatch.setattr(predict.restored, "load", lambda config, workdir: run)
     monkeypatch.setattr(predict.restored, "classifier", classifier)
     return asked
@@ -59,7 +63,12 @@ def config(folder, strict=False):
     return config
 
 
-ORDER = [*"13579", "more/2", "more/4", "more/6", "more/8", "more/10"]
+ORDER = [*"13579", *(f"more/{i}" for i in (2, 4, 5, 6, 8, 10))]
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return [*csv.reader(file)]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -67,11 +76,13 @@ def test_every_image_has_a_row(images, tmp_path, monkeypatch, capsys, caplog, ch
     asked = run_of((4, 6, channels), monkeypatch)
     monkeypatch.setattr(image_files, "_BLOCK", 4)
     predict.write(config(images), tmp_path)
-    with (tmp_path / "predictions.csv").open(newline="") as file:
-        header, *rows = csv.reader(file)
-    assert header == ["path", "label", "p_dark, mostly", "p_light"]
+    header, *rows = table(tmp_path / "predictions.csv")
+    assert header == ["path", "label", "p_dark, mostly", "p_light", "reason"]
     assert [row[0] for row in rows] == [f"{name}.png" for name in ORDER]
-    for name, label, dark, light in rows:
+    unread = rows.pop(ORDER.index("more/5"))  # in its place, with an empty label
+    assert unread[1:4] == [""] * 3 and unread[4]
+    for name, label, dark, light, reason in rows:
+        assert reason == ""
         expected = 28 * (int(name.split("/")[-1].split(".")[0]) - 1) / 255
         assert label == CLASSES[expected > 0.5]
         assert light == f"{np.float32(expected):.6f}"
@@ -79,7 +90,8 @@ def test_every_image_has_a_row(images, tmp_path, monkeypatch, capsys, caplog, ch
     # Eleven files, of which the seventh is no image.
     assert asked == [(size, 4, 6, channels) for size in (4, 3, 3)]
     said = capsys.readouterr().out
-    assert "10 images labeled, 1 skipped" in said
+    assert "10 images labeled, 1 that cannot be read\n" in said
+    assert "accuracy" not in said  # no folder is called by a class
     assert f"6x4 {'grey' if channels == 1 else 'RGB'}" in said
     assert "dark, mostly: 5\n" in said and "light: 5\n" in said
     assert said.endswith(f"{tmp_path / 'predictions.csv'}\n")
@@ -91,12 +103,12 @@ def test_a_run_that_is_stopped_leaves_the_old_file(images, tmp_path):
     path = tmp_path / "predictions.csv"
     path.write_text("older")
 
-    def blocks():
-        yield ["1.png"], by_brightness(np.zeros((1, 4, 4, 1))), []
+    def rows():
+        yield predict.Row("1.png", np.float32([1, 0]))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict.save(path, blocks(), CLASSES)
+        predict.save(path, rows(), CLASSES)
     assert path.read_text() == "older"
     assert [found.name for found in tmp_path.glob("predictions*")] == [path.name]
 
@@ -105,9 +117,18 @@ def test_what_is_refused(images, tmp_path, monkeypatch):
     run_of((4, 4, 1), monkeypatch)
     with pytest.raises(UserError, match=r"(?s)strict=True.* 1 images.*more/5.png: "):
         predict.write(config(images, strict=True), tmp_path)
-    for folder in ("", images / "notes.txt", "no/such"):
-        with pytest.raises(UserError, match="predict.dir='.*' is no folder: give"):
+    for folder in ("", "no/such"):
+        with pytest.raises(
+            UserError, match="predict.dir='.*' is no folder and no file"
+        ):
             predict.write(config(folder), tmp_path)
+    with pytest.raises(UserError, match=r"no image below .*notes.txt', only \.txt"):
+        predict.write(config(images / "notes.txt"), tmp_path)
+    for out, message in (("", "Is a directory"), ("notes.txt", "no predictions: give")):
+        asked = config(images)
+        asked.predict.out = str(images / out)
+        with pytest.raises(UserError, match=f"predict.out='.*{message}"):
+            predict.write(asked, tmp_path)
     text = tmp_path / "text"
     text.mkdir()
     (images / "notes.txt").rename(text / "notes.txt")
@@ -121,6 +142,39 @@ def test_what_is_refused(images, tmp_path, monkeypatch):
 
 def test_names_that_are_not_utf8_keep_their_bytes(tmp_path):
     path = tmp_path / "predictions.csv"
-    blocks = [(["\udce9.png"], by_brightness(np.zeros((1, 4, 4, 1))), [])]
-    predict.save(path, iter(blocks), CLASSES)
+    predict.save(path, [predict.Row("\udce9.png", np.float32([1, 0]))], CLASSES)
     assert b"\n\xe9.png," in path.read_bytes()
+
+
+def test_one_image_and_a_file_that_is_named(images, tmp_path, monkeypatch, capsys):
+    run_of((4, 6, 1), monkeypatch)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    one = config(images / "more/10.png")
+    for out in ("", "", "~/mine/out.csv", "~/mine/out.csv"):
+        one.predict.out = out
+        predict.write(one, tmp_path / "w")
+    said = [line for line in capsys.readouterr().out.splitlines() if ".csv" in line]
+    files = [tmp_path / "w/predictions.csv", tmp_path / "w/predictions_2.csv"]
+    files += [tmp_path / "mine/out.csv"] * 2  # what is named is replaced
+    assert said == [*map(str, files)]
+    for file in files:
+        _, row = table(file)
+        assert row[:2] == ["10.png", "light"]
+
+
+def test_folders_called_by_a_class_are_judged(tmp_path, monkeypatch, capsys):
+    levels = {"light/1": 250, "light/2": 240, "light/3": 10, "light/in/4": 250}
+    levels |= {"dark, mostly/1": 0, "other/1": 0, "2": 0}
+    for name, level in levels.items():
+        file = tmp_path / f"new/{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), level).save(file)
+    run_of((4, 4, 1), monkeypatch, names_N=("light/1.png", "light/9.png"))
+    predict.write(config(tmp_path / "new"), tmp_path)
+    # One of five is wrong; of two nobody knows.
+    right = "accuracy 80.00% on the 5 images in folders called by a class\n"
+    assert right in capsys.readouterr().out
+    asked = config(tmp_path / "new")
+    asked.data.dir = str(tmp_path / "new")
+    predict.write(asked, tmp_path)
+    assert "class, 1 of which the run had the label of\n" in capsys.readouterr().out

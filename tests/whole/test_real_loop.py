@@ -71,6 +71,7 @@ def test_train_query_answer_train_predict(launch, commands, photos):
     status, out, err = run(first, *QUICK)
     assert status == 0, err
     assert "corrupt.png" in err
+    assert "2 classes: cat (4), dog (4); 40 unlabeled; 0 test; 8x8 grey" in err
 
     status, out, err = run(query)
     assert status == 0, err
@@ -99,6 +100,9 @@ def test_train_query_answer_train_predict(launch, commands, photos):
     assert "empty.png" in err
     with (folder / "runs" / "second" / "predictions.csv").open() as file:
         predicted = list(csv.DictReader(file))
+    (unread,) = [row for row in predicted if row["reason"]]
+    assert unread["path"] == "empty.png" and unread["label"] == unread["p_cat"] == ""
+    predicted.remove(unread)
     assert len(predicted) == 20
     right = [row["label"] == truth[f"new_photos/{row['path']}"] for row in predicted]
     assert np.mean(right) >= 0.8
