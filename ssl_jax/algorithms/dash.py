@@ -88,9 +88,8 @@ class Dash(FixMatch):
             return jax.tree.map(partial(jnp.where, measures), before, after)
 
         ema = rest(state.extra["ema"], after.extra["ema"])
-        after = after.replace(
+        return after.replace(
             params=rest(state.params, after.params),
             model_state=rest(state.model_state, after.model_state),
             extra={**after.extra, "ema": ema},
-        )
-        return after, metrics
+        ), metrics

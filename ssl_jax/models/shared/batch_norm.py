@@ -27,5 +27,5 @@ class BatchNorm(nn.BatchNorm):
         momentum = rising(self.momentum, count.value)
         norm = self.clone(momentum=momentum, warmup=False, parent=self.scope)
         if not (self.use_running_average or self.is_initializing()):
-            count.value += 1
+            count.value = count.value + 1  # not in place: it may be NumPy's
         return norm(x)
