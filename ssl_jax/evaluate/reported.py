@@ -13,8 +13,33 @@ def collapsed(row: dict) -> bool:
     return any(v is not None and v < COLLAPSED[key] for key, v in values.items())
 
 
-def warning(rows: list[dict], row: dict) -> str | None:
-    """What to tell of a new row after `rows`: that it is the first one collapsed."""
+def at_chance(row: dict, classes: int) -> bool:
+    """Whether what is judged, averages that may hold their start, guesses among the
+    classes, while the network as it trains does not: it is more than halfway to 1."""
+    judged, trained = row.get("test/accuracy"), row.get("train/accuracy")
+    if None in (judged, trained) or classes < 2:
+        return False
+    chance = 1 / classes
+    return judged < min(1.5 * chance, chance + 0.05) and trained > (1 + chance) / 2
+
+
+def warning(rows: list[dict], row: dict, classes: int = 0) -> str | None:
+    """What to tell of a new row after `rows`: that it is the first one collapsed, or
+    at chance where the network is not.
+
+    Args:
+      classes: how many there are; 0: there is no chance to compare with.
+    """
+    if at_chance(row, classes) and not any(at_chance(r, classes) for r in rows):
+        return (
+            f"phase {row['phase']!r} at step {row['step']}: what is judged is at "
+            f"chance, test/accuracy {row['test/accuracy']:.4g} of {classes} classes, "
+            f"while the network in training has train/accuracy "
+            f"{row['train/accuracy']:.4g}. Either its averages still hold their start: "
+            "use algorithm.ema_warmup and model.bn_warmup, or lower "
+            "algorithm.ema_decay and model.bn_momentum; or it has only learned its "
+            "labeled images by heart."
+        )
     if not collapsed(row) or any(map(collapsed, rows)):
         return None
     numbers = ", ".join(

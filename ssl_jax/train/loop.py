@@ -1,6 +1,7 @@
 """The only training loop: step, log, evaluate, stop, save."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
 from types import MappingProxyType
@@ -60,7 +61,9 @@ def train(
         rows = journal.resume(phase.name, first)
         progress = Progress(phase.name, first, section.steps)
         at_end.callback(progress.close)
-        log = Log(rows, journal, tensorboard, progress, reported.warning)
+        classes = len(data.dataset.class_names)
+        warn = functools.partial(reported.warning, classes=classes)
+        log = Log(rows, journal, tensorboard, progress, warn)
         if quality and not rows:
             log.put(_head(phase, 0, 0.0), {"train": quality})
         clock, step = Clock(rows[-1]["seconds"] if rows else 0.0), first
