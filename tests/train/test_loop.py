@@ -180,7 +180,7 @@ def test_patience_ends_a_phase_that_gains_nothing(tmp_path):
     config.data.num_validation = 50
     config.train.update(unlabeled_ratio=0, steps=40, patience=2)
     config.train.optimizer.learning_rate = 1e-12  # the accuracy never changes
-    config.model.bn_warmup = False  # nor do the moments in these few steps
+    config.model.update(bn_warmup=False, bn_momentum=1 - 1e-9)  # nor do moments
     result = run(config, tmp_path / "run", devices=ONE)
     phase = result["phases"]["train"]
     assert phase["stopped"] == "patience"
