@@ -12,6 +12,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 
 from ssl_jax.active import questions
 from ssl_jax.core import make_mesh
+from ssl_jax.data import sources
 from ssl_jax.data.splits import candidates
 from ssl_jax.errors import UserError
 from ssl_jax.report.figures import active as figures
@@ -59,12 +60,17 @@ def simulate(
             labels = str(folder.queries)
         names = {questions.name(dataset, i): i for i in range(len(dataset.labels_N))}
         asked = [
-            dataset.images_NHWC[[names[row["image"]] for row in entry["queried"]]]
+            sources.originals(
+                wanted.data, dataset, [names[row["image"]] for row in entry["queried"]]
+            )
             for entry in rounds
         ]
-        title = f"{wanted.name}, {wanted.query.strategy}, seed {wanted.seed}"
+        of = f"{rounds[0]['labels']:,} to {rounds[-1]['labels']:,} labels"
+        title = f"{wanted.name}, {wanted.query.strategy} (seed {wanted.seed}, {of})"
         shown = figures.of_simulation(title, rounds, asked, dataset.class_names)
         workdir.draw(wanted.name, shown)
+        if workdir.result is not None:
+            return workdir.result  # figures alone were left
         own = {
             "name": wanted.name,
             "config": settings.plain(wanted.config),

@@ -56,7 +56,7 @@ def train(
         contextlib.ExitStack() as at_end,
     ):
         first, state, sums = _newest(checkpoints, state, sums)
-        if not first:
+        if not first or workdir.undrawn(phase.name):
             workdir.draw(phase.name, pictures.before(phase))
         rows = journal.resume(phase.name, first)
         progress = Progress(phase.name, first, section.steps)

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.evaluate import reported
 from ssl_jax.evaluate.batches import sums
 from ssl_jax.report.figures import curves
-from ssl_jax.train import phases, program, sections, stopping
+from ssl_jax.train import phases, pictures, program, sections, stopping
 from ssl_jax.train.phases import Phase
 from ssl_jax.train.run import entered, say_found
 from ssl_jax.workdir import results
@@ -64,6 +65,9 @@ def run(
     with entered(wanted, path, mesh) as (workdir, data), jax.set_mesh(mesh):
         if data is None:
             return workdir.result
+        if workdir.result is not None:
+            _draw(wanted, data, workdir)
+            return workdir.result
         facts = say_found(wanted, data)
         own = wanted.data_with(workdir.labels(wanted.config))
         phase, inputs, axes = _build(wanted, own, data, mesh)
@@ -98,15 +102,23 @@ def run(
             )
             for seed, rows in rows_of.items()
         }
-        title = f"{phase.title}, {wanted.num_seeds} seeds"
-        bands = curves.bands(list(rows_of.values()), title)
-        workdir.draw(phase.name, {"seeds": bands})
+        _draw(wanted, data, workdir)
         workdir.phase(phase.name).finish(next(iter(entries.values())))
         return workdir.finish(_result(wanted, device, facts, entries, workdir.resumed))
 
 
 def _seeds(wanted):
     return range(wanted.seed, wanted.seed + wanted.num_seeds)
+
+
+def _draw(wanted, data, workdir):
+    (section,), rows_of = wanted.sections, {}
+    for row in workdir.journal.rows():
+        rows_of.setdefault(row["seed"], []).append(row)
+    title = phases.title(wanted, data.split, section.name)
+    rows, loss = list(rows_of.values()), pictures.loss_of(section)
+    bands = partial(curves.bands, rows, title, loss)
+    workdir.draw(section.name, {"seeds": bands})
 
 
 def _at_once(train, axes):

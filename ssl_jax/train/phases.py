@@ -12,6 +12,7 @@ from ssl_jax import algorithms, models
 from ssl_jax.core import Algorithm
 from ssl_jax.data import feeds, loading
 from ssl_jax.data.loading import Data
+from ssl_jax.data.splits import Split
 from ssl_jax.train.parts import Run, Trains
 from ssl_jax.train.sections import parse
 
@@ -20,7 +21,7 @@ class Phase(NamedTuple):
     """One phase that trains, built and checked but not started."""
 
     name: str
-    title: str  # the run's name and the phase's, for figures
+    title: str  # for figures
     section: Trains
     algorithm: Algorithm
     feed: feeds.Feed
@@ -83,13 +84,23 @@ def build(
     key = jax.random.key(run.seed)
     return Phase(
         name=section.name,
-        title=f"{run.name}, {section.name}",
+        title=title(run, data.split, section.name),
         section=section,
         algorithm=algorithm,
         feed=feeds.build(data, mesh, draw, labels),
         key=jax.random.fold_in(key, zlib.crc32(section.name.encode())),
         mesh=mesh,
     )
+
+
+def title(run: Run, split: Split, *names: str) -> str:
+    """Of a figure: the names of the run and of what is drawn of it, its seeds, and how
+    many labels there are."""
+    seeds = f"seed {run.seed}"
+    if run.num_seeds > 1:
+        seeds = f"seeds {run.seed} to {run.seed + run.num_seeds - 1}"
+    named = ", ".join((run.name, *names))
+    return f"{named} ({seeds}, {len(split.labeled):,} labels)"
 
 
 def prepared(

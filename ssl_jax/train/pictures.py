@@ -1,27 +1,35 @@
-"""What a phase shows before and after its training, and a run at its end: Figures."""
+"""What a phase shows before and after its training, and a run at its end: functions
+that draw a Figure each."""
 
 import dataclasses
 from collections.abc import Iterable
+from functools import partial
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 from ssl_jax.augment import ctaugment
 from ssl_jax.core import TrainState, can
 from ssl_jax.data.loading import Data
 from ssl_jax.report.figures import curves
+from ssl_jax.report.figures.curves import Drawing
 from ssl_jax.report.figures.images import views_grid
-from ssl_jax.train.parts import Run
+from ssl_jax.train import phases
+from ssl_jax.train.parts import Run, Trains
 from ssl_jax.train.phases import Phase
 from ssl_jax.train.program import at, first_item
 
 
-def before(phase: Phase) -> dict[str, Figure]:
+def before(phase: Phase) -> dict[str, Drawing]:
     """The views that it trains on, by kind."""
-    views = example_views(phase)
-    title = f"{phase.title}: what the model sees"
-    return {"views": views_grid(views, title)} if views else {}
+    if phase.section.views is None:
+        return {}
+
+    def views():
+        title = f"{phase.title}: what the model sees"
+        return views_grid(example_views(phase), title)
+
+    return {"views": views}
 
 
 def after(
@@ -30,24 +38,34 @@ def after(
     state: TrainState,
     rows: list[dict],
     counts_KK: np.ndarray | None,
-) -> dict[str, Figure]:
+) -> dict[str, Drawing]:
     """How it went, by kind.
 
     Args:
       rows: of its journal.
       counts_KK: of test images, [truth, prediction]; None: it does not classify.
     """
-    class_names = data.dataset.class_names
-    figures = curves.of_phase(phase.title, rows, counts_KK, class_names)
-    if can(phase.algorithm, "reconstruct") and "test" in data.eval_sets:
+    unit, names = "images" if data.graph is None else "nodes", data.dataset.class_names
+    loss = loss_of(phase.section)
+    figures = curves.of_phase(phase.title, rows, counts_KK, names, unit, loss)
+
+    def reconstructions():
         images = phase.algorithm.reconstruct(state, data.eval_sets["test"][0])
         images = {name: np.asarray(shown) for name, shown in images.items()}
-        title = f"{phase.title}: test images"
-        figures["reconstructions"] = views_grid(images, title)
+        return views_grid(images, f"{phase.title}: test images")
+
+    if can(phase.algorithm, "reconstruct") and "test" in data.eval_sets:
+        figures["reconstructions"] = reconstructions
     return figures
 
 
-def compared(run: Run, rows: Iterable[dict]) -> dict[str, Figure]:
+def loss_of(section: Trains) -> str:
+    """What its training loss is, where the rows have no other name for it."""
+    spreads = section.method.draws_from == "pool"
+    return curves.CHANGE if spreads else curves.CROSS_ENTROPY
+
+
+def compared(run: Run, data: Data, rows: Iterable[dict]) -> dict[str, Drawing]:
     """The labeled phases of a run over each other, where there are several."""
     rows_of = {}
     for row in rows:
@@ -55,7 +73,8 @@ def compared(run: Run, rows: Iterable[dict]) -> dict[str, Figure]:
             rows_of.setdefault(row["phase"], []).append(row)
     if len(rows_of) < 2:
         return {}
-    return {"comparison": curves.comparison(rows_of, run.name)}
+    title = phases.title(run, data.split)
+    return {"comparison": partial(curves.comparison, rows_of, title)}
 
 
 def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:

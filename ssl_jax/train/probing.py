@@ -124,21 +124,25 @@ def check_folds(how: Protocol, name: str, num_labels: int) -> None:
 
 def _figures(how, phase, data, train, test):
     """The map of the features, and the neighbours of ten test images."""
-    shown = slice(0, how.map_images)
-    queries = np.arange(10) * (len(test[0]) // 10)
-    _, index_Qk = neighbors.nearest(test[0][queries], train[0], 5, metric="cosine")
-    rows_Qk = data.split.labeled[np.asarray(index_Qk)]
-    return {
-        "feature_map": images.feature_map(
+
+    def feature_map():
+        shown = slice(0, how.map_images)
+        return images.feature_map(
             images.projections(test[0][shown]),
             test[1][shown],
             data.dataset.class_names,
             f"{phase.title}: test images",
-        ),
-        "neighbors": images.nearest_neighbors(
+        )
+
+    def nearest():
+        queries = np.arange(10) * (len(test[0]) // 10)
+        _, index_Qk = neighbors.nearest(test[0][queries], train[0], 5, metric="cosine")
+        rows_Qk = data.split.labeled[np.asarray(index_Qk)]
+        return images.nearest_neighbors(
             data.dataset.test_images_MHWC[queries],
             data.dataset.images_NHWC[rows_Qk],
             data.dataset.labels_N[rows_Qk] == test[1][queries][:, None],
             f"{phase.title}: nearest labeled images",
-        ),
-    }
+        )
+
+    return {"feature_map": feature_map, "neighbors": nearest}

@@ -67,7 +67,9 @@ def run(
             done = _train(wanted, data, workdir, mesh, interrupted)
         if done is None:
             return None
-        workdir.draw("phases", pictures.compared(wanted, workdir.journal.rows()))
+        workdir.draw("phases", pictures.compared(wanted, data, workdir.journal.rows()))
+        if workdir.result is not None:
+            return workdir.result  # figures alone were left
         device = results.device(mesh)
         return workdir.finish(
             results.of_run(wanted.config, device, facts, done, workdir.resumed)
@@ -79,7 +81,7 @@ def entered(
     wanted: Run, path: Path, mesh: Mesh, dataset: Dataset | None = None
 ) -> Iterator[tuple[Workdir, Data | None]]:
     """The workdir of a run, and its data, which are those that it began with; no data
-    where the run is over, and its result is there.
+    where the run is over, its result is there and no figure is left to draw.
 
     Raises:
       UserError: as `Workdir.open`; the data cannot be had, do not suffice, or are not
@@ -89,7 +91,8 @@ def entered(
     with Workdir.open(path, wanted.config, results.device(mesh)) as workdir:
         # A user's own images may have changed since a run was over.
         looks = dataset is not None or sources.may_change(wanted.data.name)
-        if workdir.result is not None and not looks:
+        over = workdir.result is not None and not workdir.undrawn()
+        if over and not looks:
             yield workdir, None
             return
         data = loading.load(
@@ -106,7 +109,7 @@ def entered(
             _check_goes_on(wanted, workdir)
             logging.warning("goes on with other data: %s", "; ".join(changes))
         workdir.remember_data(its)
-        yield workdir, data if workdir.result is None else None
+        yield workdir, None if over else data
 
 
 def _check_elsewhere(data, path):
@@ -184,7 +187,7 @@ def _train(wanted, data, workdir, mesh, interrupted):
     with contextlib.closing(TensorBoard(workdir.path, wanted.tensorboard)) as board:
         for section in wanted.sections:
             name, folder = section.name, workdir.phase(section.name)
-            if folder.done is None:
+            if folder.done is None or workdir.undrawn(name):
                 if interrupted():
                     return None
                 more, quality = {}, {}
@@ -203,7 +206,8 @@ def _train(wanted, data, workdir, mesh, interrupted):
                     )
                 if entry is None:
                     return None
-                folder.finish(entry | more)
+                if folder.done is None:
+                    folder.finish(entry | more)
             done[name] = folder.done
     return done
 

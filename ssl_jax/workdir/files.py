@@ -57,9 +57,12 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_figure(path: Path, figure: Any) -> None:
-    """A matplotlib Figure as PNG."""
+    """A matplotlib Figure as PNG, its texts as they are (`lettering.literal`)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # not for every start
 
+    from ssl_jax.workdir import lettering
+
+    lettering.literal(figure)
     # Not savefig: it draws a figure with a layout once more, to no effect.
     figure.set_dpi(150)
     with replacing(path, "wb") as file:

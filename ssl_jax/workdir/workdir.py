@@ -7,21 +7,32 @@ data that has changed is told of, and a mistake leaves no new folder behind.
 
 import contextlib
 import fcntl
+import glob
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import inventory, settings
-from ssl_jax.workdir.files import expanded, replacing, write_figure, write_json
+from ssl_jax.workdir.files import (
+    expanded,
+    replacing,
+    write_atomically,
+    write_figure,
+    write_json,
+)
 from ssl_jax.workdir.inventory import Change, Inventory
 from ssl_jax.workdir.journal import Journal
 from ssl_jax.workdir.phase_folder import PhaseFolder
 from ssl_jax.workdir.results import RESULT, git_state, versions
 
 _LOCK, _LABELS, _DATA = "lock", "labels.csv", "inventory.json"
+_FAILED = ".failed.txt"  # in a figure's place: why it could not be drawn
 # Written before anything is trained.
 _ENTERED = {settings.CONFIG, _LOCK, _LABELS, _DATA}
 
@@ -41,7 +52,7 @@ class Workdir:
     ) -> Iterator["Workdir"]:
         """Creates the folder for the run `config`, or enters it again, and keeps other
         processes out. Where the run is finished nothing is written, and `result` is
-        there.
+        there; where a figure of it is left to draw, nothing but that.
 
         Args:
           device: what trains, for config.json.
@@ -54,7 +65,7 @@ class Workdir:
         workdir = cls(path)
         workdir.check(config)
         workdir.labels(config)
-        if workdir.result is not None:
+        if workdir.result is not None and not workdir.undrawn():
             yield workdir
             return
         with contextlib.ExitStack() as until_left:
@@ -230,24 +241,50 @@ class Workdir:
     def write_probe(self, result: dict) -> None:
         write_json(self.path / "probe.json", result)
 
-    def draw(self, of: str, figures: Mapping[str, Any]) -> None:
-        """Writes matplotlib Figures, by their kind, as figures/<of>_<kind>.png."""
-        for kind, figure in figures.items():
-            write_figure(self.path / "figures" / f"{of}_{kind}.png", figure)
+    def draw(self, of: str, figures: Mapping[str, Callable[[], Any]]) -> None:
+        """Draws by each function a matplotlib Figure, as figures/<of>_<kind>.png.
 
-    def draw_pages(self, name: str, pages: Sequence[Any]) -> list[Path]:
-        """Writes Figures as figures/<name>.png, <name>_2.png and so on, and returns
-        the files; pages of an earlier call go."""
+        What a figure raises costs no run: it is logged, and its traceback lies in the
+        figure's place, as <of>_<kind>.failed.txt, until a launch has drawn it.
+        """
+        for kind, figure in figures.items():
+            path = self.path / "figures" / f"{of}_{kind}.png"
+            failed = path.with_name(f"{of}_{kind}{_FAILED}")
+            if why := _not_drawn(path, figure):
+                # A disk that is full has no room for this either.
+                with contextlib.suppress(OSError):
+                    write_atomically(failed, why)
+            else:
+                failed.unlink(missing_ok=True)
+
+    def undrawn(self, *of: str) -> bool:
+        """Whether `draw` has failed to draw a figure of those, or of anything that the
+        run draws, so that a launch should draw again."""
+        saved = settings.saved(self.path)
+        if not of and saved is not None:
+            of = (*saved["config"]["phases"], "phases", saved["config"]["name"])
+        return any(
+            any(self.path.glob(f"{folder}figures/{glob.escape(name)}_*{_FAILED}"))
+            for name in of
+            for folder in ("", "round*/")
+        )
+
+    def draw_pages(self, name: str, pages: Sequence[Callable[[], Any]]) -> list[Path]:
+        """Draws Figures as figures/<name>.png, <name>_2.png and so on, and returns
+        the files; pages of an earlier call go. One that cannot be drawn is logged and
+        left out."""
         folder = self.path / "figures"
-        for old in folder.glob(f"{name}_[0-9]*.png"):
-            old.unlink()
+        for old in (folder / f"{name}.png", *folder.glob(f"{name}_[0-9]*.png")):
+            old.unlink(missing_ok=True)
         paths = [
             folder / (f"{name}_{number}.png" if number > 1 else f"{name}.png")
             for number in range(1, len(pages) + 1)
         ]
-        for path, page in zip(paths, pages, strict=True):
-            write_figure(path, page)
-        return paths
+        return [
+            path
+            for path, page in zip(paths, pages, strict=True)
+            if not _not_drawn(path, page)
+        ]
 
     def _enter(self, config, device):
         saved = settings.saved(self.path) if self.begun else None
@@ -308,3 +345,20 @@ def _explained(path):
         raise UserError(
             f"workdir {path} cannot be used ({error.strerror}); give another --workdir."
         ) from error
+
+
+def _not_drawn(path, figure):
+    """Draws figure() into the file `path`; else says so in the log, and returns the
+    traceback."""
+    try:
+        write_figure(path, figure())
+        return None
+    except Exception as error:  # whatever it is, a figure is not worth a run
+        logging.warning(
+            "%s is not drawn (%s: %s); all else goes on, and the same command draws it "
+            "once more.",
+            path,
+            type(error).__name__,
+            error,
+        )
+        return traceback.format_exc()

@@ -203,6 +203,19 @@ def test_a_user_who_answers_like_the_oracle_gets_its_rounds(
     assert (second / "figures" / "queries.png").stat().st_size > 0
 
 
+def test_a_figure_of_a_finished_simulation_that_failed_is_drawn(simulated, tmp_path):
+    workdir = tmp_path / "simulated"
+    shutil.copytree(simulated[0], workdir)
+    drawn = {path.name for path in (workdir / "figures").iterdir()}
+    (name,) = (name for name in drawn if name.endswith("_rounds.png"))
+    failed = workdir / "figures" / name.replace(".png", ".failed.txt")
+    (workdir / "figures" / name).rename(failed)
+    before = (workdir / "result.json").read_bytes()
+    assert rounds.simulate(_config(), workdir) == simulated[1]
+    assert {path.name for path in (workdir / "figures").iterdir()} == drawn
+    assert (workdir / "result.json").read_bytes() == before
+
+
 def test_a_killed_simulation_goes_on_with_its_next_round(simulated, tmp_path):
     calm, result = simulated
     workdir = tmp_path / "simulated"
@@ -238,11 +251,12 @@ def test_an_oracle_must_know_and_leave_something(tmp_path, monkeypatch):
 def test_many_questions_fill_sheets_and_old_sheets_go(tmp_path, monkeypatch):
     monkeypatch.setattr(active, "_SHEET", 2)
     row = {"image": "a/long/path/of/an/image.png", "predicted": "3", "probability": "1"}
-    images_MHWC = np.zeros((3, 8, 8, 1), np.uint8)
+    images = [np.zeros((8, 8, 1), np.uint8), np.zeros((12, 30, 3), np.uint8)] * 2
     workdir, folder = Workdir(tmp_path), tmp_path / "figures"
-    sheets = active.question_sheets(images_MHWC, [row] * 3, "title")
+    sheets = active.question_sheets(images.__getitem__, [row] * 3, "title")
     written = workdir.draw_pages("queries", sheets)
     assert written == [folder / "queries.png", folder / "queries_2.png"]
-    sheets = active.question_sheets(images_MHWC[:2], [row] * 2, "title")
-    workdir.draw_pages("queries", sheets)
+    # A sheet that cannot be drawn is left out, and costs neither the others nor a run.
+    sheets = active.question_sheets(images.__getitem__, [row, row, {}], "title")
+    assert workdir.draw_pages("queries", sheets) == [folder / "queries.png"]
     assert [file.name for file in folder.iterdir()] == ["queries.png"]

@@ -60,6 +60,23 @@ def test_figures_show_what_the_rows_say():
     }
 
 
+def test_a_threshold_that_all_classes_share_is_one_line():
+    for values, lines in (
+        ([0.95] * 3, {"all classes": [0.95, 0.95]}),
+        ([None] * 3, {"all classes": [None, None]}),
+        ([0.5, 0.5, 0.6], {"_a": [0.5, 0.5], "b": [0.5, 0.5], "c": [0.6, 0.6]}),
+    ):
+        rows = [{**_row(s, 3), "train/threshold_per_class": values} for s in (1, 2)]
+        figure = pseudo_labels.pseudo_label_classes(rows, ["_a", "b", "c"], "t")
+        kept, threshold = figure.axes
+        drawn = {line.get_label(): line.get_ydata() for line in threshold.lines}
+        assert list(drawn) == list(lines) and len(kept.lines) == 3
+        for name, line in lines.items():
+            np.testing.assert_array_equal(drawn[name], np.array(line, float))
+        names = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert names == ["_a", "b", "c"]
+
+
 def test_the_reliability_diagram_is_of_the_last_row_with_an_ece():
     rows = [_row(1, 3), _row(4, 3), {**_row(5, 3), "train/ece": None}]
     figure = pseudo_labels.reliability(rows, "t")

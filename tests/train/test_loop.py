@@ -11,7 +11,8 @@ import tiny
 from configs import base
 from ssl_jax.data import feeds, loading
 from ssl_jax.errors import UserError
-from ssl_jax.train import pictures
+from ssl_jax.report.figures import curves
+from ssl_jax.train import phases, pictures, sections
 from ssl_jax.train.run import run
 from ssl_jax.workdir.checkpoints import Checkpoints
 
@@ -93,6 +94,49 @@ def test_config_figures_and_checkpoints_are_there(chain):
         }.items()
         for kind in kinds
     }
+
+
+def test_a_failing_figure_costs_no_run_and_is_drawn_by_a_later_launch(
+    tmp_path, monkeypatch
+):
+    def broken(*_):
+        raise ValueError("no formula")
+
+    config, workdir = tiny.config("gcn.GCN"), tmp_path / "run"  # the soonest compiled
+    figures = workdir / "figures"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curves, "confusion_matrix", broken)
+        result = run(config, workdir, devices=ONE)
+    assert result == json.loads((workdir / "result.json").read_text())
+    assert {path.name for path in figures.iterdir()} == {
+        *("train_confusion_matrix.failed.txt", "train_learning_curves.png"),
+    }
+    journal = (workdir / "metrics.jsonl").read_bytes()
+    assert run(config, workdir, devices=ONE) == result
+    assert (workdir / "metrics.jsonl").read_bytes() == journal
+    assert {path.name for path in figures.iterdir()} == {
+        *("train_confusion_matrix.png", "train_learning_curves.png"),
+    }
+    # Then nothing is left to draw, and nothing is read.
+    monkeypatch.setattr(loading, "load", broken)
+    assert run(config, workdir, devices=ONE) == result
+
+
+def test_figures_say_of_which_run_they_are():
+    config = tiny.config("supervised.Supervised")
+    config.seed = 3
+    phase = tiny.build(config)
+    assert phase.title == "tiny_debug, train (seed 3, 20 labels)"
+    config.num_seeds = 2
+    data, wanted = tiny.load(config, phase.mesh), sections.parse(config)
+    assert phases.title(wanted, data.split) == "tiny_debug (seeds 3 to 4, 20 labels)"
+    # Nodes of a graph are no images.
+    config = tiny.config("gcn.GCN")
+    data = tiny.load(config, phase.mesh)
+    phase = tiny.phase(config, "train", data, phase.mesh)
+    rows = [{"step": 1, "train/loss": 1.0}]
+    shown = pictures.after(phase, data, None, rows, np.eye(10))
+    assert shown["confusion_matrix"]().get_suptitle().endswith(" on 10 test nodes")
 
 
 def test_example_views_are_those_that_the_algorithm_asks_for():

@@ -72,7 +72,10 @@ def test_they_equal_separate_runs(config, tmp_path, monkeypatch):
     assert written == result
     assert (tmp_path / "all" / "figures" / "train_seeds.png").exists()
     config.update(seed=0, num_seeds=SEEDS)
+    figures = tmp_path / "all" / "figures"
+    (figures / "train_seeds.png").rename(figures / "train_seeds.failed.txt")
     assert many_seeds.run(config, tmp_path / "all", ONE) == written  # not again
+    assert [path.name for path in figures.iterdir()] == ["train_seeds.png"]
 
 
 def test_what_cannot_be_trained_at_once_is_refused(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from configs import digits as config_file
 from ssl_jax import core
@@ -212,3 +213,29 @@ def test_a_home_folder_is_found_and_none_is_made(tmp_path, config, mesh, monkeyp
     with pytest.raises(UserError, match="no user 'nobody-here'; .*, or ./~nobody-here"):
         Workdir("~nobody-here/w")
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_a_figure_that_cannot_be_drawn_costs_the_others_nothing(
+    tmp_path, config, mesh, caplog
+):
+    def broken():
+        raise ValueError("no formula")
+
+    with entered(tmp_path, config, mesh) as workdir:
+        workdir.draw("train", {"broken": broken, "whole": Figure})
+        assert workdir.undrawn() and workdir.undrawn("train")
+        assert not workdir.undrawn("teacher")
+    figures = tmp_path / "figures"
+    assert "train_broken.png is not drawn (ValueError: no formula)" in caplog.text
+    assert "ValueError: no formula" in (figures / "train_broken.failed.txt").read_text()
+    assert (figures / "train_whole.png").exists()
+    assert not (figures / "train_broken.png").exists()
+    workdir.draw("train", {"broken": Figure})
+    assert not workdir.undrawn()
+    assert {path.name for path in figures.iterdir()} == {
+        "train_broken.png",
+        "train_whole.png",
+    }
+    # Of another mode, whose command draws it again itself.
+    workdir.draw("mode_probe", {"map": broken})
+    assert not workdir.undrawn()

@@ -1,44 +1,54 @@
 """Active learning made visible: what was asked, and what the answers brought."""
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from ssl_jax.report.figures import curves
-from ssl_jax.report.figures.drawing import BLUE, PALETTE, VERMILLION
+from ssl_jax.report.figures.drawing import (
+    BLUE,
+    VERMILLION,
+    entitle,
+    short,
+    styles,
+    whole_numbers,
+)
 
 _COLUMNS, _SHEET = 8, 48  # images in a row and on a sheet of questions
 _SHOWN = 10  # images in a row of `rounds_grid`
-_LETTERS = 22  # of an image's name that fit above it
+_LETTERS = 18  # of an image's name that fit above it
 
 
 def question_sheet(
-    images_MHWC: np.ndarray, rows: Sequence[dict[str, str]], title: str
+    images: Sequence[np.ndarray], rows: Sequence[dict[str, str]], title: str
 ) -> Figure:
     """The images asked about, each under its name, with what the model takes it for.
 
     Args:
+      images: uint8 image_HWC of each, of whatever size.
       rows: of queries.csv: image, predicted and probability of each.
     """
     columns = min(_COLUMNS, max(4, len(rows)))
     lines = -(-len(rows) // columns)
     figure = Figure(figsize=(1.7 * columns, 2.05 * lines + 0.5), layout="constrained")
-    figure.suptitle(title)
+    entitle(figure, title)
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
-    for axes, image_HWC, row in zip(grid, images_MHWC, rows, strict=False):
+    for axes, image_HWC, row in zip(grid, images, rows, strict=False):
         axes.imshow(image_HWC.squeeze(), cmap="gray", vmin=0, vmax=255)
-        said = f"{_ending(row['predicted'])}? {float(row['probability']):.2f}"
-        axes.set_title(f"{_ending(row['image'])}\n{said}", fontsize=8, parse_math=False)
+        predicted = short(row["predicted"], _LETTERS - 5)
+        said = f"{predicted}? {float(row['probability']):.2f}"
+        axes.set_title(f"{_ending(row['image'])}\n{said}", fontsize=8)
     return figure
 
 
 def rounds_grid(
     rounds: Sequence[dict],
-    images: Sequence[np.ndarray],
+    images: Sequence[Sequence[np.ndarray]],
     title: str,
 ) -> Figure:
     """scikit-learn's figure: a row for each round that asked, with the images that it
@@ -46,14 +56,14 @@ def rounds_grid(
 
     Args:
       rounds: entries of result.json.
-      images: images_MHWC of each round's questions.
+      images: image_HWC of each of the questions of each round.
     """
     asked = [entry for entry in rounds if entry["queried"]]
     columns = min(_SHOWN, max(len(entry["queried"]) for entry in asked))
     figure = Figure(
         figsize=(2.3 + 1.25 * columns, 1.75 * len(asked) + 0.6), layout="constrained"
     )
-    figure.suptitle(title)
+    entitle(figure, title)
     grid = figure.subplots(len(asked), columns, squeeze=False)
     for r, (axes_row, entry) in enumerate(zip(grid, asked, strict=True), start=1):
         more = len(entry["queried"]) - columns
@@ -75,12 +85,13 @@ def rounds_grid(
             axes.imshow(image_HWC.squeeze(), cmap="gray_r", vmin=0, vmax=255)
             wrong = row["predicted"] != row["label"]
             axes.set_title(
-                f"predict: {_ending(row['predicted'])}\ntrue: {_ending(row['label'])}",
-                fontsize=10,
-                parse_math=False,  # a name may hold dollars
+                f"predict: {_class(row['predicted'])}\ntrue: {_class(row['label'])}",
+                fontsize=9,
                 color=VERMILLION if wrong else "black",
                 fontweight="bold" if wrong else "normal",
             )
+    wrong = Patch(color=VERMILLION, label="red and bold: the prediction is wrong")
+    figure.legend(handles=[wrong], loc="outside lower center")
     return figure
 
 
@@ -96,7 +107,9 @@ def learning_curve(rounds: Sequence[dict], title: str) -> Figure:
         curves.items(), (BLUE, VERMILLION), ("o-", "s--"), strict=False
     ):
         axes.plot(labels, values, style, color=color, label=name)
-    axes.set(xlabel="labels", ylabel="accuracy", title=title)
+    axes.set(xlabel="labels", ylabel="accuracy")
+    whole_numbers(axes)
+    entitle(figure, title)
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
@@ -111,20 +124,18 @@ def strategy_curves(
       curves: kind -> strategy -> accuracy_SR, of seeds and rounds.
     """
     figure = Figure(figsize=(5 * len(curves), 4.2), layout="constrained")
-    figure.suptitle(title)
+    entitle(figure, title)
     grid = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
     for axes, (kind, of_kind) in zip(grid, curves.items(), strict=True):
-        styles = itertools.cycle(("o-", "s--", "^-.", "D:"))
-        for (strategy, accuracy_SR), color in zip(
-            of_kind.items(), PALETTE, strict=False
+        for (strategy, accuracy_SR), style in zip(
+            of_kind.items(), styles(len(of_kind)), strict=True
         ):
             mean_R = accuracy_SR.mean(axis=0)
-            axes.plot(labels_R, mean_R, next(styles), color=color, label=strategy)
+            axes.plot(labels_R, mean_R, label=strategy, **style)
             if len(accuracy_SR) > 1:
                 std_R = accuracy_SR.std(axis=0, ddof=1)
-                axes.fill_between(
-                    labels_R, mean_R - std_R, mean_R + std_R, color=color, alpha=0.15
-                )
+                around = dict(color=style["color"], alpha=0.15)
+                axes.fill_between(labels_R, mean_R - std_R, mean_R + std_R, **around)
         axes.set(xlabel="labels", ylabel="accuracy", title=kind, xticks=labels_R)
         axes.grid(alpha=0.3)
     grid[0].legend()
@@ -132,33 +143,50 @@ def strategy_curves(
 
 
 def question_sheets(
-    images_MHWC: np.ndarray, rows: Sequence[dict[str, str]], title: str
-) -> list[Figure]:
-    """All questions, on as many sheets as they need."""
+    images_of: Callable[[slice], Sequence[np.ndarray]],
+    rows: Sequence[dict[str, str]],
+    title: str,
+) -> list[Callable[[], Figure]]:
+    """All questions, on as many sheets as they need, each drawn when it is called.
+
+    Args:
+      images_of: reads the images of a sheet.
+    """
+
+    def sheet(part):
+        return question_sheet(images_of(part), rows[part], title)
+
     parts = [slice(at, at + _SHEET) for at in range(0, len(rows), _SHEET)]
-    return [question_sheet(images_MHWC[part], rows[part], title) for part in parts]
+    return [partial(sheet, part) for part in parts]
 
 
 def of_simulation(
     title: str,
     rounds: Sequence[dict],
-    images: Sequence[np.ndarray],
+    images: Sequence[Sequence[np.ndarray]],
     class_names: Sequence[str],
-) -> dict[str, Figure]:
+) -> dict[str, Callable[[], Figure]]:
     """What a simulation can show, by kind.
 
     Args:
-      images: those asked about in each round, images_MHWC.
+      images: image_HWC of those asked about in each round.
     """
     counts_KK = np.array(rounds[-1]["confusion"])
-    still = f"{title}: still unlabeled after the last round"
+    still = "images still unlabeled after the last round"
     figures = {
-        "learning_curve": learning_curve(rounds, title),
-        "confusion_matrix": curves.confusion_matrix(counts_KK, class_names, still),
+        "learning_curve": partial(learning_curve, rounds, title),
+        "confusion_matrix": partial(
+            curves.confusion_matrix, counts_KK, class_names, title, still
+        ),
     }
     if len(rounds) > 1:
-        figures["rounds"] = rounds_grid(rounds, images, title)
+        figures["rounds"] = partial(rounds_grid, rounds, images, title)
     return figures
+
+
+def _class(name):
+    """A class, beside which stands what it is."""
+    return short(name, _LETTERS - 6)
 
 
 def _ending(text):

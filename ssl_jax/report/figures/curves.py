@@ -1,18 +1,24 @@
 """Runs made visible, in colours that colour-blind readers tell apart."""
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ssl_jax.report.figures.drawing import (
     BLUE,
     ORANGE,
-    PALETTE,
     VERMILLION,
+    entitle,
+    line,
+    of_steps,
     series,
+    short,
+    styles,
 )
 from ssl_jax.report.figures.pseudo_labels import (
     pseudo_label_classes,
@@ -26,44 +32,120 @@ _LINES = {
     "val": dict(color=ORANGE, linestyle="--"),
     "test": dict(color=VERMILLION, linestyle="-"),
 }
+CROSS_ENTROPY = "cross-entropy"
+CHANGE = "change of the labels in a step"  # a method without a loss logs it as such
+# What was measured alike on images to train on and on others: the metric there, the
+# metric here, and what it is. The first that the rows have; if none, it is the loss.
+_ALIKE = (
+    ("objective", "objective", "objective"),
+    ("reconstruction_loss", "reconstruction_loss", "reconstruction loss"),
+    ("labeled_loss", "loss", f"{CROSS_ENTROPY} of labeled images"),
+    ("cross_entropy", "loss", CROSS_ENTROPY),
+)
+_MANY = 20  # classes: more have no names in a figure
+
+# Draws a Figure when it is called (workdir.Workdir.draw).
+Drawing = Callable[[], Figure]
 
 
-def learning_curves(rows: list[dict], title: str) -> Figure:
-    """Loss and accuracy against steps, for train, validation and test."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    figure.suptitle(title)
-    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for name, line in _LINES.items():
-            steps, values = series(rows, f"{name}/{metric}")
+def learning_curves(rows: list[dict], title: str, loss: str = CROSS_ENTROPY) -> Figure:
+    """Loss and accuracy against steps, for train, validation and test: the same
+    quantity on each; and what the training loss is made of, where it has parts.
+
+    Args:
+      loss: what train/loss is in a method that logs nothing more telling.
+    """
+    panels, parts = _panels([rows], loss), _parts(rows)
+    count = len(panels) + (len(parts) > 1)
+    figure = Figure(figsize=(4.5 * count, 3.6), layout="constrained")
+    entitle(figure, title)
+    grid = figure.subplots(1, count, squeeze=False)[0]
+    for axes, (label, keys) in zip(grid, panels, strict=False):
+        for name, key in keys.items():
+            steps, values = series(rows, key)
             if steps:
-                axes.plot(steps, values, label=name, **line)
-        axes.set(xlabel="step", ylabel=metric)
-        axes.grid(alpha=0.3)
-        if axes.lines:  # an autoencoder has no accuracy, and its legend would warn
+                line(axes, steps, values, label=name, **_LINES[name])
+        of_steps(axes, label)
+        if axes.lines:
             axes.legend()
+    if len(parts) > 1:
+        for (name, key), style in zip(parts.items(), styles(len(parts)), strict=True):
+            steps, values = series(rows, key)
+            line(grid[-1], steps, values, label=name, **style | {"marker": ""})
+        of_steps(grid[-1], "training loss and its parts")
+        grid[-1].legend()
     return figure
 
 
+def _panels(rows_of, loss):
+    """[(what it is, {"train", "val" and "test": key})] of the losses and of the
+    accuracies that the rows, of each seed, have."""
+    keys = {key for rows in rows_of for row in rows for key in row}
+    of_train, held_out, label = next(
+        (alike for alike in _ALIKE if f"train/{alike[0]}" in keys),
+        ("loss", "loss" if loss == CROSS_ENTROPY else "", loss),
+    )
+    losses = {"train": f"train/{of_train}"}
+    losses |= {name: f"{name}/{held_out}" for name in ("val", "test")}
+    panels = [(label, losses)]
+    # An online probe that was granted no label has learned nothing.
+    probed = "train/objective" in keys
+    names = {key for key in keys if key.endswith("/accuracy")}
+    if names and not (probed and "train/accuracy" not in names):
+        label = "accuracy of the online probe" if probed else "accuracy"
+        panels.append((label, {name: f"{name}/accuracy" for name in _LINES}))
+    return panels
+
+
+def _parts(rows):
+    """{name: key} of the training loss and what it is the weighted sum of; an
+    autoencoder's has one part."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    parts = {"whole": "train/loss"} if "train/loss" in keys else {}
+    for key in keys:
+        name = key.removeprefix("train/")
+        part = name.endswith("_loss") and name != "reconstruction_loss"
+        if key.startswith("train/") and (
+            part or name in ("objective", "cross_entropy")
+        ):
+            parts[name.replace("_", " ")] = key
+    return parts
+
+
 def confusion_matrix(
-    counts_KK: np.ndarray, class_names: Sequence[str], title: str
+    counts_KK: np.ndarray, class_names: Sequence[str], title: str, of: str = "images"
 ) -> Figure:
-    """Truth by rows, prediction by columns; counts as text up to 20 classes."""
-    K = len(class_names)
-    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    """Truth by rows, prediction by columns; counts as text up to 20 classes; above it
+    the share that is right.
+
+    Args:
+      of: what is classified: "test images", "test nodes".
+    """
+    K, total = len(class_names), counts_KK.sum()
+    side = max(5.6, 0.36 * K) if K <= _MANY else 5.6
+    figure = Figure(figsize=(side + 0.8, side + 0.3), layout="constrained")
     axes = figure.subplots()
     share_KK = counts_KK / counts_KK.sum(1, keepdims=True).clip(1)
     # By its power 0.4, so that a share of 1% is told from none.
     image = axes.imshow(share_KK, cmap="cividis", norm=PowerNorm(0.4, 0, 1))
     figure.colorbar(image, label="share of the true class")
-    axes.set(xlabel="predicted class", ylabel="true class", title=title)
-    if K <= 20:
-        axes.set_xticks(range(K), class_names, rotation=45, ha="right")
-        axes.set_yticks(range(K), class_names)
-        for (row, column), count in np.ndenumerate(counts_KK):
-            color = "black" if share_KK[row, column] > 0.3 else "white"
-            axes.text(
-                column, row, f"{count:.0f}", ha="center", va="center", color=color
-            )
+    right = f"accuracy {np.trace(counts_KK) / max(total, 1):.2%} on {total:,.0f} {of}"
+    entitle(figure, f"{title}\n{right}")
+    axes.set(xlabel="predicted class", ylabel="true class")
+    if K > _MANY:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="predicted class, by number", ylabel="true class, by number")
+        return figure
+    names = [short(name) for name in class_names]
+    axes.set_xticks(range(K), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(K), names)
+    digits = len(f"{counts_KK.max():.0f}")
+    size = min(10, 72 * 0.75 * side / K / (0.65 * digits))  # fits its cell
+    for (row, column), count in np.ndenumerate(counts_KK):
+        color = "black" if share_KK[row, column] > 0.3 else "white"
+        faint = dict(alpha=1 if count else 0.3, color=color, fontsize=size)
+        axes.text(column, row, f"{count:.0f}", ha="center", va="center", **faint)
     return figure
 
 
@@ -72,12 +154,10 @@ def comparison(rows_of: dict[str, list[dict]], title: str) -> Figure:
     learned features beside the one that began from scratch."""
     figure = Figure(figsize=(5.4, 3.8), layout="constrained")
     axes = figure.subplots()
-    styles = itertools.cycle(("-", "--", "-.", ":"))
-    for (name, rows), color in zip(rows_of.items(), PALETTE, strict=False):
-        steps, values = series(rows, "test/accuracy")
-        axes.plot(steps, values, label=name, color=color, linestyle=next(styles))
-    axes.set(xlabel="step", ylabel="test accuracy", title=title)
-    axes.grid(alpha=0.3)
+    for (name, rows), style in zip(rows_of.items(), styles(len(rows_of)), strict=True):
+        line(axes, *series(rows, "test/accuracy"), label=name, **style)
+    of_steps(axes, "test accuracy")
+    entitle(figure, title)
     axes.legend()
     return figure
 
@@ -85,31 +165,29 @@ def comparison(rows_of: dict[str, list[dict]], title: str) -> Figure:
 def representation_curves(rows: list[dict], title: str) -> Figure:
     """k-NN and online probe accuracy, and what would show a collapse, against steps."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    figure.suptitle(title)
+    entitle(figure, title)
     accuracies, collapse = figure.subplots(1, 2)
     # An online probe that was granted no label has learned nothing.
     probed = any("train/accuracy" in row for row in rows)
-    for key, label, color, line, drawn in (
+    for key, label, color, dashes, drawn in (
         ("test/accuracy", "online linear probe", BLUE, "--", probed),
         ("test/knn_accuracy", "k-NN", VERMILLION, "-", True),
     ):
         if drawn and any(key in row for row in rows):
-            steps, values = series(rows, key)
-            accuracies.plot(steps, values, label=label, color=color, linestyle=line)
+            style = dict(label=label, color=color, linestyle=dashes)
+            line(accuracies, *series(rows, key), **style)
             accuracies.legend()
-    accuracies.set(xlabel="step", ylabel="test accuracy")
-    steps, values = series(rows, "test/effective_rank")
-    collapse.plot(steps, values, color=BLUE)
-    collapse.set(xlabel="step", ylim=(0, None))
+    of_steps(accuracies, "test accuracy")
+    line(collapse, *series(rows, "test/effective_rank"), color=BLUE)
+    of_steps(collapse, "")
+    collapse.set(ylim=(0, None))
     collapse.set_ylabel("effective rank of the features", color=BLUE)
     steps, values = series(rows, "train/projection_std")
     if steps:
         std = collapse.twinx()
-        std.plot(steps, values, color=VERMILLION, linestyle="--")
+        line(std, steps, values, color=VERMILLION, linestyle="--")
         std.set(ylim=(0, 1.1))
         std.set_ylabel("std of projections x sqrt(P)", color=VERMILLION)
-    for axes in (accuracies, collapse):
-        axes.grid(alpha=0.3)
     return figure
 
 
@@ -118,66 +196,81 @@ def of_phase(
     rows: list[dict],
     counts_KK: np.ndarray | None,
     class_names: Sequence[str],
-) -> dict[str, Figure]:
+    unit: str = "images",
+    loss: str = CROSS_ENTROPY,
+) -> dict[str, Drawing]:
     """What a trained phase can show, by kind.
 
     Args:
       rows: of its journal.
       counts_KK: of test images, [truth, prediction]; None: it does not classify.
+      unit: what it classifies.
+      loss: as in `learning_curves`.
     """
-    figures = {"learning_curves": learning_curves(rows, title)}
+    figures = {"learning_curves": partial(learning_curves, rows, title, loss)}
     if counts_KK is not None:
-        figures["confusion_matrix"] = confusion_matrix(
-            counts_KK, class_names, f"{title}: test images"
+        figures["confusion_matrix"] = partial(
+            confusion_matrix, counts_KK, class_names, title, f"test {unit}"
         )
     if any("test/effective_rank" in row for row in rows):
-        figures["representation"] = representation_curves(rows, title)
+        figures["representation"] = partial(representation_curves, rows, title)
     trained = [row for row in rows if row["step"] > 0]
     if any("train/share_kept" in row for row in trained):
-        figures["pseudo_labels"] = pseudo_label_quality(rows, title)
+        figures["pseudo_labels"] = partial(pseudo_label_quality, rows, title)
     if any("train/kept_per_class" in row for row in trained):
-        figures["pseudo_label_classes"] = pseudo_label_classes(rows, class_names, title)
+        figures["pseudo_label_classes"] = partial(
+            pseudo_label_classes, rows, class_names, title
+        )
     if rows[0]["step"] == 0:  # labels that a teacher gave before the first step
-        figures["pseudo_label_counts"] = pseudo_label_counts(
-            rows[0], class_names, title
+        figures["pseudo_label_counts"] = partial(
+            pseudo_label_counts, rows[0], class_names, title
         )
     if any(row.get("train/ece") is not None for row in rows):
-        figures["reliability"] = reliability(rows, title)
+        figures["reliability"] = partial(reliability, rows, title)
     return figures
 
 
-def bands(rows_of: Sequence[list[dict]], title: str) -> Figure:
-    """Loss and accuracy against steps: mean and standard deviation over the seeds that
-    have not stopped, and how the last test accuracies are distributed.
+def bands(
+    rows_of: Sequence[list[dict]], title: str, loss: str = CROSS_ENTROPY
+) -> Figure:
+    """Loss and accuracy against steps, as `learning_curves`: mean and standard
+    deviation over the seeds that have not stopped; and how the last test accuracies are
+    distributed.
 
     Args:
       rows_of: the journal's rows of each seed.
     """
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    figure.suptitle(title)
-    *curves, last = figure.subplots(1, 3)
-    for axes, metric in zip(curves, ("loss", "accuracy"), strict=True):
-        for name, line in _LINES.items():
-            values_of = {}  # step -> of the seeds
-            for rows in rows_of:
-                for row in rows:
-                    if f"{name}/{metric}" in row:
-                        values_of.setdefault(row["step"], []).append(
-                            row[f"{name}/{metric}"]
-                        )
-            if values_of:
-                steps = sorted(values_of)
-                mean = np.array([np.mean(values_of[step]) for step in steps])
-                std = np.array([np.std(values_of[step]) for step in steps])
-                axes.plot(steps, mean, label=name, **line)
-                spread = dict(color=line["color"], alpha=0.2)
-                axes.fill_between(steps, mean - std, mean + std, **spread)
-        axes.set(xlabel="step", ylabel=metric)
-        axes.grid(alpha=0.3)
+    panels = _panels(rows_of, loss)
+    accuracies = [rows[-1].get("test/accuracy") for rows in rows_of]
+    count = len(panels) + (None not in accuracies)
+    figure = Figure(figsize=(4 * count, 3.6), layout="constrained")
+    entitle(figure, f"{title}: mean ± std")
+    grid = figure.subplots(1, count, squeeze=False)[0]
+    for axes, (label, keys) in zip(grid, panels, strict=False):
+        for name, key in keys.items():
+            _band(axes, rows_of, key, name)
+        of_steps(axes, label)
         if axes.lines:
             axes.legend()
-    accuracies = [rows[-1].get("test/accuracy") for rows in rows_of]
     if None not in accuracies:
-        last.hist(accuracies, bins="auto", color=VERMILLION, alpha=0.7)
-    last.set(xlabel="test accuracy at the end", ylabel="seeds")
+        grid[-1].hist(accuracies, bins="auto", color=VERMILLION, alpha=0.7)
+        grid[-1].set(xlabel="test accuracy at the end", ylabel="seeds")
+        grid[-1].locator_params(axis="x", nbins=4)
+        grid[-1].yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
+
+
+def _band(axes: Axes, rows_of, key, name):
+    values_of = {}  # step -> of the seeds
+    for rows in rows_of:
+        for step, value in zip(*series(rows, key), strict=True):
+            values_of.setdefault(step, []).append(value)
+    if values_of:
+        steps = sorted(values_of)
+        of_seeds = [np.array(values_of[step], float) for step in steps]
+        mean = np.array([values.mean() for values in of_seeds])
+        # Of the sample, as in result.json; of one seed none.
+        std = np.array([v.std(ddof=1) if len(v) > 1 else 0.0 for v in of_seeds])
+        line(axes, steps, mean, label=name, **_LINES[name])
+        spread = dict(color=_LINES[name]["color"], alpha=0.2)
+        axes.fill_between(steps, mean - std, mean + std, **spread)

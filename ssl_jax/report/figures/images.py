@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from ssl_jax.report.figures.drawing import BLUE, MARKERS, PALETTE, VERMILLION
+from ssl_jax.report.figures.drawing import BLUE, VERMILLION, entitle, short, styles
 
 
 def views_grid(views: dict[str, np.ndarray], title: str) -> Figure:
@@ -15,7 +16,7 @@ def views_grid(views: dict[str, np.ndarray], title: str) -> Figure:
     count = min(10, *(len(images) for images in views.values()))
     size = (1.1 * count + 0.8, 1.15 * len(views) + 0.5)
     figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(title)
+    entitle(figure, title)
     grid = figure.subplots(len(views), squeeze=False)[:, 0]
     # One axes a row: one an image take as long to lay out as all else in the figure.
     for axes, (name, images) in zip(grid, views.items(), strict=True):
@@ -40,21 +41,17 @@ def feature_map(
     Markers change with the class as well: ten colours are too many to tell apart.
     """
     figure = Figure(figsize=(5 * len(maps) + 1.6, 4.8), layout="constrained")
-    figure.suptitle(title)
+    entitle(figure, title)
     grid = figure.subplots(1, len(maps), squeeze=False)[0]
     for axes, (name, points_M2) in zip(grid, maps.items(), strict=True):
-        for k, class_name in enumerate(class_names):
-            axes.scatter(
-                *points_M2[labels_M == k].T,
-                s=14,
-                linewidths=0.7,
-                color=PALETTE[k % len(PALETTE)],
-                marker=MARKERS[k % len(MARKERS)],
-                label=class_name,
-            )
+        for k, style in enumerate(styles(len(class_names))):
+            points = dict(s=14, linewidths=0.7, color=style["color"])
+            axes.scatter(*points_M2[labels_M == k].T, marker=style["marker"], **points)
         axes.set(title=name, xticks=[], yticks=[])
     if len(class_names) <= 20:
-        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside right center")
+        # By names given: without, those that begin with an underscore are left out.
+        names = [short(name) for name in class_names]
+        figure.legend(grid[0].collections, names, loc="outside right center")
     return figure
 
 
@@ -67,18 +64,27 @@ def nearest_neighbors(
     """A row for each test image: itself, then its nearest images in feature space,
     those of its own class in a solid blue frame, others in a dashed red one."""
     Q, k = same_class_Qk.shape
-    figure = Figure(figsize=(0.9 * (k + 1), 0.95 * Q + 0.6), layout="constrained")
-    figure.suptitle(title)
-    for row, axes_row in enumerate(figure.subplots(Q, k + 1, squeeze=False)):
+    figure = Figure(figsize=(0.9 * (k + 1), 0.95 * Q + 1.2), layout="constrained")
+    entitle(figure, title)
+    frames = {  # by whether the class is the same
+        True: dict(edgecolor=BLUE, linewidth=2, linestyle="-"),
+        False: dict(edgecolor=VERMILLION, linewidth=2, linestyle="--"),
+    }
+    grid = figure.subplots(Q, k + 1, squeeze=False)
+    grid[0, 0].set_title("test image", fontsize=8)
+    grid[0, 1].set_title("nearest", fontsize=8)
+    for row, axes_row in enumerate(grid):
         images = [queries_QHWC[row], *neighbors_QkHWC[row]]
         for column, (axes, image_HWC) in enumerate(zip(axes_row, images, strict=True)):
             axes.imshow(image_HWC.squeeze(), cmap="gray", vmin=0, vmax=255)
             axes.set(xticks=[], yticks=[])
-            same = column and same_class_Qk[row, column - 1]
-            frame = dict(color=BLUE if same else VERMILLION, linewidth=2)
             if column:
-                frame["linestyle"] = "-" if same else "--"
-                axes.spines[:].set(**frame)
+                axes.spines[:].set(**frames[bool(same_class_Qk[row, column - 1])])
+            else:
+                axes.spines[:].set_visible(False)
+    handles = [Patch(facecolor="none", **frame) for frame in frames.values()]
+    said = ["of its class", "of another class"]
+    figure.legend(handles, said, loc="outside lower center", ncols=2)
     return figure
 
 
