@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ssl_jax.active import strategies
-from ssl_jax.data import answers
+from ssl_jax.data import answers, sources
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.splits import candidates
 from ssl_jax.errors import UserError
 from ssl_jax.report.figures import active as figures
-from ssl_jax.train import restored, sections
+from ssl_jax.train import phases, restored, sections
 from ssl_jax.train.parts import Query
 from ssl_jax.train.restored import Trained
 from ssl_jax.workdir.files import write_atomically
@@ -43,12 +43,17 @@ def ask(config: Mapping[str, Any], path: Path) -> None:
     chosen_M = choose(trained, probs_NK, wanted.query, wanted.seed)
     asked = rows(trained, chosen_M, probs_NK)
     write(workdir.queries, known, asked)
-    title = f"{wanted.name}: {len(asked)} questions by {wanted.query.strategy}"
-    sheets = figures.question_sheets(dataset.images_NHWC[chosen_M], asked, title)
+    title = phases.title(wanted, trained.data.split)
+    title = f"{title}: {len(asked)} questions by {wanted.query.strategy}"
+
+    def images_of(sheet):
+        return sources.originals(wanted.data, dataset, chosen_M[sheet])
+
+    sheets = figures.question_sheets(images_of, asked, title)
     drawn = workdir.draw_pages("queries", sheets)
+    shown = f", the images in {', '.join(map(str, drawn))}" if drawn else ""
     print(
-        f"{len(asked)} questions in {workdir.queries}, the images in "
-        f"{', '.join(map(str, drawn))}.\n"
+        f"{len(asked)} questions in {workdir.queries}{shown}.\n"
         "Fill in the column label (a row left empty stays a question), then train with "
         f"the answers:\n{_command(workdir)}"
     )

@@ -4,6 +4,8 @@
     load(wanted) -> Dataset         what a Wanted with such a name asks for; or
     load_graph(wanted) -> GraphData where it is a graph
     MAY_CHANGE = True               where its files are the user's own
+    original(wanted, name) -> image_HWC    of the file that the data set calls so, to
+                                    be looked at, where its images are files
 
 A file without `serves` is no source: it helps those that are. They are asked in the
 order of their names, those in another folder of `__path__` after those here, so that a
@@ -17,9 +19,13 @@ Datasets.
     tfds_source the rest; tfds_prepare.py finds or prepares it
 """
 
+import contextlib
 import importlib
 import pkgutil
+from collections.abc import Iterable
 from types import ModuleType
+
+import numpy as np
 
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.graph_nodes import GraphData
@@ -75,6 +81,24 @@ def may_change(name: str) -> bool:
     """Whether the files of `name` are the user's own, so that a run that is over must
     look at them before it returns its result: they may be others now."""
     return getattr(find(name), "MAY_CHANGE", False)
+
+
+def originals(
+    wanted: Wanted, dataset: Dataset, index_M: Iterable[int]
+) -> list[np.ndarray]:
+    """image_HWC of each of the rows `index_M` of the pool, uint8, for people to look
+    at: as its file has it; as the data set has it where that is in no file or has
+    become unreadable."""
+    original = getattr(find(wanted.name), "original", None)
+    images = []
+    for index in index_M:
+        image_HWC = dataset.images_NHWC[index]
+        if original is not None:
+            # Files go, and damaged ones make Pillow raise nearly anything.
+            with contextlib.suppress(Exception):
+                image_HWC = original(wanted, dataset.names_N[index])
+        images.append(image_HWC)
+    return images
 
 
 def find(name: str) -> ModuleType:

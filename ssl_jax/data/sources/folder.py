@@ -27,6 +27,7 @@ from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 
 _SIDE = 224  # pixels: the largest side to suggest
+_LOOKED_AT = 512  # pixels: the longer side of what is shown to people
 _UNREADABLE = "unreadable.json"  # beside the cached arrays
 
 
@@ -81,6 +82,16 @@ def load(wanted: Wanted) -> Dataset:
         names_N=tuple(pool.names),
         unreadable=frozenset(image.name for image in bad),
     )
+
+
+def original(wanted: Wanted, name: str) -> np.ndarray:
+    """image_HWC of the file that names_N calls `name`, whole and at its resolution, up
+    to what a figure shows. Raises what Pillow raises."""
+    path = os.path.join(os.path.expanduser(wanted.dir), name)
+    grey, height, width = image_files.header(path, turned=True)
+    scale = min(1, _LOOKED_AT / max(height, width))
+    shape = max(1, round(scale * height)), max(1, round(scale * width))
+    return image_files.decode(path, (*shape, 1 if grey else 3))
 
 
 def _without(part: layout.Part, bad: list[Unreadable]) -> layout.Part:

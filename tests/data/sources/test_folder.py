@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssl_jax.data import sources
 from ssl_jax.data.sources import folder, image_files, tfds_source
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
@@ -377,3 +378,23 @@ def test_no_image_at_all_and_none_that_can_be_read(tmp_path):
         (root / name).touch()
     with pytest.raises(UserError, match=r"of 2 images .*none.*a/1.png: empty"):
         load(root, image_size=8)
+
+
+def test_people_are_shown_the_files_and_not_what_is_trained_on(tmp_path):
+    root = tmp_path / "photos"
+    wide = save(root / "cat/wide.png", 1, (30, 60))
+    save(root / "dog/huge.png", 2, (700, 1400))
+    wanted = Wanted(name="folder", dir=str(root), image_size=8)
+    data = folder.load(wanted)
+    rows = [data.names_N.index(f"{name}.png") for name in ("cat/wide", "dog/huge")]
+    images = sources.originals(wanted, data, rows)
+    np.testing.assert_array_equal(images[0], wide)
+    assert images[1].shape == (256, 512, 3)
+    # One that has gone since is shown as it was read.
+    (root / "cat/wide.png").unlink()
+    (image_HWC,) = sources.originals(wanted, data, rows[:1])
+    np.testing.assert_array_equal(image_HWC, data.images_NHWC[rows[0]])
+    # And what is in no file.
+    digits = sources.load("digits")
+    (image_HWC,) = sources.originals(Wanted(name="digits"), digits, [5])
+    np.testing.assert_array_equal(image_HWC, digits.images_NHWC[5])
