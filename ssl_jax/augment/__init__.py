@@ -3,8 +3,8 @@
 A kind of views is a module here that has a `build`: "weak_strong", "two_crops". It
 returns a NamedTuple of functions from uint8 images_BHWC to normalised float32 ones,
 `plain` for evaluation and those that an algorithm of this kind asks for, each a
-function of (key, images). Its keywords are the fields of a config's `augment` section;
-`mean` and `std` are among them, by which pictures undo the normalising. The other
+function of (key, images); pictures undo the normalising by what `plain` makes of black
+and white. Its keywords are the fields of a config's `augment` section. The other
 modules are operations.
 """
 

@@ -101,7 +101,10 @@ def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
     jax.eval_shape(algorithm.train_step, state, batch, phase.key)
 
     images = batch.get("unlabeled_image", batch["image"])[:count]
-    std, mean = (np.array(phase.section.augment[name]) for name in ("std", "mean"))
+    # Normalising is affine: what becomes of black and of white tells how to undo it.
+    ends = np.zeros((2, *images.shape[1:]), np.uint8)
+    ends[1] = 255
+    black_C, white_C = np.asarray(given.plain(ends))[:, 0, 0]
     views = {"plain": given.plain(images)}
     for i, name in enumerate(given._fields):
         if name in asked and name != "plain":
@@ -111,6 +114,9 @@ def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
             view = jax.jit(getattr(given, name))(key, images, *rates)
             views[name] = view[0] if name == "probe" else view  # (images, drawn)
     return {
-        name: np.clip(np.asarray(view) * std + mean, 0, 255).round().astype(np.uint8)
+        name: (255 * (np.asarray(view) - black_C) / (white_C - black_C))
+        .round()
+        .clip(0, 255)
+        .astype(np.uint8)
         for name, view in views.items()
     }

@@ -9,5 +9,6 @@ logs         rows on their way to the journal and to whoever watches
 settings     config.json: what may differ between two launches, and what may not
 inventory    what data a run began with, and what has changed since
 results      result.json, written and read
+lettering    the texts of a figure, drawn as they are: names are the user's
 files        files of which a killed process leaves the old one or the new one
 """

@@ -82,7 +82,7 @@ def rounds_grid(
         for axes, image_HWC, row in zip(
             axes_row, images[r - 1], entry["queried"], strict=False
         ):
-            axes.imshow(image_HWC.squeeze(), cmap="gray_r", vmin=0, vmax=255)
+            axes.imshow(image_HWC.squeeze(), cmap="gray", vmin=0, vmax=255)
             wrong = row["predicted"] != row["label"]
             axes.set_title(
                 f"predict: {_class(row['predicted'])}\ntrue: {_class(row['label'])}",

@@ -108,6 +108,7 @@ def _parts(rows):
         if key.startswith("train/") and (
             part or name in ("objective", "cross_entropy")
         ):
+            name = name.replace("cross_entropy", CROSS_ENTROPY)
             parts[name.replace("_", " ")] = key
     return parts
 
@@ -138,7 +139,9 @@ def confusion_matrix(
         axes.set(xlabel="predicted class, by number", ylabel="true class, by number")
         return figure
     names = [short(name) for name in class_names]
-    axes.set_xticks(range(K), names, rotation=45, ha="right", rotation_mode="anchor")
+    level = max(map(len, names)) < 8 * side / K  # each in its column
+    slanting = {} if level else dict(rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_xticks(range(K), names, **slanting)
     axes.set_yticks(range(K), names)
     digits = len(f"{counts_KK.max():.0f}")
     size = min(10, 72 * 0.75 * side / K / (0.65 * digits))  # fits its cell
@@ -253,7 +256,7 @@ def bands(
         if axes.lines:
             axes.legend()
     if None not in accuracies:
-        grid[-1].hist(accuracies, bins="auto", color=VERMILLION, alpha=0.7)
+        grid[-1].hist(accuracies, bins="auto", color=VERMILLION, edgecolor="white")
         grid[-1].set(xlabel="test accuracy at the end", ylabel="seeds")
         grid[-1].locator_params(axis="x", nbins=4)
         grid[-1].yaxis.set_major_locator(MaxNLocator(integer=True))

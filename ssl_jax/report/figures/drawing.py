@@ -53,7 +53,8 @@ def of_steps(axes: Axes, ylabel: str) -> None:
 
 def whole_numbers(axes: Axes) -> None:
     """On the horizontal axis, with few enough ticks that a million fits."""
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    round_ones = MaxNLocator(nbins=5, integer=True, steps=(1, 2, 2.5, 5, 10))
+    axes.xaxis.set_major_locator(round_ones)
     axes.xaxis.set_major_formatter("{x:,.0f}")
 
 
