@@ -99,6 +99,15 @@ def test_an_online_probe_without_labels_has_no_accuracy():
     assert panels[1] == "accuracy of the online probe"
 
 
+def test_no_panel_is_empty():
+    row = {"step": 4, "train/loss": 3, "test/effective_rank": 20, "test/accuracy": 0.1}
+    (axes,) = curves.representation_curves([row], "t").axes  # an autoencoder's
+    assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 21
+    both = [row | {"test/knn_accuracy": 0.5, "train/accuracy": 0.2}]
+    _, axes = curves.representation_curves(both, "t").axes
+    assert [line.get_label() for line in axes.lines] == ["k-NN", "online linear probe"]
+
+
 def test_learning_curves_draw_what_the_rows_have():
     rows = [
         {"step": 1, "train/loss": 2.0},
@@ -126,7 +135,7 @@ def test_ten_lines_are_ten_lines():
 def test_titles_and_names_fit():
     assert drawing.wrapped("one two\nthree", 20) == "one two\nthree"
     lines = drawing.wrapped("word " * 40, 5).splitlines()
-    assert len(lines) > 2 and max(map(len, lines)) <= 52
+    assert len(lines) > 2 and max(map(len, lines)) <= 55
     assert drawing.short("a" * 24) == "a" * 24
     assert drawing.short("begins " + "x" * 90 + " ends", 10) == "begin…ends"
 

@@ -14,6 +14,7 @@ from ssl_jax.report.figures.drawing import (
     ORANGE,
     VERMILLION,
     entitle,
+    from_zero,
     line,
     of_steps,
     series,
@@ -57,7 +58,7 @@ def learning_curves(rows: list[dict], title: str, loss: str = CROSS_ENTROPY) -> 
     """
     panels, parts = _panels([rows], loss), _parts(rows)
     count = len(panels) + (len(parts) > 1)
-    figure = Figure(figsize=(4.5 * count, 3.6), layout="constrained")
+    figure = Figure(figsize=(max(5.4, 4.5 * count), 3.6), layout="constrained")
     entitle(figure, title)
     grid = figure.subplots(1, count, squeeze=False)[0]
     for axes, (label, keys) in zip(grid, panels, strict=False):
@@ -166,24 +167,22 @@ def comparison(rows_of: dict[str, list[dict]], title: str) -> Figure:
 
 
 def representation_curves(rows: list[dict], title: str) -> Figure:
-    """k-NN and online probe accuracy, and what would show a collapse, against steps."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    entitle(figure, title)
-    accuracies, collapse = figure.subplots(1, 2)
+    """What would show a collapse, against steps, and k-NN and online probe accuracy
+    where there is one."""
+    keys = {key for row in rows for key in row}
+    judges = {"test/knn_accuracy": ("k-NN", dict(color=VERMILLION, linestyle="-"))}
     # An online probe that was granted no label has learned nothing.
-    probed = any("train/accuracy" in row for row in rows)
-    for key, label, color, dashes, drawn in (
-        ("test/accuracy", "online linear probe", BLUE, "--", probed),
-        ("test/knn_accuracy", "k-NN", VERMILLION, "-", True),
-    ):
-        if drawn and any(key in row for row in rows):
-            style = dict(label=label, color=color, linestyle=dashes)
-            line(accuracies, *series(rows, key), **style)
-            accuracies.legend()
-    of_steps(accuracies, "test accuracy")
+    if "train/accuracy" in keys:
+        probe = dict(color=BLUE, linestyle="--")
+        judges["test/accuracy"] = "online linear probe", probe
+    judges = {key: said for key, said in judges.items() if key in keys}
+    count = 2 if judges else 1
+    figure = Figure(figsize=(4.5 * count + 0.9, 3.6), layout="constrained")
+    entitle(figure, title)
+    collapse, *accuracies = figure.subplots(1, count, squeeze=False)[0]
     line(collapse, *series(rows, "test/effective_rank"), color=BLUE)
     of_steps(collapse, "")
-    collapse.set(ylim=(0, None))
+    from_zero(collapse)
     collapse.set_ylabel("effective rank of the features", color=BLUE)
     steps, values = series(rows, "train/projection_std")
     if steps:
@@ -191,6 +190,11 @@ def representation_curves(rows: list[dict], title: str) -> Figure:
         line(std, steps, values, color=VERMILLION, linestyle="--")
         std.set(ylim=(0, 1.1))
         std.set_ylabel("std of projections x sqrt(P)", color=VERMILLION)
+    for axes in accuracies:
+        for key, (label, style) in judges.items():
+            line(axes, *series(rows, key), label=label, **style)
+        of_steps(axes, "test accuracy")
+        axes.legend()
     return figure
 
 

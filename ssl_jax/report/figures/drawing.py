@@ -4,6 +4,7 @@ titles that fit, and series of the journal."""
 import textwrap
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -58,6 +59,12 @@ def whole_numbers(axes: Axes) -> None:
     axes.xaxis.set_major_formatter("{x:,.0f}")
 
 
+def from_zero(axes: Axes) -> None:
+    """Makes the vertical axis begin at 0, and end above all that is drawn."""
+    top = 1.08 * axes.dataLim.y1
+    axes.set_ylim(0, top if 0 < top < np.inf else 1)
+
+
 def entitle(figure: Figure, title: str) -> None:
     """Gives the figure its title, in as many lines as its width asks for."""
     figure.suptitle(wrapped(title, figure.get_figwidth()))
@@ -65,7 +72,7 @@ def entitle(figure: Figure, title: str) -> None:
 
 def wrapped(title: str, inches: float) -> str:
     """The title in lines that fit, at matplotlib's size of titles."""
-    letters = max(16, int(10.5 * inches))
+    letters = max(16, int(11 * inches))
     lines = (textwrap.fill(line, letters) for line in title.splitlines())
     return "\n".join(lines)
 

@@ -13,6 +13,7 @@ from ssl_jax.report.figures.drawing import (
     SKY,
     VERMILLION,
     entitle,
+    from_zero,
     line,
     of_steps,
     series,
@@ -63,7 +64,7 @@ def pseudo_label_classes(
     else:
         _classes(threshold, steps, values, class_names)
     of_steps(kept, "kept of the class, images a step")
-    kept.set(ylim=(0, None))
+    from_zero(kept)
     of_steps(threshold, "threshold of the class")
     threshold.set(ylim=(-0.02, 1.02))
     return figure
@@ -159,7 +160,7 @@ def reliability(rows: list[dict], title: str) -> Figure:
         errors = figure.add_subplot(grid[:, 1])
         line(errors, steps, errors_S, color=BLUE)
         of_steps(errors, "ECE")
-        errors.set(ylim=(0, None))
+        from_zero(errors)
         panels.append(errors)
     for axes in panels:
         axes.set_axisbelow(True)
