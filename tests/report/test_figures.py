@@ -76,7 +76,8 @@ def test_learning_curves_draw_like_with_like(row, lines, label):
     for figure in (curves.learning_curves(rows, "t"), curves.bands([rows] * 2, "t")):
         axes = figure.axes[0]
         drawn = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
-        assert drawn == {name: [value] for name, value in lines.items()}
+        names = {"train": "train, as trained on"}
+        assert drawn == {names.get(name, name): [y] for name, y in lines.items()}
         assert axes.get_ylabel() == label
         # One point alone is seen: a line would need two.
         assert all(line.get_marker() == "o" for line in axes.lines)
@@ -85,7 +86,7 @@ def test_learning_curves_draw_like_with_like(row, lines, label):
 def test_labels_that_spread_have_no_cross_entropy_to_train_on():
     rows = [{"step": 4, "train/loss": 0.1, "test/loss": 0.4, "test/accuracy": 1}]
     change, accuracy = curves.learning_curves(rows, "t", curves.CHANGE).axes
-    assert [line.get_label() for line in change.lines] == ["train"]
+    assert [line.get_label() for line in change.lines] == ["train, as trained on"]
     assert change.get_ylabel() == "change of the labels in a step"
     assert accuracy.get_ylabel() == "accuracy"
 
@@ -115,7 +116,7 @@ def test_learning_curves_draw_what_the_rows_have():
     ]
     loss, accuracy = curves.learning_curves(rows, "t").axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in loss.lines}
-    assert lines == {"train": [[1, 2], [2, 1]], "test": [[2, 3]]}
+    assert lines == {"train, as trained on": [[1, 2], [2, 1]], "test": [[2, 3]]}
     assert [line.get_label() for line in accuracy.lines] == ["test"]
     steps = loss.get_xticks()
     assert (steps == steps.round()).all() and len(steps) < 7

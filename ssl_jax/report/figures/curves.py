@@ -33,6 +33,8 @@ _LINES = {
     "val": dict(color=ORANGE, linestyle="--"),
     "test": dict(color=VERMILLION, linestyle="-"),
 }
+# Training sees views, mixtures or a teacher's labels, and drops units.
+_SAID = {"train": "train, as trained on", "val": "val", "test": "test"}
 CROSS_ENTROPY = "cross-entropy"
 CHANGE = "change of the labels in a step"  # a method without a loss logs it as such
 # What was measured alike on images to train on and on others: the metric there, the
@@ -65,7 +67,7 @@ def learning_curves(rows: list[dict], title: str, loss: str = CROSS_ENTROPY) -> 
         for name, key in keys.items():
             steps, values = series(rows, key)
             if steps:
-                line(axes, steps, values, label=name, **_LINES[name])
+                line(axes, steps, values, label=_SAID[name], **_LINES[name])
         of_steps(axes, label)
         if axes.lines:
             axes.legend()
@@ -278,6 +280,6 @@ def _band(axes: Axes, rows_of, key, name):
         mean = np.array([values.mean() for values in of_seeds])
         # Of the sample, as in result.json; of one seed none.
         std = np.array([v.std(ddof=1) if len(v) > 1 else 0.0 for v in of_seeds])
-        line(axes, steps, mean, label=name, **_LINES[name])
+        line(axes, steps, mean, label=_SAID[name], **_LINES[name])
         spread = dict(color=_LINES[name]["color"], alpha=0.2)
         axes.fill_between(steps, mean - std, mean + std, **spread)

@@ -27,7 +27,7 @@ _MANY = 20  # classes: more have no names in a figure
 def pseudo_label_quality(rows: list[dict], title: str) -> Figure:
     """Share of pseudo-labels kept, and shares right among the kept and the rejected,
     against steps."""
-    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    figure = Figure(figsize=(5.4, 4), layout="constrained")
     axes = figure.subplots()
     for metric, label, color, style in (
         ("train/share_kept", "kept, of all", BLUE, "-"),
@@ -40,7 +40,8 @@ def pseudo_label_quality(rows: list[dict], title: str) -> Figure:
     of_steps(axes, "share of pseudo-labels")
     axes.set(ylim=(-0.02, 1.02))
     entitle(figure, title)
-    axes.legend()
+    below = dict(loc="outside lower center", fontsize="small")  # hides no line there
+    figure.legend(ncols=3, **below)
     return figure
 
 
