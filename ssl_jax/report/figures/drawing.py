@@ -60,9 +60,11 @@ def whole_numbers(axes: Axes) -> None:
 
 
 def from_zero(axes: Axes) -> None:
-    """Makes the vertical axis begin at 0, and end above all that is drawn."""
+    """Makes the vertical axis begin at 0, or a hair below, so that what is 0 is seen,
+    and end above all that is drawn."""
     top = 1.08 * axes.dataLim.y1
-    axes.set_ylim(0, top if 0 < top < np.inf else 1)
+    top = top if 0 < top < np.inf else 1
+    axes.set_ylim(-0.02 * top, top)
 
 
 def entitle(figure: Figure, title: str) -> None:
