@@ -94,7 +94,7 @@ def test_labels_that_spread_have_no_cross_entropy_to_train_on():
 def test_an_online_probe_without_labels_has_no_accuracy():
     row = {"step": 4, "train/loss": 3, "train/objective": 2, "test/accuracy": 0.1}
     panels = [axes.get_ylabel() for axes in curves.learning_curves([row], "t").axes]
-    assert panels == ["objective", "training loss and its parts"]
+    assert panels == ["objective", "training loss; parts, unweighted"]
     row["train/accuracy"] = 0.2
     panels = [axes.get_ylabel() for axes in curves.learning_curves([row], "t").axes]
     assert panels[1] == "accuracy of the online probe"

@@ -75,7 +75,7 @@ def learning_curves(rows: list[dict], title: str, loss: str = CROSS_ENTROPY) -> 
         for (name, key), style in zip(parts.items(), styles(len(parts)), strict=True):
             steps, values = series(rows, key)
             line(grid[-1], steps, values, label=name, **style | {"marker": ""})
-        of_steps(grid[-1], "training loss and its parts")
+        of_steps(grid[-1], "training loss; parts, unweighted")
         grid[-1].legend()
     return figure
 
@@ -190,7 +190,7 @@ def representation_curves(rows: list[dict], title: str) -> Figure:
     if steps:
         std = collapse.twinx()
         line(std, steps, values, color=VERMILLION, linestyle="--")
-        std.set(ylim=(0, 1.1))
+        std.set(ylim=(-0.022, 1.1))  # its 0 beside the other's
         std.set_ylabel("std of projections x sqrt(P)", color=VERMILLION)
     for axes in accuracies:
         for key, (label, style) in judges.items():
