@@ -41,8 +41,8 @@ def load(wanted: Wanted) -> Dataset:
     most = 10 * (np.bincount(digits_N).min() * NUM_TEST // len(digits_N))
     if num_classes % 10 or not 10 <= num_classes <= most:
         raise UserError(
-            f"digits with {num_classes} classes: the number must be a multiple of 10, "
-            f"from 10 to {most}."
+            f"data.digits_as={wanted.digits_as} has {num_classes} classes: the last "
+            f"number must be a multiple of 10, from 10 to {most}."
         )
     images_NHW = np.round(images_NHW * (255 / 16)).astype(np.uint8)
     rows, columns = np.arange(height) * 8 // height, np.arange(width) * 8 // width

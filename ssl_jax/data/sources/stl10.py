@@ -51,8 +51,9 @@ def load(wanted: Wanted) -> Dataset:
         if fold < 0:
             return tfds_source.load(wanted)
         raise UserError(
-            f"fold={fold} needs STL-10's binary files, and there is no train_X.bin in "
-            f"{root} or {root / 'stl10_binary'}: unpack {URL} there, or use fold=-1."
+            f"data.fold={fold} needs STL-10's binary files, and there is no "
+            f"train_X.bin in {root} or {root / 'stl10_binary'}: unpack {URL} there, or "
+            "use data.fold=-1."
         )
     missing = [file for file in _FILES if not (folder / file).exists()]
     if missing:
