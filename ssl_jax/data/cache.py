@@ -2,10 +2,16 @@
 
 A data set is written into a temporary folder and renamed into place when complete:
 what has its final name is whole, whoever was killed or raced meanwhile.
+
+When one is added, the others that were not used for longest go, until all take no more
+than SSL_JAX_CACHE_GB (20 by default: 130,000 images of 224x224; 0: no limit). What was
+used within the last hour stays.
 """
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -18,8 +24,9 @@ import numpy as np
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.errors import UserError
 
-_DAY = 86_400  # seconds
-
+_HOUR, _DAY = 3_600, 86_400  # seconds
+_GIGABYTES = 20.0
+_REST = "rest.json"  # the mark of an entry
 
 _ARRAYS = ("images_NHWC", "labels_N", "test_images_MHWC", "test_labels_M")
 
@@ -32,21 +39,26 @@ def cached(key: str, build: Callable[[Path], dict]) -> Dataset:
       build: called with an empty folder; writes images_NHWC.npy, labels_N.npy,
         test_images_MHWC.npy and test_labels_M.npy there, and returns the rest, as JSON
         can hold it: {"name", "class_names"} and, where there are any, "folds" and
-        "names".
+        "names"; and "key", where what could be read is not what `key` says.
 
     Raises:
-      UserError: the cache cannot be written.
+      UserError: the cache cannot be written, or its limit is no number.
     """
     final = root() / key
     if not final.exists():
-        temporary = _temporary(root(), key)
+        limit, temporary = _limit(), _temporary(root(), key)
         try:
             rest = build(temporary)
-            (temporary / "rest.json").write_text(json.dumps(rest))
+            final = root() / rest.pop("key", key)
+            (temporary / _REST).write_text(json.dumps(rest))
             _publish(temporary, final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    rest = json.loads((final / "rest.json").read_text())
+        if limit:
+            _prune(limit, final)
+    with contextlib.suppress(OSError):  # of another user, who keeps it
+        os.utime(final)
+    rest = json.loads((final / _REST).read_text())
     arrays = {n: np.load(final / f"{n}.npy", mmap_mode="r") for n in _ARRAYS}
     return Dataset(
         name=rest["name"],
@@ -61,6 +73,15 @@ def root() -> Path:
     """The folder of what can be made again: SSL_JAX_CACHE, or the user's."""
     chosen = os.environ.get("SSL_JAX_CACHE")
     return Path(chosen or Path.home() / ".cache" / "ssl_jax").expanduser()
+
+
+def entries(prefix: str = "") -> list[Path]:
+    """Those whose keys begin so, the one used last first."""
+    used = {}
+    for mark in root().glob(f"{prefix}*/{_REST}"):
+        with contextlib.suppress(OSError):  # another process has just removed it
+            used[mark.parent] = mark.parent.stat().st_mtime
+    return sorted(used, key=used.get, reverse=True)
 
 
 def fingerprint(paths: Iterable[Path]) -> str:
@@ -113,3 +134,31 @@ def _publish(temporary: Path, final: Path) -> None:
     except OSError:
         if not final.exists():  # it is not that another process was first
             raise
+
+
+def _prune(limit: float, kept: Path) -> None:
+    """Removes entries until they take `limit` bytes, but for `kept`."""
+    total = 0
+    for entry in [kept, *(entry for entry in entries() if entry != kept)]:
+        with contextlib.suppress(OSError):  # another process prunes as well
+            total += sum(file.stat().st_size for file in entry.iterdir())
+            unused = time.time() - entry.stat().st_mtime > _HOUR
+            if total > limit and unused and entry != kept:
+                # Nobody sees a half; whoever has its arrays mapped, keeps them.
+                gone = entry.with_name(f".building-removed-{entry.name}-{os.getpid()}")
+                entry.rename(gone)
+                shutil.rmtree(gone, ignore_errors=True)
+
+
+def _limit() -> float:
+    """Bytes; 0: none."""
+    given = os.environ.get("SSL_JAX_CACHE_GB", "")
+    try:
+        gigabytes = float(given or _GIGABYTES)
+        if not 0 <= gigabytes < math.inf:
+            raise ValueError
+    except ValueError as error:
+        raise UserError(
+            f"SSL_JAX_CACHE_GB={given!r} is no size: give gigabytes, or 0 for no limit."
+        ) from error
+    return gigabytes * 1e9
