@@ -3,22 +3,28 @@
 `path` may stand for `image`, other columns are ignored, and a row without a label is a
 question that is not answered yet. The file is only ever read. It may be as a
 spreadsheet writes it: with a byte order mark, CRLF, and `;` or tabs between the fields.
+It is UTF-8, but for names of files that are not: those are written as the bytes that
+they are.
 """
 
 import csv
 import difflib
 import io
-from collections.abc import Container, Sequence
+import unicodedata
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
+from ssl_jax.data import image_names
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.errors import UserError
 from ssl_jax.workdir.files import expanded
 
+# What programs write where there is no label; in any case.
+NO_LABEL = ("-1", "-1.0", "nan", "unlabeled", "unlabelled")
 _DELIMITERS = (",", ";", "\t")
 _SHOWN = 20  # names in a message
 _COMPARED = 10_000  # names among which the nearest is suggested
@@ -59,7 +65,7 @@ def read(
         skipped, and counted in the log.
 
     Raises:
-      UserError: the file cannot be read, or a line of it cannot be taken: which, why,
+      UserError: the file cannot be read, or lines of it cannot be taken: which, why,
         and what to do.
     """
     return match(
@@ -70,6 +76,7 @@ def read(
         dataset.unreadable,
         allowed_N,
         dataset.labels_N,
+        dataset.root,
         gone=gone,
     )
 
@@ -78,12 +85,12 @@ def rows(path: Path) -> list[Row]:
     """The file's rows, empty ones left out.
 
     Raises:
-      UserError: it cannot be read, its header lacks a column, or a line has another
+      UserError: it cannot be read, its header lacks a column, or lines have another
         number of columns than the header.
     """
     text = _text(path)
     lines = io.StringIO(text, newline="")
-    found, header, line = [], [], 1
+    found, wrong, header, line = [], [], [], 1
     try:
         reader = csv.reader(lines, delimiter=_delimiter(text), strict=True)
         for cells in reader:
@@ -93,14 +100,17 @@ def rows(path: Path) -> list[Row]:
             if not header:
                 header = [cell.strip().lower() for cell in cells]
                 image, label = _columns(path, begins, header)
-                continue
-            if len(cells) != len(header):
-                raise UserError(
-                    f"{path} line {begins} has {len(cells)} columns "
-                    f"({_shortened(cells)}), and the header has {len(header)}: write a "
-                    "name or label that holds the separator in double quotes."
+            elif len(cells) != len(header):
+                wrong.append(
+                    (
+                        begins,
+                        f" has {len(cells)} columns ({_shortened(cells)}), and the "
+                        f"header has {len(header)}: write a name or label that holds "
+                        "the separator in double quotes.",
+                    )
                 )
-            found.append(Row(begins, cells[image], cells[label].strip()))
+            else:
+                found.append(Row(begins, cells[image], cells[label].strip()))
     except csv.Error as error:
         raise UserError(
             f"{path} line {line}: what begins there is no CSV ({error}); look for a "
@@ -108,6 +118,7 @@ def rows(path: Path) -> list[Row]:
         ) from error
     if not header:
         _columns(path, 1, [])
+    _refuse(path, wrong)
     return found
 
 
@@ -116,9 +127,10 @@ def match(
     rows: Sequence[Row],
     names_N: Sequence[str] | range,
     class_names: Sequence[str],
-    unreadable: Container[str] = (),
+    unreadable: Collection[str] = (),
     allowed_N: np.ndarray | None = None,
     labels_N: np.ndarray | None = None,
+    root: str = "",
     *,
     gone: bool = False,
 ) -> Answers:
@@ -127,57 +139,63 @@ def match(
     Args:
       unreadable: names about which rows are skipped, and counted in the log.
       allowed_N, gone: as in `read`; the first needs the images' own labels_N.
+      labels_N: what is known of the images. Where they have names, it is known to the
+        user as well, by the folder that they lie in, and a row must not contradict it.
+      root: as in `image_names.finder`.
 
     Raises:
-      UserError: a row is about no image, a second time about one, or about one that is
-        not allowed; or its label is no class.
+      UserError: rows are about no image, a second time about one, or about one that is
+        not allowed; or their label is no class, or not the one that the image has.
     """
-    if isinstance(names_N, range):
-        index_of = {}
-    else:
-        index_of = {name: index for index, name in enumerate(names_N)}
-    first_line, taken, skipped, missing, validating = {}, [], 0, 0, 0
+    named = not isinstance(names_N, range)
+    index_of = {name: i for i, name in enumerate(names_N)} if named else {}
+    find = image_names.finder([*index_of, *unreadable], root)
+    first_line, taken, wrong = {}, [], []
+    skipped, missing, validating = 0, 0, 0
     for line, image, label in rows:
-        where = f"{path} line {line}"
-        image = image if image in index_of else image.strip()
-        if image in unreadable:
-            skipped += 1
-            continue
-        if isinstance(names_N, range):
-            index = _row(where, image, names_N)
-        elif image in index_of:
-            index = index_of[image]
-        elif gone:
-            missing += 1
-            continue
-        else:
-            raise UserError(
-                f"{where}: there is no image {image!r} in the training pool"
-                f"{_nearest(image, names_N)}; mend the name or delete the line."
-            )
-        if index in first_line:
-            raise UserError(
-                f"{where}: the image {image!r} is on line {first_line[index]} already; "
-                "delete one of the two."
-            )
-        first_line[index] = line
-        if not label:
-            continue
-        if label not in class_names:
-            raise UserError(
-                f"{where}: {label!r} is no class{_nearest(label, class_names)}; the "
-                f"classes are {_shortened(class_names)}. Mend the label, or leave it "
-                "empty."
-            )
-        if allowed_N is not None and not allowed_N[index]:
-            if labels_N[index] == class_names.index(label):
+        try:
+            if not named:
+                index = _row(image.strip(), names_N)
+            elif (name := find(image)) is None and gone:
+                missing += 1
+                continue
+            elif name is None:
+                raise UserError(_no_image(image, names_N))
+            elif name not in index_of:
+                skipped += 1
+                continue
+            else:
+                index = index_of[name]
+            if index in first_line:
+                raise UserError(
+                    f"the image {image!r} is on line {first_line[index]} already; "
+                    "delete one of the two."
+                )
+            first_line[index] = line
+            if not label:
+                continue
+            c = _class(label, class_names)
+            known = -1 if labels_N is None else int(labels_N[index])
+            if allowed_N is not None and not allowed_N[index]:
+                if known != c:
+                    raise UserError(
+                        f"the image {image!r} validates in this run and can't be "
+                        "trained on; delete the line, or set "
+                        "config.data.num_validation=0."
+                    )
                 validating += 1
                 continue
-            raise UserError(
-                f"{where}: the image {image!r} validates in this run and can't be "
-                "trained on; delete the line, or set config.data.num_validation=0."
-            )
-        taken.append((index, class_names.index(label)))
+            if named and known >= 0 and known != c:
+                raise UserError(
+                    f"the image {image!r} is in the class {class_names[known]!r} of "
+                    f"the data set, and {label!r} here; mend the line, or move the "
+                    "image."
+                )
+            taken.append((index, c))
+        except UserError as error:
+            what = str(error)
+            wrong.append((line, what if what.startswith(" ") else f": {what}"))
+    _refuse(path, wrong)
     if skipped:
         logging.warning(
             "%s: skipped %d rows about images that cannot be read.", path, skipped
@@ -194,6 +212,60 @@ def match(
     return Answers(pairs_n2[:, 0], pairs_n2[:, 1])
 
 
+def _refuse(path: Path, wrong: Sequence[tuple[int, str]]) -> None:
+    """Raises UserError with what is wrong, by line, if anything is."""
+    if not wrong:
+        return
+    if len(wrong) == 1:
+        ((line, what),) = wrong
+        raise UserError(f"{path} line {line}{what}")
+    shown = [f"  line {line}{what}" for line, what in wrong[:_SHOWN]]
+    if len(wrong) > _SHOWN:
+        shown.append(f"  and {len(wrong) - _SHOWN:,} more")
+    raise UserError(
+        "\n".join([f"{path} has {len(wrong):,} lines that cannot be taken:", *shown])
+    )
+
+
+def _class(label: str, class_names: Sequence[str]) -> int:
+    """Which class it is: by name, or by its only other Unicode form."""
+    if label in class_names:
+        return class_names.index(label)
+    form = unicodedata.normalize("NFC", label)
+    like = [
+        c
+        for c, name in enumerate(class_names)
+        if unicodedata.normalize("NFC", name.strip()) == form
+    ]
+    if len(like) == 1:
+        return like[0]
+    if label.casefold() in NO_LABEL:
+        raise UserError(
+            f"{label!r} is no class: leave the label empty where there is none."
+        )
+    if not image_names.is_text(label):
+        raise UserError(_not_utf8(label))
+    raise UserError(
+        f"{label!r} is no class{_nearest(label, class_names)}; the classes are "
+        f"{_shortened(class_names)}. Mend the label, or leave it empty."
+    )
+
+
+def _no_image(image: str, names_N: Sequence[str]) -> str:
+    if not image_names.is_text(image):
+        return _not_utf8(image)
+    return (
+        f"there is no image {image.strip()!r} in the training pool"
+        f"{_nearest(image.strip(), names_N)}; mend the name or delete the line."
+    )
+
+
+def _not_utf8(text: str) -> str:
+    """To stand behind the line's number."""
+    byte = next(ord(c) & 0xFF for c in text if "\udc80" <= c <= "\udcff")
+    return f" is not UTF-8 (byte {byte:#04x}): save the file as CSV UTF-8."
+
+
 def _text(path: Path) -> str:
     try:
         content = expanded(path).read_bytes()
@@ -202,14 +274,8 @@ def _text(path: Path) -> str:
             f"config.data.labels={str(path)!r} cannot be read ({error.strerror}): give "
             "a CSV file with the columns image and label."
         ) from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{path} line {line} is not UTF-8 (byte {content[error.start]:#04x}): save "
-            "the file as CSV UTF-8."
-        ) from error
+    # A name may be any bytes; `match` knows which there are, and refuses others.
+    return content.decode("utf-8-sig", "surrogateescape")
 
 
 def _delimiter(text: str) -> str:
@@ -226,6 +292,8 @@ def _delimiter(text: str) -> str:
 
 def _columns(path: Path, line: int, header: list[str]) -> tuple[int, int]:
     """Where the header has the image and the label."""
+    if not all(map(image_names.is_text, header)):
+        raise UserError(f"{path} line {line}{_not_utf8(''.join(header))}")
     image = "image" if "image" in header else "path"
     if header.count(image) != 1 or header.count("label") != 1:
         raise UserError(
@@ -235,10 +303,10 @@ def _columns(path: Path, line: int, header: list[str]) -> tuple[int, int]:
     return header.index(image), header.index("label")
 
 
-def _row(where: str, image: str, valid: range) -> int:
+def _row(image: str, valid: range) -> int:
     if not (image.isascii() and image.isdigit() and int(image) in valid):
         raise UserError(
-            f"{where}: there is no image {image!r}; this data set's images have no "
+            f"there is no image {image!r}; this data set's images have no "
             f"names, and are called by their row in the training pool, 0 to "
             f"{len(valid) - 1}. Mend the number or delete the line."
         )

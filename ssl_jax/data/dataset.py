@@ -31,6 +31,8 @@ class Dataset(NamedTuple):
     # Pixels of the smallest and of the largest side of all images as they were found,
     # before they were brought to one size; None where the source does not know.
     sizes: tuple[int, int] | None = None
+    root: str = ""  # the absolute folder that names_N are relative to; "": none
+    num_held_out: int = 0  # the last rows of the pool are there to validate on alone
 
 
 def of_arrays(

@@ -136,3 +136,64 @@ def test_a_long_list_of_classes_is_cut(write):
     many = dataset()._replace(class_names=tuple(f"c{i}" for i in range(100)))
     with pytest.raises(UserError, match="'c19' and 80 more"):
         answers.read(write("image,label\nnew/3.png,owl\n"), many)
+
+
+def test_every_bad_line_is_told_of_at_once(write):
+    content = (
+        "image,label\nnew/3.png,dog\nnew/5.png,cat\ncat/1.png,dog\n"
+        "new/3.png,dog\nnew/é;.png,owl\nnew/ 4.png,-1\n"
+    )
+    with pytest.raises(UserError) as told:
+        answers.read(write(content), dataset())
+    head, *lines = str(told.value).splitlines()
+    assert head.endswith("queries.csv has 5 lines that cannot be taken:")
+    said = {line.split(":")[0]: line for line in lines}
+    assert list(said) == [f"  line {number}" for number in (3, 4, 5, 6, 7)]
+    assert "no image 'new/5.png'" in said["  line 3"]
+    assert "class 'cat' of the data set, and 'dog' here" in said["  line 4"]
+    assert "on line 2 already" in said["  line 5"]
+    assert "'owl' is no class" in said["  line 6"]
+    assert "leave the label empty where there is none" in said["  line 7"]
+    many = "".join(f"{i}.png,dog\n" for i in range(30))
+    with pytest.raises(UserError, match=r"(?s)30 lines .* line 21: .*\n  and 10 more$"):
+        answers.read(write(f"image,label\n{many}"), dataset())
+    with pytest.raises(UserError, match=r"(?s)2 lines .*line 2 has 1 .*line 4 has 3"):
+        answers.read(write("image,label\na\nb,c\n1,2,3\n"), dataset())
+
+
+def test_a_label_that_contradicts_the_folder_is_refused_and_none_that_agrees(write):
+    content = "image,label\ncat/1.png,dog\n"
+    with pytest.raises(UserError, match="line 2: .* class 'cat' of the data set, and"):
+        answers.read(write(content), dataset())
+    given = answers.read(write("image,label\ncat/1.png,cat\n"), dataset())
+    assert given.index_n.tolist() == [0]
+    # Rows without names are a benchmark's, whose truth nobody knows who answers.
+    given = answers.read(write("image,label\n0,dog\n"), dataset(names=()))
+    assert given.label_n.tolist() == [2]
+
+
+@pytest.mark.parametrize("label", ["-1", "NaN", "unlabeled", "Unlabelled", "-1.0"])
+def test_what_says_that_there_is_no_label_is_no_class(write, label):
+    with pytest.raises(UserError, match="line 2: '.*' is no class: leave the label"):
+        answers.read(write(f"image,label\nnew/3.png,{label}\n"), dataset())
+
+
+def test_a_name_that_is_not_utf8_is_read_as_its_bytes(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_bytes(b"image,note,label\nnew/\xe9.png,\xff,dog\n")
+    names = (*NAMES[:4], "new/\udce9.png")
+    assert answers.read(path, dataset(names)).index_n.tolist() == [4]
+    with pytest.raises(UserError, match=r"line 2 is not UTF-8 \(byte 0xe9\): save"):
+        answers.read(path, dataset())
+    path.write_bytes(b"image,label\nnew/3.png,\xe9l\xe8ve\n")
+    with pytest.raises(UserError, match=r"line 2 is not UTF-8 \(byte 0xe9\): save"):
+        answers.read(path, dataset())
+    path.write_bytes("image,label\nnew/3.png,cat\n".encode("utf-16"))
+    with pytest.raises(UserError, match=r"line 1 is not UTF-8 \(byte 0xff\): save"):
+        answers.read(path, dataset())
+
+
+def test_a_class_in_another_unicode_form(write):
+    decomposed = dataset()._replace(class_names=("e\u0301te\u0301", "cat", "dog"))
+    given = answers.read(write("image,label\nnew/3.png,été\n"), decomposed)
+    assert given.label_n.tolist() == [0]
