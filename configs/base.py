@@ -53,6 +53,10 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
                 num_unlabeled=0,  # images in the unlabeled set; 0: all there are
                 labeled_in_unlabeled=True,  # the unlabeled set has the labeled ones too
                 fold=-1,  # STL-10's predefined labeled sets, 0 to 9; -1: by seed
+                white=0,  # value that is white in files of more than 8 bits; 0: 65,535
+                # of a file, Pillow's own limit: a larger one may be an attack, and is
+                # not read; 0: any is
+                max_pixels=89_478_485,
                 image_size=0,  # pixels a side that images are brought to; 0: as stored
                 placement="auto",  # of the images: "device", "host", or by size
             ),

@@ -22,6 +22,7 @@ import numpy as np
 
 from ssl_jax.data.sources import image_files
 from ssl_jax.data.sources.image_files import Unreadable
+from ssl_jax.data.sources.one_image import Reading
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 from ssl_jax.train import restored, sections
@@ -68,7 +69,8 @@ def write(config: Mapping[str, Any], path: Path) -> None:
     dataset, strict = trained.data.dataset, wanted.data.strict
     shape = dataset.images_NHWC.shape[1:]
     classifier = restored.classifier(trained)
-    rows = predicted(root, names, shape, classifier, strict=strict)
+    reading = Reading(wanted.data.white, wanted.data.max_pixels)
+    rows = predicted(root, names, shape, classifier, reading, strict=strict)
     labels, unreadable = save(written, rows, dataset.class_names)
     image_files.report(unreadable, strict=False)
     told = judged(root, labels, dataset.class_names, _labeled(wanted.data, trained))
@@ -135,6 +137,7 @@ def predicted(
     names: Sequence[str],
     shape: tuple[int, int, int],
     classifier: Callable[[np.ndarray], np.ndarray],
+    reading: Reading,
     *,
     strict: bool,
 ) -> Iterator[Row]:
@@ -143,12 +146,13 @@ def predicted(
     Args:
       shape: (H, W, C) that images are brought to.
       classifier: images_BHWC -> probs_BK.
+      reading: as the run's own images were read.
 
     Raises:
       UserError: an image cannot be read, under `strict`.
     """
     begin = 0
-    for good, images_BHWC, bad in image_files.decoded(root, names, shape):
+    for good, images_BHWC, bad in image_files.decoded(root, names, shape, reading):
         image_files.report(bad if strict else (), strict=strict)
         probs_BK = classifier(images_BHWC) if good else ()
         rows = [Row(*pair) for pair in zip(good, probs_BK, strict=True)]

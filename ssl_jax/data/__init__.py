@@ -4,8 +4,10 @@ wanted      what a run asks of its data
 dataset     a Dataset: images, labels and names in memory; by hand: `of_arrays`
 sources     where one comes from by name: a file for each kind
 cache       decoded images, kept from one start to the next
+progress    how far a long reading is
 splits      which images are labeled, unlabeled or held out
 answers     labels that a user gives in a CSV file
+image_names which image a line of it means
 graph_nodes data as a graph to learn from
 placement   the pool on the devices, or on the host
 loading     all of it once a run: `load`

@@ -49,7 +49,7 @@ def split(
       num_labels: labeled images in all, the same number of each class; 0: every image
         that has a label and does not validate, or those of the protocol.
       num_validation: images to validate on in all, the same number of each class; they
-        leave the unlabeled set.
+        leave the unlabeled set. 0 where the data set has its own.
       labeled_in_unlabeled: whether the unlabeled set has the labeled images as well,
         all of them.
       fold: the predefined labeled set to use (STL-10: 0 to 9); -1: draw by `seed`.
@@ -64,7 +64,17 @@ def split(
     asked = Asked(num_labels, num_validation, num_unlabeled, labeled_in_unlabeled, fold)
     for mistake in mistakes(protocol, asked):
         raise UserError(mistake)
-    parts = PROTOCOLS[protocol](dataset, asked, seed)
+    if dataset.num_held_out and num_validation:
+        raise UserError(
+            f"data.num_validation={num_validation}: {dataset.name} has "
+            f"{dataset.num_held_out:,} images of its own to validate on; use 0."
+        )
+    num_drawn = len(dataset.labels_N) - dataset.num_held_out
+    drawn_from = dataset._replace(labels_N=dataset.labels_N[:num_drawn])
+    parts = PROTOCOLS[protocol](drawn_from, asked, seed)
+    if dataset.num_held_out:
+        held_out = np.arange(num_drawn, len(dataset.labels_N), dtype=np.int32)
+        parts = parts._replace(validation=held_out)
     _check_every_class(dataset, asked, parts, protocol)
     return parts
 

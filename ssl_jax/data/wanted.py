@@ -39,5 +39,7 @@ class Wanted:
     labeled_in_unlabeled: bool = True  # the unlabeled set has the labeled ones too
     # STL-10's predefined labeled sets, 0 to 9; -1: by seed
     fold: Annotated[int, Range(-1, 9)] = -1
+    white: Whole = 0  # value that is white in files of more than 8 bits; 0: 65,535
+    max_pixels: Whole = 89_478_485  # a larger file is not read: an attack? 0: any is
     image_size: Whole = 0  # pixels a side that images are brought to; 0: as stored
     placement: str = "auto"  # of the images: "device", "host", or by size

@@ -178,3 +178,24 @@ def test_folders_called_by_a_class_are_judged(tmp_path, monkeypatch, capsys):
     asked.data.dir = str(tmp_path / "new")
     predict.write(asked, tmp_path)
     assert "class, 1 of which the run had the label of\n" in capsys.readouterr().out
+
+
+def test_images_are_read_as_the_runs_own_were(tmp_path, monkeypatch, caplog):
+    root = tmp_path / "new"
+    root.mkdir()
+    for name, value in (("dark", 409), ("light", 3_686)):  # of 4,095: 12 bits in 16
+        Image.fromarray(np.full((8, 8), value, np.uint16)).save(root / f"{name}.png")
+    Image.new("L", (40, 40), 255).save(root / "z.png")
+    run_of((4, 4, 1), monkeypatch)
+    wanted, out = config(root), tmp_path / "out.csv"
+    wanted.predict.out = str(out)
+    predict.write(wanted, tmp_path)
+    dark, light = "dark, mostly", "light"
+    assert [row[1] for row in table(out)[1:]] == [dark, dark, light]
+    assert "set config.data.white=4095" in caplog.text
+    caplog.clear()
+    wanted.data.white, wanted.data.max_pixels = 4_095, 1_000
+    predict.write(wanted, tmp_path)
+    assert [row[1] for row in table(out)[1:]] == [dark, light, ""]
+    assert "data.white" not in caplog.text
+    assert "z.png: of more than 1,000 pixels" in caplog.text

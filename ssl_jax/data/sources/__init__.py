@@ -13,7 +13,9 @@ new source needs no edit elsewhere. What none of them serves is a data set of Te
 Datasets.
 
     digits      scikit-learn's, embedded
-    folder      your own images, found by layout.py and decoded by image_files.py
+    folder      your own images: found by layout.py, which folder_names.py tells what
+                is a class, and read by decoding.py, image_files.py (many) and
+                one_image.py (one); formats.py knows what Pillow does not open
     planetoid   citation networks
     stl10       its binary files
     tfds_source the rest; tfds_prepare.py finds or prepares it

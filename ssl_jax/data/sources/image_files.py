@@ -1,4 +1,4 @@
-"""Image files of any format that Pillow opens: found below a folder, and decoded.
+"""Many image files: found below a folder, and decoded; one_image.py decodes one.
 
 A file that its name or its content says is an image, but that cannot be decoded, is
 `Unreadable`: whoever reads many files lists those and goes on, or refuses (`report`).
@@ -6,7 +6,7 @@ A file that its name or its content says is an image, but that cannot be decoded
 
 import os
 import re
-import stat
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,22 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from ssl_jax.data import progress
+from ssl_jax.data.sources import folder_names, formats, one_image
+from ssl_jax.data.sources.one_image import Header, Pixels, Reading
 from ssl_jax.errors import UserError
 
-BACKGROUND = "white"  # what shows through transparent pixels
-_GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
-_ORIENTATION = 0x0112  # the EXIF tag; from 5 on the image is stored on its side
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_DEPTHS = (8, 10, 12, 14)  # bits that cameras and scanners save in 16
 _BLOCK = 1024  # decoded images in memory at a time, at most
 _BLOCK_BYTES = 2**28  # about, but no fewer than
 _SMALL_BLOCK = 64  # images
@@ -44,14 +36,7 @@ class Unreadable(NamedTuple):
 
     name: str
     reason: str
-
-
-class Header(NamedTuple):
-    """What a file says of its image before its pixels are decoded."""
-
-    grey: bool
-    height: int
-    width: int
+    passing: bool = False  # the system could not read it, which it may in a moment
 
 
 def natural(name: str) -> tuple[str, str]:
@@ -59,41 +44,79 @@ def natural(name: str) -> tuple[str, str]:
     return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), name), name
 
 
-def find(folder: str) -> list[str]:
+def find(folder: str, apart: Sequence[str | None] = ()) -> list[str]:
     """The paths of all files below `folder`, folder by folder in natural order.
 
-    Hidden files and folders are left out. Links are followed, but not one to a folder
-    that it lies in.
+    Hidden files and folders are left out. What is not looked into stands there by its
+    name and a slash: a folder of the system's (`folder_names.system`), a link to a
+    folder that it lies in, or a link into a folder of `apart`.
+
+    Args:
+      apart: folders, or None, whose files belong to another set. A class folder has
+        what is in it, by way of links too, but not the images to test on.
 
     Raises:
       UserError: a folder cannot be listed.
     """
-    return list(_below(folder, ()))
+    apart = [os.path.realpath(path) for path in apart if path]
+    if _leads_into(folder, apart):
+        return [f"{folder}/"]
+    above = map(_identity, _parents(os.path.realpath(folder)))
+    return list(_below(folder, (*above,), apart))
 
 
-def _below(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    status = os.stat(folder)
-    if (status.st_dev, status.st_ino) in above:
+def _below(
+    folder: str, above: tuple[tuple[int, int], ...], apart: Sequence[str]
+) -> Iterator[str]:
+    identity = _identity(folder)
+    if identity in above:
+        yield f"{folder}/"
         return
-    above = *above, (status.st_dev, status.st_ino)
-    for name in listed(folder):
-        path = os.path.join(folder, name)
-        if os.path.isdir(path):
-            yield from _below(path, above)
+    for entry in _entries(folder):
+        # A link may lead round, which only os.path takes for no folder.
+        is_link = entry.is_symlink()
+        is_folder = os.path.isdir(entry.path) if is_link else entry.is_dir()
+        if is_folder and folder_names.system(entry.name):
+            yield f"{entry.path}/"
+        elif is_link and _leads_into(entry.path, apart):
+            yield f"{entry.path}/"
+        elif is_folder:
+            yield from _below(entry.path, (*above, identity), apart)
         else:
-            yield path
+            yield entry.path
+
+
+def _parents(path: str) -> Iterator[str]:
+    while (parent := os.path.dirname(path)) != path:
+        yield parent
+        path = parent
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _leads_into(link: str, folders: Sequence[str]) -> bool:
+    real = os.path.realpath(link)
+    return any(os.path.commonpath([real, folder]) == folder for folder in folders)
 
 
 def listed(folder: str) -> list[str]:
-    """What is in `folder` and not hidden, in natural order."""
+    """The names of what is in `folder` and not hidden, in natural order."""
+    return [entry.name for entry in _entries(folder)]
+
+
+def _entries(folder: str) -> list[os.DirEntry]:
     try:
-        names = os.listdir(folder)
+        with os.scandir(folder) as found:
+            entries = [entry for entry in found if not entry.name.startswith(".")]
     except OSError as error:
         raise UserError(
             f"{folder} cannot be listed ({error.strerror}): mend its permissions, or "
             "move it elsewhere."
         ) from error
-    return sorted((name for name in names if not name.startswith(".")), key=natural)
+    return sorted(entries, key=lambda entry: natural(entry.name))
 
 
 def name_below(root: str, path: str) -> str:
@@ -103,105 +126,33 @@ def name_below(root: str, path: str) -> str:
 
 def images(paths: Sequence[str]) -> tuple[list[str], Counter]:
     """Those of the files that are images by suffix or content, and how many others
-    there are by suffix ("" where they have none)."""
-    Image.init()
-    suffixes = {
-        suffix
-        for suffix, form in Image.registered_extensions().items()
-        if form in Image.OPEN
-    }
+    there are by suffix ("" where they have none); folders that `find` did not look
+    into, by name and a slash."""
+    known = formats.suffixes()
     found, others = [], Counter()
     for path in paths:
+        if path.endswith("/"):
+            others[f"{os.path.basename(path[:-1])}/"] += 1
+            continue
         suffix = os.path.splitext(path)[1].lower()
-        if suffix in suffixes or isinstance(attempt(header, path), Header):
+        if suffix in known or isinstance(attempt(one_image.header, path), Header):
             found.append(path)
         else:
             others[suffix] += 1
     return found, others
 
 
-def header(path: str, turned: bool = False) -> Header:
-    """Raises what Pillow raises. `turned`: with the height and width as EXIF turns the
-    image, for which Pillow decodes some files."""
-    with _opened(path) as image:
-        grey, (width, height) = image.mode in _GREY, image.size
-        if turned and image.getexif().get(_ORIENTATION, 1) >= 5:  # on its side
-            width, height = ImageOps.exif_transpose(image).size  # TIFF's has it already
-        return Header(grey, height, width)
-
-
-def decode(path: str, shape: tuple[int, int, int]) -> np.ndarray:
-    """image_HWC of a file, uint8: its first frame, turned as EXIF says, with
-    transparent pixels on BACKGROUND; grey where `shape` has one channel, RGB where it
-    has three; of another size, its centre resized (as by `tfds_source.fit`).
-
-    16 bits are scaled to 8. Raises what Pillow raises, or ValueError where pixels have
-    no range to scale from.
-    """
-    height, width, channels = shape
-    with _opened(path) as image:
-        # A photograph of many times the size is decoded at a half, a quarter or an
-        # eighth, if that leaves twice what is asked for, either way up (JPEG only, 4.5
-        # times as fast). Its edge is then within the last row and column of pixels.
-        drafted = image.draft(None, (2 * max(height, width),) * 2)
-        image.load()
-        box = drafted[1] if drafted else (0, 0, *image.size)
-        orientation = image.getexif().get(_ORIENTATION, 1)
-        plain = _eight_bits(image)
-        if plain.has_transparency_data:
-            plain = plain.convert("RGBA")
-            background = Image.new("RGBA", plain.size, BACKGROUND)
-            plain = Image.alpha_composite(background, plain)
-        plain = plain.convert("L" if channels == 1 else "RGB")
-    size = (height, width) if orientation >= 5 else (width, height)
-    fitted = plain.resize(size, Image.Resampling.BICUBIC, _centre(box, size))
-    if orientation in _TURNS:
-        fitted = fitted.transpose(_TURNS[orientation])
-    return np.asarray(fitted).reshape(shape)
-
-
-def _centre(
-    box: tuple[float, float, float, float], size: tuple[int, int]
-) -> tuple[float, float, float, float]:
-    """The largest part of `box` (left, upper, right, lower) with the proportions of
-    `size` (width, height), centred as by PIL.ImageOps.fit."""
-    _, _, width, height = box
-    across = min(width, size[0] / size[1] * height)
-    down = min(height, size[1] / size[0] * width)
-    left, upper = (width - across) / 2, (height - down) / 2
-    return left, upper, left + across, upper + down
-
-
 @contextmanager
-def _opened(path: str) -> Iterator[Image.Image]:
-    """Raises OSError, or Image.DecompressionBombError past Pillow's own limit."""
-    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
-        raise OSError("not a regular file")
-    # Pillow 13 maps a plain TIFF that it is given by name as if it stood upright.
-    with open(path, "rb") as file, Image.open(file) as image:
-        pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
-        if limit and pixels > limit:  # Pillow itself only warns, up to twice as many
-            raise Image.DecompressionBombError(
-                f"{pixels} pixels, and above {limit} Pillow takes it for an attack"
-            )
-        yield image
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit pixels (and 32-bit ones that hold 16) by round(value / 257)."""
-    if image.mode == "F":
-        raise ValueError(
-            "floating-point pixels have no stated range: save 8 or 16 bits"
-        )
-    if not image.mode.startswith("I"):
-        return image
-    values_HW = np.asarray(image).astype(np.int64)
-    if values_HW.min() < 0 or values_HW.max() > 65_535:
-        raise ValueError(
-            f"pixels from {values_HW.min()} to {values_HW.max()} are not of 16 bits: "
-            "save 8 or 16"
-        )
-    return Image.fromarray(((values_HW + 128) // 257).astype(np.uint8))
+def _threads(reading: Reading) -> Iterator[ThreadPoolExecutor]:
+    """Threads that read files, for Pillow decodes outside the GIL; meanwhile its own
+    limit, which it keeps in its module, is that of `reading`, and no mere warning."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, reading.max_pixels or None
+    try:
+        with ThreadPoolExecutor() as threads, warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield threads
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def attempt(read: Callable[[str], Any], name: str, root: str = "") -> Any:
@@ -212,12 +163,20 @@ def attempt(read: Callable[[str], Any], name: str, root: str = "") -> Any:
     except MemoryError:
         raise
     except UnidentifiedImageError:
-        empty = not os.path.getsize(path)
-        return Unreadable(name, "empty" if empty else "its content is no image")
-    except OSError as error:
-        return Unreadable(name, error.strerror or str(error))
+        return Unreadable(name, _unidentified(path))
+    except OSError as error:  # Pillow's own, of damaged files, have no number
+        return Unreadable(name, error.strerror or str(error), error.errno is not None)
     except Exception as error:  # damaged files make Pillow raise nearly anything
         return Unreadable(name, str(error) or type(error).__name__)
+
+
+def _unidentified(path: str) -> str:
+    try:
+        if not os.path.getsize(path):
+            return "empty"
+        return formats.unread(path) or "its content is no image"
+    except OSError as error:  # it has just gone
+        return str(error.strerror)
 
 
 def attempt_all(
@@ -235,25 +194,59 @@ def attempt_all(
     return [result for results in threads.map(of_piece, pieces) for result in results]
 
 
+def headers(
+    root: str, names: Sequence[str], turned: bool, reading: Reading
+) -> Iterator[Header | Unreadable]:
+    """`header` of each, in order."""
+    read = partial(one_image.header, turned=turned, reading=reading)
+    for start in range(0, len(names), _BLOCK):
+        with _threads(reading) as threads:
+            found = attempt_all(read, names[start : start + _BLOCK], root, threads)
+        yield from found
+
+
+def _block(shape: tuple[int, int, int]) -> int:
+    """How many images are decoded at a time."""
+    return min(max(_BLOCK_BYTES // int(np.prod(shape)), _SMALL_BLOCK), _BLOCK)
+
+
+def each(
+    root: str, names: Sequence[str], shape: tuple[int, int, int], reading: Reading
+) -> Iterator[Pixels | Unreadable]:
+    """`decode` of each, in order."""
+    block = _block(shape)
+    read = partial(one_image.decode, shape=shape, reading=reading)
+    for start in range(0, len(names), block):
+        with _threads(reading) as threads:
+            found = attempt_all(read, names[start : start + block], root, threads)
+        yield from found
+
+
 def decoded(
-    root: str, names: Sequence[str], shape: tuple[int, int, int]
+    root: str,
+    names: Sequence[str],
+    shape: tuple[int, int, int],
+    reading: Reading = one_image.DEFAULT,
 ) -> Iterator[tuple[list[str], np.ndarray, list[Unreadable]]]:
-    """Block by block of `names`: (those of B images, images_BHWC, the others)."""
-    block = min(max(_BLOCK_BYTES // int(np.prod(shape)), _SMALL_BLOCK), _BLOCK)
-    with ThreadPoolExecutor() as threads:  # Pillow decodes outside the GIL
-        for start in range(0, len(names), block):
-            part = names[start : start + block]
-            results = attempt_all(partial(decode, shape=shape), part, root, threads)
-            good, bad = [], []
-            for name, result in zip(part, results, strict=True):
-                if isinstance(result, Unreadable):
-                    bad.append(result)
-                else:
-                    good.append((name, result))
-            images_BHWC = np.zeros((len(good), *shape), np.uint8)
-            for i, (_, image_HWC) in enumerate(good):
-                images_BHWC[i] = image_HWC
-            yield [name for name, _ in good], images_BHWC, bad
+    """Block by block of `names`: (those of B images, images_BHWC, the others); at the
+    end `report_pixels`."""
+    block = _block(shape)
+    results = each(root, names, shape, reading)
+    results = progress.shown(results, len(names), "reading images")
+    several, brightest = 0, []
+    for start in range(0, len(names), block):
+        good, images, bad = [], [], []
+        for name in names[start : start + block]:
+            result = next(results)
+            if isinstance(result, Unreadable):
+                bad.append(result)
+                continue
+            good.append(name)
+            images.append(result.image_HWC)
+            several += result.several
+            brightest.append(result.brightest)
+        yield good, np.reshape(np.array(images, np.uint8), (-1, *shape)), bad
+    report_pixels(several, brightest, reading.white)
 
 
 def report(unreadable: Sequence[Unreadable], *, strict: bool) -> None:
@@ -277,11 +270,49 @@ def report(unreadable: Sequence[Unreadable], *, strict: bool) -> None:
     logging.warning("skipped %s", what)
 
 
-def report_others(others: Counter) -> None:
-    """Says in the log how many files are no images, by suffix."""
-    if others:
+def report_pixels(several: int, brightest_N: Sequence[int], white: int) -> None:
+    """Says in the log what of files the pixels do not show.
+
+    Args:
+      several: files that have more than one frame.
+      brightest_N: as in Pixels; white: as in Reading.
+    """
+    if several:
         logging.warning(
-            "ignored %d files that are no images: %s", others.total(), suffixes(others)
+            "%d files have several frames or pages: the first of each is used.", several
+        )
+    deep = [value for value in brightest_N if value]
+    if not deep:
+        return
+    top, bits = max(deep), next((b for b in _DEPTHS if max(deep) < 2**b), 16)
+    if white and top > white:
+        logging.warning(
+            "%d of %d images of more than 8 bits have values above config.data.white="
+            "%d, which become white; the brightest is %d.",
+            *(sum(value > white for value in deep), len(deep), white, top),
+        )
+    if not white and bits < 16:
+        logging.warning(
+            "the brightest value of %d images of 16 bits is %d, as if they held %d: "
+            "they are nearly black as long as 65535 is white; if %d is, set "
+            "config.data.white=%d.",
+            *(len(deep), top, bits, 2**bits - 1, 2**bits - 1),
+        )
+
+
+def report_others(others: Counter) -> None:
+    """Says in the log how many files are no images, by suffix, and which folders were
+    not looked into."""
+    folders = Counter({s: n for s, n in others.items() if s.endswith("/")})
+    if files := others - folders:
+        logging.warning(
+            "ignored %d files that are no images: %s", files.total(), suffixes(files)
+        )
+    if folders:
+        logging.warning(
+            "did not look into %d folders and links that hold no images of yours, or "
+            "lead to where they lie or into another set: %s",
+            *(folders.total(), suffixes(folders)),
         )
 
 

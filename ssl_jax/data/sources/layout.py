@@ -1,6 +1,7 @@
 """Which file in a folder of images is what: see folder.py."""
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -11,10 +12,10 @@ import numpy as np
 from absl import logging
 
 from ssl_jax.data import answers
-from ssl_jax.data.sources import image_files
+from ssl_jax.data.sources import folder_names, image_files
 from ssl_jax.errors import UserError
 
-_TEST = "test"
+_SHOWN = 20  # names in a message
 
 
 class Part(NamedTuple):
@@ -30,9 +31,20 @@ class Files(NamedTuple):
 
     root: str  # the data folder
     class_names: tuple[str, ...]
-    pool: Part  # images in class folders before the others
+    train: Part  # images in class folders before the others
+    validation: Part
     test: Part
     others: Counter  # files that are no images, by suffix
+
+
+class _Places(NamedTuple):
+    """Folders, absolute; None where there is none."""
+
+    classes: dict[str, str]  # class name -> its folder
+    bases: list[str]  # whose own images have no label: the data folder, and `train`
+    unlabeled: str | None
+    val: str | None
+    test: str | None
 
 
 def find(data_dir: str, unlabeled: str, labels: str, *, gone: bool = False) -> Files:
@@ -48,61 +60,176 @@ def find(data_dir: str, unlabeled: str, labels: str, *, gone: bool = False) -> F
             f"config.data.dir={data_dir!r} is no folder: give the one that holds a "
             "folder of images per class."
         )
-    pile = _pile(root, unlabeled)
-    top = [os.path.join(root, name) for name in image_files.listed(root)]
-    folders = [path for path in top if os.path.isdir(path)]
-    loose = [path for path in top if not os.path.isdir(path)]
-    if pile:
-        loose += image_files.find(pile)
-    found, others = image_files.images(loose)
+    others = Counter()
+    places = _places(root, unlabeled, others)
+    class_names, train = _to_train_on(root, places, labels, gone, others)
+    trained = [*places.classes.values(), places.unlabeled]
+    validation, test = (
+        _held_out(place, kind, class_names, root, [*trained, other], others)
+        for place, kind, other in (
+            (places.val, "validation", places.test),
+            (places.test, "test", places.val),
+        )
+    )
+    return Files(root, class_names, train, validation, test, others)
+
+
+def _to_train_on(
+    root: str, places: _Places, labels: str, gone: bool, others: Counter
+) -> tuple[tuple[str, ...], Part]:
+    """(class names, images); counts what else is there in `others`."""
+    held_out, base, paths = (places.val, places.test), places.bases[-1], []
+    for folder in places.bases:
+        paths += [path for path in _listed(folder) if not os.path.isdir(path)]
+    if places.unlabeled:
+        paths += image_files.find(places.unlabeled, held_out)
+    found, rest = image_files.images(paths)
+    others.update(rest)
     loose = [image_files.name_below(root, path) for path in found]
-    apart = (pile, os.path.join(root, _TEST))
-    of_class = {os.path.basename(path): path for path in folders if path not in apart}
-    if of_class:
-        class_names = tuple(of_class)
-        names, labels_n = _in_folders(of_class, class_names, root, others)
-        labels_N = np.pad(labels_n, (0, len(loose)), constant_values=-1)
-        pool = Part(names + loose, labels_N)
+    if places.classes:
+        class_names = tuple(places.classes)
+        _check_names(places.classes, base)
+        named = _in_folders(places.classes, class_names, root, held_out, others)
+        labels_N = np.pad(named.labels, (0, len(loose)), constant_values=-1)
+        train = Part([*named.names, *loose], labels_N)
     elif loose:
         class_names, labels_N = _by_csv(root, labels, loose, gone)
-        pool = Part(loose, labels_N)
+        train = Part(loose, labels_N)
     else:
         raise UserError(
             f"there is no image in {root}{_only(others)}: give the folder that holds a "
             "folder of images per class, as config.data.dir."
         )
     if len(class_names) < 2:
-        where = f"the class folders in {root}" if of_class else labels
+        where = f"the class folders in {base}" if places.classes else labels
         raise UserError(
             f"there is one class only, {class_names[0]!r}, by {where}: name two or "
-            "more. (Class folders lie in config.data.dir itself.)"
+            "more. (Class folders lie in config.data.dir itself, or in its folder "
+            "train.)"
         )
-    test = _test(root, class_names, others)
-    return Files(root, class_names, pool, test, others)
+    return class_names, train
 
 
-def _pile(root: str, unlabeled: str) -> str | None:
-    """The folder of images without labels, absolute, if there is one."""
-    if not unlabeled:
-        return None
+def _check_names(classes: dict[str, str], base: str) -> None:
+    folder_names.check_classes(list(classes), base)
+    for name, path in classes.items():
+        beside = [other for other in classes if other != name]
+        folder_names.check_inside(name, list(_folders(path, Counter())), beside)
+
+
+def _places(root: str, unlabeled: str, others: Counter) -> _Places:
+    """Which folder is what; counts those of systems in `others`.
+
+    Raises:
+      UserError: one cannot be what its name says, or two are one.
+    """
+    classes, sets = _classes_and_sets(root, others)
+    bases, own = [root], [sets["unlabeled"]] if "unlabeled" in sets else []
+    if "train" in sets:
+        beside, bases = classes, [root, sets["train"]]
+        classes, inside = _classes_and_sets(sets["train"], others)
+        own += [inside.pop("unlabeled")] if "unlabeled" in inside else []
+        for path in inside.values():
+            raise UserError(
+                f"{path} is a set of images within another one: move it out of "
+                f"{sets['train']}, or, if it is a class, rename it."
+            )
+    pile = _pile(root, bases, unlabeled, own)
+    classes = {name: path for name, path in classes.items() if path != pile}
+    if "train" in sets and (left := [n for n, p in beside.items() if p != pile]):
+        raise UserError(
+            f"{sets['train']} is where the class folders to train on lie, and beside "
+            f"it are {', '.join(map(repr, left[:_SHOWN]))}: move these into it. If "
+            f"{os.path.basename(sets['train'])!r} is a class itself, rename it."
+        )
+    held_out = sets.get("val"), sets.get("test")
+    _check_apart(root, [*classes.values(), pile, *held_out])
+    return _Places(classes, bases, pile, *held_out)
+
+
+def _classes_and_sets(
+    parent: str, others: Counter
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Paths of the folders in `parent`: by class, and by set."""
+    folders = _folders(parent, others)
+    names = folder_names.sets(parent, list(folders))
+    return folders, {meant: folders.pop(name) for meant, name in names.items()}
+
+
+def _folders(parent: str, others: Counter) -> dict[str, str]:
+    """name -> path of the folders in `parent` but for those of systems."""
+    found = {}
+    for path in filter(os.path.isdir, _listed(parent)):
+        name = os.path.basename(path)
+        if folder_names.system(name):
+            others[f"{name}/"] += 1
+        else:
+            found[name] = path
+    return found
+
+
+def _listed(folder: str) -> list[str]:
+    return [os.path.join(folder, name) for name in image_files.listed(folder)]
+
+
+def _check_apart(root: str, places: Sequence[str | None]) -> None:
+    """Raises UserError where one of `places` is a link to another, or to what all lie
+    in."""
+    first = {}
+    for place in filter(None, places):
+        real = os.path.realpath(place)
+        if os.path.commonpath([os.path.realpath(root), real]) == real:
+            raise UserError(
+                f"{place} is a link to {real}, in which all images lie: remove it."
+            )
+        if real in first:
+            raise UserError(
+                f"{first[real]} and {place} are one folder, {real}: remove a link."
+            )
+        first[real] = place
+
+
+def _pile(root: str, bases: list[str], unlabeled: str, own: list[str]) -> str | None:
+    """The folder of images without labels, absolute, if there is one.
+
+    Args:
+      own: those called `unlabeled`, which are left out where another one is wanted.
+    """
+    if unlabeled == "unlabeled":
+        if len(own) > 1:
+            raise UserError(
+                f"{own[0]} and {own[1]} are both without labels: put all into one."
+            )
+        return own[0] if own else None
+    pile = None
+    if unlabeled:
+        pile = _elsewhere(root, bases, unlabeled)
+    for left_out in own:
+        if left_out != pile:
+            logging.warning(
+                "left out %s: config.data.unlabeled=%r.", left_out, unlabeled
+            )
+    return pile
+
+
+def _elsewhere(root: str, bases: list[str], unlabeled: str) -> str:
     given = os.path.expanduser(unlabeled)
     places = [os.path.normpath(os.path.join(root, given))]
     if os.path.dirname(given):  # a plain name means one in the data folder only
         places.append(os.path.abspath(given))
     pile = next((place for place in places if os.path.isdir(place)), None)
     if pile is None:
-        if unlabeled == "unlabeled":
-            return None
         raise UserError(
             f"config.data.unlabeled={unlabeled!r} is no folder ({places[0]}): give one "
             "in config.data.dir or a path elsewhere, or '' for none."
         )
     here, there = os.path.realpath(root), os.path.realpath(pile)
     inside = pile.startswith(root + os.sep)
+    meant = folder_names.sets(root, [os.path.basename(pile)])
     if (
         os.path.commonpath([here, there]) == there
-        or (inside and os.path.dirname(pile) != root)
-        or pile == os.path.join(root, _TEST)
+        or (inside and os.path.dirname(pile) not in bases)
+        or (inside and meant.keys() - {"unlabeled"})
     ):
         raise UserError(
             f"config.data.unlabeled={unlabeled!r} shares images with the class folders "
@@ -113,13 +240,17 @@ def _pile(root: str, unlabeled: str) -> str | None:
 
 
 def _in_folders(
-    folders: dict[str, str], class_names: Sequence[str], root: str, others: Counter
+    folders: dict[str, str],
+    class_names: Sequence[str],
+    root: str,
+    apart: Sequence[str | None],
+    others: Counter,
 ) -> Part:
-    """The images in the folders of these classes; counts what else is there in
-    `others`."""
+    """The images in the folders of these classes, none by a link into `apart`; counts
+    what else is there in `others`."""
     names, labels = [], []
     for class_name, path in folders.items():
-        found, rest = image_files.images(image_files.find(path))
+        found, rest = image_files.images(image_files.find(path, apart))
         if not found:
             raise UserError(
                 f"the class folder {path} holds no image{_only(rest)}: put some there, "
@@ -148,6 +279,7 @@ def _by_csv(
             f"there are no class folders in {root}, and {labels} has no label: {remedy}"
         )
     class_names = tuple(sorted(count_of, key=image_files.natural))
+    folder_names.check_classes(class_names, labels)
     shown = ", ".join(f"{name} ({count_of[name]:,})" for name in class_names)
     logging.warning("the classes are those that %s names: %s", labels, shown)
     others = [name for name, count in count_of.items() if count > 1]
@@ -157,37 +289,51 @@ def _by_csv(
                 "%s line %d is the only image of the class %r: was %r meant?",
                 *(labels, row.line, row.label, like[0]),
             )
-    given = answers.match(Path(labels), rows, names_N, class_names, gone=gone)
+    given = answers.match(
+        Path(labels), rows, names_N, class_names, root=root, gone=gone
+    )
     labels_N = np.full(len(names_N), -1, np.int32)
     labels_N[given.index_n] = given.label_n
     return class_names, labels_N
 
 
-def _test(root: str, class_names: tuple[str, ...], others: Counter) -> Part:
-    """The test set; empty where there is no such folder."""
-    place = os.path.join(root, _TEST)
-    if not os.path.isdir(place):
+def _held_out(
+    place: str | None,
+    kind: str,
+    class_names: tuple[str, ...],
+    root: str,
+    apart: Sequence[str | None],
+    others: Counter,
+) -> Part:
+    """The test set, or the one to validate on; empty where there is no such folder."""
+    if place is None:
         return Part([], np.zeros(0, np.int32))
-    folders, loose = {}, []
-    for name in image_files.listed(place):
-        path = os.path.join(place, name)
-        if not os.path.isdir(path):
-            loose.append(path)
-        elif name in class_names:
-            folders[name] = path
-        else:
+    # The other Unicode form of a class's name, as another system writes it, is it too.
+    class_of = {unicodedata.normalize("NFC", name): name for name in class_names}
+    folders = {}
+    for name, path in _folders(place, others).items():
+        class_name = class_of.get(unicodedata.normalize("NFC", name))
+        if class_name is None:
             raise UserError(
-                f"the test class {path} is not among the {len(class_names)} classes to "
-                f"train on ({', '.join(class_names[:20])}): rename or remove it."
+                f"the {kind} class {path} is not among the {len(class_names)} classes "
+                f"to train on ({', '.join(class_names[:_SHOWN])}): rename or remove it."
             )
+        if class_name in folders:
+            raise UserError(
+                f"{path} and {folders[class_name]} are one class in two Unicode forms: "
+                "put all into one."
+            )
+        folders[class_name] = path
+    loose = [path for path in _listed(place) if not os.path.isdir(path)]
     found, rest = image_files.images(loose)
     if found:
         raise UserError(
-            f"{found[0]} is a test image without a class: move it to a folder of its "
-            f"class in {place}, or out of there."
+            f"{found[0]} is a {kind} image without a class: move it to a folder of "
+            f"its class in {place}, or out of there. (If {os.path.basename(place)!r} "
+            "is a class, rename it.)"
         )
     others.update(rest)
-    return _in_folders(folders, class_names, root, others)
+    return _in_folders(folders, class_names, root, apart, others)
 
 
 def _only(others: Counter) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ssl_jax.data import cache
+from ssl_jax.data import cache, progress
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.sources.tfds_prepare import (
     check_features,
@@ -202,7 +202,13 @@ def _write(out: Path, prefix: str, letter: str, splits: list[_Split], shape) -> 
     labels = cache.create(out, f"{prefix}labels_{letter}", (num_rows,), np.int32)
     start = 0
     for split in splits:
-        for images_BHWC, labels_B in split.decoded(shape):
+        blocks = progress.shown(
+            split.decoded(shape),
+            len(split),
+            f"decoding images of {split.name}",
+            size=lambda block: len(block[1]),
+        )
+        for images_BHWC, labels_B in blocks:
             end = start + len(labels_B)
             images[start:end], labels[start:end] = images_BHWC, labels_B
             start = end

@@ -4,10 +4,11 @@ import os
 
 import numpy as np
 import pytest
+from photos import load, save
 from PIL import Image
 
 from ssl_jax.data import sources
-from ssl_jax.data.sources import folder, image_files, tfds_source
+from ssl_jax.data.sources import folder, image_files, one_image, tfds_source
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 
@@ -16,19 +17,6 @@ from ssl_jax.errors import UserError
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SSL_JAX_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-def load(root, **settings):
-    return folder.load(Wanted(name="folder", dir=str(root), **settings))
-
-
-def save(path, seed=0, size=(8, 8), mode="RGB", **options):
-    """Writes noise, (height, width) = size; returns what was written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shape = size if mode == "L" else (*size, len(mode))
-    pixels = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-    Image.fromarray(pixels, mode=None).save(path, **options)
-    return pixels
 
 
 @pytest.fixture
@@ -111,7 +99,7 @@ def test_an_image_without_a_suffix_is_one_by_its_content(photos):
 
 
 def decoded(path, channels, size=(4, 6)):
-    return image_files.decode(str(path), (*size, channels)).astype(int)
+    return one_image.decode(str(path), (*size, channels)).image_HWC.astype(int)
 
 
 def test_transparent_pixels_are_white_in_every_way_to_say_so(tmp_path):
@@ -171,7 +159,7 @@ def test_exif_turns_the_image(tmp_path, orientation):
     for form in ("png", "jpg", "tiff"):
         path = str(tmp_path / f"turned.{form}")
         Image.fromarray(stored).save(path, exif=exif, quality=100)
-        assert image_files.header(path, turned=True) == (True, *upright.shape)
+        assert one_image.header(path, turned=True) == (True, *upright.shape)
         found = decoded(path, 1, upright.shape)[:, :, 0]
         assert np.abs(found - upright).max() <= 1
 
@@ -206,13 +194,13 @@ BROKEN = {
     "cat/gone.png": "No such file",
     "dog/text.jpg": "its content is no image",
     "test/cat/float.tiff": "no stated range",
-    "unlabeled/huge.png": "10000 pixels",
+    "unlabeled/huge.png": "of more than 9,000 pixels",
     "unlabeled/pipe.png": "not a regular file",
 }
 
 
 @pytest.fixture
-def broken(photos, monkeypatch):
+def broken(photos):
     root, _ = photos
     save(root / "cat/whole.png", size=(64, 64))
     (root / "cat/cut.png").write_bytes((root / "cat/whole.png").read_bytes()[:5000])
@@ -223,13 +211,12 @@ def broken(photos, monkeypatch):
     (root / "test/cat").mkdir()
     Image.fromarray(np.ones((8, 8), np.float32)).save(root / "test/cat/float.tiff")
     save(root / "unlabeled/huge.png", size=(100, 100))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9_000)
     os.mkfifo(root / "unlabeled/pipe.png")
     return root
 
 
 def test_what_cannot_be_read_is_listed_and_left_out(broken, caplog, monkeypatch):
-    data = load(broken, image_size=8)
+    data = load(broken, image_size=8, max_pixels=9_000)
     names = ["cat/2.png", "cat/10.png", "dog/deep/er/a.bmp", "loose.png"]
     assert data.names_N == (*names, "unlabeled/x/u.png")
     assert data.images_NHWC.shape == (5, 8, 8, 3) and data.labels_N.shape == (5,)
@@ -243,13 +230,13 @@ def test_what_cannot_be_read_is_listed_and_left_out(broken, caplog, monkeypatch)
         assert reason in first.partition(f"  {name}: ")[2].partition("\n")[0]
     # From the cache, and said again.
     caplog.clear()
-    monkeypatch.setattr(image_files, "decode", None)
-    again = load(broken, image_size=8)
+    monkeypatch.setattr(one_image, "decode", None)
+    again = load(broken, image_size=8, max_pixels=9_000)
     np.testing.assert_array_equal(again.images_NHWC, data.images_NHWC)
     assert again.names_N == data.names_N
     assert f"skipped {len(BROKEN)} images" in caplog.text
     with pytest.raises(UserError, match=rf"strict=True.* {len(BROKEN)} images"):
-        load(broken, image_size=8, strict=True)
+        load(broken, image_size=8, max_pixels=9_000, strict=True)
 
 
 def test_strict_refuses_before_anything_is_cached(photos, cache):
@@ -307,7 +294,7 @@ def test_without_class_folders_the_csv_names_the_classes(
         caplog.text
     )
     # Other labels, and nothing is decoded anew.
-    monkeypatch.setattr(image_files, "decode", None)
+    monkeypatch.setattr(one_image, "decode", None)
     answers.write_text(f"path,label\nloose.png,owl\n{dog},dog\n")
     data = load(root, image_size=0, labels=str(answers))
     assert data.class_names == ("dog", "owl")
@@ -370,8 +357,8 @@ def test_what_is_refused(photos, cache, change, given, message):
 def test_no_image_at_all_and_none_that_can_be_read(tmp_path):
     root = tmp_path / "photos"
     root.mkdir()
-    (root / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
-    with pytest.raises(UserError, match=r"no image in .*, only \.heic \(1\)"):
+    (root / "a.mp4").write_bytes(b"\0\0\0\x18ftypisom")
+    with pytest.raises(UserError, match=r"no image in .*, only \.mp4 \(1\)"):
         load(root, image_size=8)
     for name in ("a/1.png", "b/2.png"):
         (root / name).parent.mkdir()
@@ -398,3 +385,13 @@ def test_people_are_shown_the_files_and_not_what_is_trained_on(tmp_path):
     digits = sources.load("digits")
     (image_HWC,) = sources.originals(Wanted(name="digits"), digits, [5])
     np.testing.assert_array_equal(image_HWC, digits.images_NHWC[5])
+
+
+def test_people_are_shown_12_bits_as_the_run_sees_them(tmp_path):
+    values_HW = np.full((8, 8), 4_095, np.uint16)
+    for name in ("cat/1.png", "dog/2.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.fromarray(values_HW).save(tmp_path / name)
+    wanted = Wanted(name="folder", dir=str(tmp_path), white=4_095)
+    (shown,) = sources.originals(wanted, folder.load(wanted), [0])
+    assert (shown == 255).all()
