@@ -82,7 +82,7 @@ NAMES = [
     ),
     (
         [DIGITS, "--config.model.name=resnet", "--config.model.filters=(8,)"],
-        "config.model has no field 'filters'. It has: bn_momentum, depth",
+        "config.model has no field 'filters'. It has: bn_momentum, bn_warmup",
     ),
     (
         ["--config=configs/flexmatch_cifar10.py:cta"],
