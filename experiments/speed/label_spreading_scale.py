@@ -47,7 +47,7 @@ from experiments.speed.tables import (
 from ssl_jax import core
 from ssl_jax.algorithms import label_spreading
 from ssl_jax.data import sources
-from ssl_jax.graphs import neighbors
+from ssl_jax.graphs import approximate
 from ssl_jax.workdir import results
 from ssl_jax.workdir.files import write_figure
 
@@ -210,7 +210,7 @@ def recall(*, rows: int, sample: int = 1000) -> dict:
     finds for a sample of the rows, and what the search alone takes."""
     features_ND, _ = clusters(rows)
     began = time.perf_counter()
-    found_Nk = neighbors.neighbor_lists(features_ND, NEIGHBORS, "approximate")
+    found_Nk = approximate.neighbor_lists(features_ND, NEIGHBORS)
     seconds = time.perf_counter() - began
     rng = np.random.default_rng(1)
     sample_M = rng.choice(rows, min(sample, rows), replace=False)

@@ -1,7 +1,9 @@
 """Graphs over rows.
 
 sparse         matrices as lists of their entries, and products with them
-neighbors      nearest rows, exact and approximate
+distances      rows of real numbers, and where float32 cannot tell them apart
+neighbors      nearest rows by exhaustive search
+approximate    nearest rows among very many
 affinity       similarities in three forms
 problem        from features and labels to a graph
 propagation    labels that flow along it

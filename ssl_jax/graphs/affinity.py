@@ -8,10 +8,13 @@ rbf weights exp(-gamma |x - y|^2) stay logarithms until they are divided by degr
 digits 0..16 at gamma 0.25, 196 of 330 rows of W sum to less than float32 holds. Rows
 are given as z = sqrt(2 gamma) (x - center), so that log W_ij = z_i z_j - |z_i|^2 / 2 -
 |z_j|^2 / 2. In float32 that leaves a relative error of about 1e-7 |z|^2 in a weight:
-5e-6 on MNIST in [0, 1] at gamma 0.5, where the mean of |z|^2 is 53.
+5e-6 on MNIST in [0, 1] at gamma 0.5, where the mean of |z|^2 is 53. `careful` graphs
+look for rows of which |z|^2 is too large for that (`distances.is_far`), and take the
+differences z_i - z_j of blocks that hold one.
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +23,10 @@ from flax import struct
 from jax.sharding import PartitionSpec as P
 
 from ssl_jax.core import num_devices, on_every_device
-from ssl_jax.graphs import neighbors
+from ssl_jax.graphs import distances, neighbors
 
 BLOCK = 1024  # rows: 4 MiB of similarities
+_FAR_ROWS = 64  # at a time of which differences are taken, if one is far
 _LOWEST = -1e30  # of a running maximum: finite, or -inf - -inf would be NaN
 
 
@@ -50,15 +54,16 @@ class Blocks(struct.PyTreeNode):
     log_degree_N: jax.Array
     loop_N: jax.Array
     block: int = struct.field(pytree_node=False, default=BLOCK)
+    careful: bool = struct.field(pytree_node=False, default=False)
 
     def product(self, dense_NK: jax.Array) -> jax.Array:
         """S dense, [N, K]."""
-        offset_N = _offsets(self.scaled_ND) - 0.5 * self.log_degree_N
+        rows = self._rows()
         devices = num_devices()
 
-        def sums(z_nBD, offset_nB, dense_nBK):
+        def sums(rows, dense_nBK):
             def of_pair(i, j, sum_nBK):
-                weights_BB = jnp.exp(_log_weights(z_nBD, offset_nB, i, j))
+                weights_BB = jnp.exp(_log_weights(rows, i, j))
                 sum_nBK = sum_nBK.at[i].add(_matmul(weights_BB, dense_nBK[j]))
                 mirrored_BK = _matmul(weights_BB.T, dense_nBK[i])
                 return sum_nBK.at[j].add(jnp.where(i < j, mirrored_BK, 0))
@@ -66,18 +71,20 @@ class Blocks(struct.PyTreeNode):
             sum_nBK = _over_pairs(of_pair, jnp.zeros_like(dense_nBK), devices)
             return jax.lax.psum(sum_nBK, "data") if devices > 1 else sum_nBK
 
-        blocked = partial(_blocked, block=self.block)
-        sum_nBK = _on_devices(sums, devices)(
-            blocked(self.scaled_ND), blocked(offset_N, fill=-jnp.inf), blocked(dense_NK)
-        )
+        dense_nBK = _blocked(dense_NK, self.block)
+        sum_nBK = _on_devices(sums, devices)(rows, dense_nBK)
         sum_NK = sum_nBK.reshape(-1, dense_NK.shape[1])[: len(dense_NK)]
         return sum_NK + self.loop_N[:, None] * dense_NK
+
+    def _rows(self):
+        shift_N = -0.5 * self.log_degree_N
+        return _rows(self.scaled_ND, shift_N, self.block, self.careful)
 
     def log_product(self, log_NK: jax.Array) -> jax.Array:
         """log(S exp(log)), [N, K]: no row underflows, however far from where there is
         anything; a value 1e-38 times the highest of its row may."""
-        offset_N = _offsets(self.scaled_ND) - 0.5 * self.log_degree_N
-        log_sum_NK = _log_sums(self.scaled_ND, offset_N, log_NK, self.block)
+        rows = self._rows()
+        log_sum_NK = _log_sums(rows, log_NK, self.block)
         return jnp.logaddexp(log_sum_NK, jnp.log(self.loop_N)[:, None] + log_NK)
 
 
@@ -127,33 +134,42 @@ class Neighbors(struct.PyTreeNode):
 Graph = Dense | Blocks | Neighbors
 
 
-@partial(jax.jit, static_argnames="loops")
-def dense(scaled_ND: jax.Array, *, loops: bool) -> Dense:
+@partial(jax.jit, static_argnames=("loops", "careful"))
+def dense(scaled_ND: jax.Array, *, loops: bool, careful: bool = False) -> Dense:
     """The rbf graph of `scaled` rows, in their precision."""
     offset_N = _offsets(scaled_ND)
-    log_NN = _log_weights(scaled_ND[None], offset_N[None], 0, 0)
+    log_NN = _products(scaled_ND, offset_N, scaled_ND, offset_N)
+    if careful:
+        far_N = distances.is_far(-2 * offset_N, scaled_ND.shape[1])
+        exact_NN = _differences_of_far(scaled_ND, scaled_ND, far_N)
+        log_NN = jnp.where(far_N[None, :], exact_NN.T, log_NN)
+        log_NN = jnp.where(far_N[:, None], exact_NN, log_NN)
+    log_NN = _without_own(log_NN, True)
     log_degree_N = _degrees(jax.nn.logsumexp(log_NN, axis=1), loops)
     half_N = 0.5 * log_degree_N
     weights_NN = jnp.exp(log_NN - half_N[:, None] - half_N[None, :])
     return Dense(weights_NN, log_degree_N, _loops(log_degree_N, loops))
 
 
-@partial(jax.jit, static_argnames=("loops", "block"))
+@partial(jax.jit, static_argnames=("loops", "block", "careful"))
 def blocks(
     scaled_ND: jax.Array,
     mask_N: jax.Array | None = None,
     *,
     loops: bool,
     block: int = BLOCK,
+    careful: bool = False,
 ) -> Blocks:
     """The same in blocks; rows where `mask_N` is False are padding."""
     if mask_N is None:
         mask_N = jnp.ones(len(scaled_ND), bool)
-    offset_N = jnp.where(mask_N, _offsets(scaled_ND), -jnp.inf)
+    shift_N = jnp.where(mask_N, jnp.zeros((), scaled_ND.dtype), -jnp.inf)
     log_ones_N1 = jnp.zeros((len(scaled_ND), 1), scaled_ND.dtype)
-    log_sum_N = _log_sums(scaled_ND, offset_N, log_ones_N1, block)[:, 0]
+    rows = _rows(scaled_ND, shift_N, block, careful)
+    log_sum_N = _log_sums(rows, log_ones_N1, block)[:, 0]
     log_degree_N = jnp.where(mask_N, _degrees(log_sum_N, loops), jnp.inf)
-    return Blocks(scaled_ND, log_degree_N, _loops(log_degree_N, loops), block)
+    loop_N = _loops(log_degree_N, loops)
+    return Blocks(scaled_ND, log_degree_N, loop_N, block, careful)
 
 
 @partial(jax.jit, static_argnames="loops")
@@ -188,6 +204,8 @@ def average(
     scaled_ND: jax.Array,
     values_NK: jax.Array,
     mask_N: jax.Array | None = None,
+    *,
+    careful: bool = False,
 ) -> jax.Array:
     """Of each new row the mean of values over all rows, weighted by the rbf kernel,
     [M, K]: scikit-learn's inductive rule (Delalleau et al., AISTATS 2005, eq. 6).
@@ -195,11 +213,16 @@ def average(
     Both kinds of rows are scaled. Weights are a softmax: no distance underflows.
     """
     offset_N = _offsets(scaled_ND)
+    shift_N = jnp.zeros_like(offset_N)
     if mask_N is not None:
-        offset_N = jnp.where(mask_N, offset_N, -jnp.inf)
+        shift_N = jnp.where(mask_N, shift_N, -jnp.inf)
 
     def of_block(z_BD):
-        log_BN = _matmul(z_BD, scaled_ND.T) + offset_N[None, :]
+        log_BN = _matmul(z_BD, scaled_ND.T) + (offset_N + shift_N)[None, :]
+        if careful:
+            far_B = distances.is_far(-2 * _offsets(z_BD), z_BD.shape[1])
+            exact_BN = _differences_of_far(z_BD, scaled_ND, far_B) + shift_N[None, :]
+            log_BN = jnp.where(far_B[:, None], exact_BN, log_BN)
         return _matmul(jax.nn.softmax(log_BN), values_NK)
 
     M, K = len(new_MD), values_NK.shape[1]
@@ -231,11 +254,70 @@ def _blocked(rows, block, fill=0):
     return padded.reshape(-1, block, *rows.shape[1:])
 
 
-def _log_weights(z_nBD, offset_nB, i, j):
+class _Rows(NamedTuple):
+    """n blocks of B rows."""
+
+    z_nBD: jax.Array
+    offset_nB: jax.Array  # what is added in the row's logarithms, and in its products
+    shift_nB: jax.Array  # what is added in its differences: without -|z|^2 / 2
+    far_n: jax.Array | None  # holds a row too far for products; None: not looked for
+
+
+def _rows(scaled_ND, shift_N, block, careful):
+    offset_N, far_n = _offsets(scaled_ND), None
+    if careful:
+        far_N = distances.is_far(-2 * offset_N, scaled_ND.shape[1])
+        far_n = _blocked(far_N, block).any(axis=1)
+    return _Rows(
+        z_nBD=_blocked(scaled_ND, block),
+        offset_nB=_blocked(offset_N + shift_N, block, fill=-jnp.inf),
+        shift_nB=_blocked(shift_N, block, fill=-jnp.inf),
+        far_n=far_n,
+    )
+
+
+def _log_weights(rows, i, j):
     """Between the rows of blocks i and j, [B, B]; -inf of a row to itself."""
-    log_BB = _matmul(z_nBD[i], z_nBD[j].T)
-    log_BB += offset_nB[i][:, None] + offset_nB[j][None, :]
-    own_BB = jnp.eye(len(log_BB), dtype=bool) & (i == j)
+    z_BD, others_BD = rows.z_nBD[i], rows.z_nBD[j]
+
+    def by_products():
+        return _products(z_BD, rows.offset_nB[i], others_BD, rows.offset_nB[j])
+
+    def by_differences():
+        shift_BB = rows.shift_nB[i][:, None] + rows.shift_nB[j][None, :]
+        return -0.5 * distances.squares(z_BD, others_BD) + shift_BB
+
+    if rows.far_n is None:
+        return _without_own(by_products(), i == j)
+    far = rows.far_n[i] | rows.far_n[j]
+    return _without_own(jax.lax.cond(far, by_differences, by_products), i == j)
+
+
+def _products(z_BD, offset_B, others_CD, offset_C):
+    """log W between rows, [B, C], plus what the offsets have beside -|z|^2 / 2."""
+    return _matmul(z_BD, others_CD.T) + (offset_B[:, None] + offset_C[None, :])
+
+
+def _differences_of_far(z_BD, others_CD, far_B):
+    """log W of the far rows, [B, C]; of others any number."""
+
+    def of_block(block):
+        z_bD, far_b = block
+        zeros_bC = jnp.zeros((len(z_bD), len(others_CD)), z_bD.dtype)
+        return jax.lax.cond(
+            far_b.any(),
+            lambda: -0.5 * distances.squares(z_bD, others_CD),
+            lambda: zeros_bC,
+        )
+
+    size = min(_FAR_ROWS, len(z_BD))
+    log_nbC = jax.lax.map(of_block, (_blocked(z_BD, size), _blocked(far_B, size)))
+    return log_nbC.reshape(-1, len(others_CD))[: len(z_BD)]
+
+
+def _without_own(log_BB, own):
+    """-inf on the diagonal, if these are a block's own rows."""
+    own_BB = jnp.eye(len(log_BB), dtype=bool) & own
     return jnp.where(own_BB, -jnp.inf, log_BB)
 
 
@@ -258,7 +340,7 @@ def _on_devices(function, devices):
     return jax.shard_map(function, in_specs=P(), out_specs=P(), check_vma=False)
 
 
-def _log_sums(scaled_ND, offset_N, log_NK, block):
+def _log_sums(rows, log_NK, block):
     """log of sum_j W_ij exp(log_jk) over the other rows j, [N, K].
 
     Each row's sum is kept relative to its largest term so far, as in a softmax whose
@@ -270,7 +352,7 @@ def _log_sums(scaled_ND, offset_N, log_NK, block):
     finite_N1 = jnp.where(jnp.isfinite(scale_N), scale_N, 0)[:, None]
     values_NK = jnp.exp(log_NK - finite_N1)
 
-    def sums(z_nBD, offset_nB, scale_nB, values_nBK):
+    def sums(rows, scale_nB, values_nBK):
         def add(carry, at, other, log_BB):
             peak_nB, sum_nBK = carry
             log_BB += scale_nB[other][None, :]
@@ -280,11 +362,12 @@ def _log_sums(scaled_ND, offset_N, log_NK, block):
             return peak_nB.at[at].set(peak_B), sum_nBK.at[at].set(sum_BK)
 
         def of_pair(i, j, carry):
-            log_BB = _log_weights(z_nBD, offset_nB, i, j)
+            log_BB = _log_weights(rows, i, j)
             carry = add(carry, i, j, log_BB)
             return add(carry, j, i, jnp.where(i < j, log_BB, -jnp.inf).T)
 
-        start = (jnp.full_like(offset_nB, _LOWEST), jnp.zeros_like(values_nBK))
+        lowest_nB = jnp.full_like(rows.offset_nB, _LOWEST)
+        start = (lowest_nB, jnp.zeros_like(values_nBK))
         peak_nB, sum_nBK = _over_pairs(of_pair, start, devices)
         if devices > 1:
             highest_nB = jax.lax.pmax(peak_nB, "data")
@@ -294,9 +377,8 @@ def _log_sums(scaled_ND, offset_N, log_NK, block):
 
     blocked = partial(_blocked, block=block)
     log_sum_nBK = _on_devices(sums, devices)(
-        blocked(scaled_ND),
-        blocked(offset_N, fill=-jnp.inf),
+        rows,
         blocked(scale_N, fill=-jnp.inf),
         blocked(values_NK),
     )
-    return log_sum_nBK.reshape(-1, log_NK.shape[1])[: len(scaled_ND)]
+    return log_sum_nBK.reshape(-1, log_NK.shape[1])[: len(log_NK)]

@@ -4,17 +4,20 @@ Scores are computed in blocks of queries, so an M x N array never exists.
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax.errors import UserError
-from ssl_jax.graphs import neighbors
+from ssl_jax.graphs import distances
 
 _SCORES = 2**23  # a block's, about: 32 MiB, which a CPU's last cache may hold
 _GROUP = 16  # neighbours in the bank of which only the best is ranked at first
 _SPARE = 8  # candidates beyond k, for what rounding moves past the k-th place
+_AGAIN = 32  # queries at a time that are searched by differences
+_RANKED = 2**22  # numbers at a time of candidates that are ranked in float64
 
 
 def nearest(
@@ -22,9 +25,10 @@ def nearest(
 ) -> tuple[jax.Array, jax.Array]:
     """The k rows of the bank closest to each query, nearest first.
 
-    Candidates come from |q|^2 + |b|^2 - 2 qb around the bank's mean, whose cancellation
-    can swap near-ties in float32; Euclidean ones are therefore ranked again by
-    |q - b|^2. Of equally close ones the lower index comes first.
+    Euclidean candidates come from |b|^2 / 2 - qb around the bank's center in float32,
+    and are ranked by |q - b|^2. Queries for which the rounding of either might hide a
+    neighbour, by its bound, are searched again by differences in float64 (inside of
+    jit in float32). Of equally close ones the lower index comes first.
 
     Args:
       metric: "euclidean" or "cosine". A vector of zeros has similarity 0 to all.
@@ -34,8 +38,13 @@ def nearest(
       or the cosine similarity.
 
     Raises:
-      UserError: k or the metric is out of range, or the shapes do not fit.
+      UserError: k or the metric is out of range, the shapes do not fit, or the rows are
+        not of real numbers.
     """
+    traced = any(isinstance(x, jax.core.Tracer) for x in (queries_MD, bank_ND))
+    if not traced:
+        queries_MD = distances.real(queries_MD, "queries")
+        bank_ND = distances.real(bank_ND, "rows of the bank")
     M, N = len(queries_MD), len(bank_ND)
     if np.ndim(queries_MD) != 2 or np.shape(queries_MD)[1:] != np.shape(bank_ND)[1:]:
         raise UserError(
@@ -48,13 +57,23 @@ def nearest(
         raise UserError(f"k={k} neighbours of {N:,} rows: use k from 1 to {N:,}.")
     if M == 0:
         return jnp.zeros((0, k), jnp.float32), jnp.zeros((0, k), jnp.int32)
-    return _nearest(
-        jnp.asarray(queries_MD, jnp.float32),
-        jnp.asarray(bank_ND, jnp.float32),
-        k=k,
-        metric=metric,
-        block=block_rows(M, N),
-    )
+    how = dict(k=k, metric=metric, block=block_rows(M, N))
+    if traced:
+        queries_MD, bank_ND = (x.astype(jnp.float32) for x in (queries_MD, bank_ND))
+        found = _nearest(queries_MD, bank_ND, bank_ND.mean(axis=0), **how)
+        if metric == "euclidean":
+            found = _again(queries_MD, bank_ND, found)
+        return found.closeness_Mc[:, :k], found.index_Mc[:, :k]
+    power = distances.exponent(queries_MD, bank_ND)
+    if power:
+        queries_MD, bank_ND = (np.ldexp(x, -power) for x in (queries_MD, bank_ND))
+    if metric == "cosine":
+        rows = (np.float32(x) for x in (queries_MD, bank_ND))
+        found = _nearest(*rows, np.zeros(bank_ND.shape[1], np.float32), **how)
+        return found.closeness_Mc, found.index_Mc
+    closeness_Mk, index_Mk = _euclidean(queries_MD, bank_ND, how)
+    with np.errstate(over="ignore"):
+        return jnp.asarray(np.ldexp(closeness_Mk, 2 * power)), jnp.asarray(index_Mk)
 
 
 def block_rows(M: int, N: int) -> int:
@@ -63,18 +82,31 @@ def block_rows(M: int, N: int) -> int:
     return 1 << (rows.bit_length() - 1)
 
 
+class _Found(NamedTuple):
+    """The candidates of M queries, c of them each, nearest first: k, or some more."""
+
+    closeness_Mc: jax.Array
+    index_Mc: jax.Array
+    unsure_M: jax.Array  # what is no candidate might be among the k nearest
+    tied_M: jax.Array  # the k nearest of the candidates might be others
+
+
 @partial(jax.jit, static_argnames=("k", "metric", "block"))
-def _nearest(queries_MD, bank_ND, *, k, metric, block):
-    M, N = len(queries_MD), len(bank_ND)
+def _nearest(queries_MD, bank_ND, center_D, *, k, metric, block):
+    (M, D), N = queries_MD.shape, len(bank_ND)
     euclidean = metric == "euclidean"
     candidates = min(k + _SPARE, N) if euclidean else k
     # Ranking whole rows costs XLA's CPU top_k more than their products. Where groups
     # are few against the candidates, they would save nothing.
     group = _GROUP if N >= 4 * _GROUP * candidates else 1
+    info = jnp.finfo(jnp.float32)
+    rounding = float(info.eps) / 2
     if euclidean:
-        center_D = bank_ND.mean(axis=0)
         prepared_ND = bank_ND - center_D[None, :]
-        offset_N = -0.5 * (prepared_ND**2).sum(axis=1)
+        # What a product may be wrong by is at most (D + 4) rounding (|q|^2 + |b|^2):
+        # with b's part in its score, the scores bound the distances from below.
+        half = 0.5 - (D + 4) * rounding
+        offset_N = -half * (prepared_ND**2).sum(axis=1)
     else:
         prepared_ND = _unit(bank_ND)
         offset_N = jnp.zeros(N)
@@ -89,17 +121,122 @@ def _nearest(queries_MD, bank_ND, *, k, metric, block):
         )
         scores_BN = products_BN + offset_N[None, :]
         score_Bc, index_Bc = _top(scores_BN, candidates, group)
+        sure_B = jnp.zeros(len(queries_BD), bool)
         if not euclidean:
-            return score_Bc, index_Bc
+            return _Found(score_Bc, index_Bc, sure_B, sure_B)
         difference_BcD = queries_BD[:, None, :] - bank_ND[index_Bc]
         distance_Bc = (difference_BcD**2).sum(axis=-1)
         distance_Bc, index_Bc = jax.lax.sort((distance_Bc, index_Bc), num_keys=2)
-        return -distance_Bc[:, :k], index_Bc[:, :k]
+        # Half the squares: of others at least, of the k-th at most, of the next at
+        # least. Narrowing has moved a row by rounding times its distance to the center.
+        square_B = (centered_BD**2).sum(axis=1)
+        root_Bc, moved_B = jnp.sqrt(distance_Bc), 3 * rounding * jnp.sqrt(square_B)
+        near, far = (1 + sign * (D + 8) * rounding for sign in (1, -1))
+        others_B = (0.5 - (D + 8) * rounding) * square_B - score_Bc[:, -1]
+        others_B -= 4 * D * info.tiny  # below which squares are 0
+        kth_B = 0.5 * near * (root_Bc[:, k - 1] + moved_B) ** 2
+        unsure_B, tied_B = sure_B, sure_B
+        if N > candidates:
+            unsure_B = others_B < kth_B  # not so of NaN, which no search would mend
+        if candidates > k:
+            next_B = 0.5 * far * jnp.maximum(root_Bc[:, k] - moved_B, 0) ** 2
+            tied_B = next_B < kth_B
+        return _Found(-distance_Bc, index_Bc, unsure_B, tied_B)
 
     padded = jnp.pad(queries_MD, ((0, -M % block), (0, 0)))
-    blocks = padded.reshape(-1, block, padded.shape[1])
-    closeness, index = jax.lax.map(of_block, blocks)
-    return closeness.reshape(-1, k)[:M], index.reshape(-1, k)[:M]
+    blocks = padded.reshape(-1, block, D)
+    found = jax.lax.map(of_block, blocks)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:M], found)
+
+
+def _euclidean(queries_MD, bank_ND, how):
+    """(closeness_Mk, index_Mk) of rows on the host, in units that float32 holds."""
+    k, center_D = how["k"], distances.center(bank_ND)
+    rows, middle_D = (queries_MD, bank_ND), center_D.astype(np.float32)
+    if {x.dtype for x in rows} != {np.dtype(np.float32)}:
+        rows = [(x - center_D[None, :]).astype(np.float32) for x in rows]
+        middle_D = np.zeros_like(middle_D)
+    found = _Found(*map(np.asarray, _nearest(*rows, middle_D, **how)))
+    closeness_Mk, index_Mk = found.closeness_Mc[:, :k], found.index_Mc[:, :k]
+    unsure = np.flatnonzero(found.unsure_M)
+    tied = np.flatnonzero(found.tied_M & ~found.unsure_M)
+    if not len(unsure) + len(tied):
+        return closeness_Mk, index_Mk
+    closeness_Mk, index_Mk = closeness_Mk.copy(), index_Mk.copy()
+    size = max(1, _RANKED // (found.index_Mc.shape[1] * bank_ND.shape[1]))
+    for start in range(0, len(tied), size):
+        row_R = tied[start : start + size]
+        index_Rc = found.index_Mc[row_R]
+        square_Rc = exact_squares(queries_MD[row_R], bank_ND, index_Rc)
+        place_Rk = np.lexsort((index_Rc, square_Rc))[:, :k]
+        index_Mk[row_R] = np.take_along_axis(index_Rc, place_Rk, axis=1)
+        closeness_Mk[row_R] = np.take_along_axis(
+            found.closeness_Mc[row_R], place_Rk, axis=1
+        )
+    if len(unsure):
+        closeness_Mk[unsure], index_Mk[unsure] = by_differences(
+            queries_MD[unsure], bank_ND, k
+        )
+    return closeness_Mk, index_Mk
+
+
+def exact_squares(
+    queries_RD: np.ndarray, bank_ND: np.ndarray, index_Rc: np.ndarray
+) -> np.ndarray:
+    """|q - b|^2 in float64 of each query to the c rows listed for it, [R, c]."""
+    difference_RcD = np.subtract(
+        queries_RD[:, None, :], bank_ND[index_Rc], dtype=np.float64
+    )
+    return np.einsum("rcd,rcd->rc", difference_RcD, difference_RcD)
+
+
+def by_differences(
+    queries_MD: np.ndarray, bank_ND: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(closeness_Mk, index_Mk) by |q - b|^2 in float64, for rows on the host: for few
+    queries, as each takes ten times as long as in `nearest`."""
+    M, N = len(queries_MD), len(bank_ND)
+    size = min(_AGAIN, max(1, _SCORES // N))
+    closeness_Mk, index_Mk = np.empty((M, k)), np.empty((M, k), np.int32)
+    with jax.enable_x64(True):
+        bank_ND = jnp.asarray(bank_ND, jnp.float64)
+        for start in range(0, M, size):
+            row_R = np.arange(start, start + size)
+            queries_RD = jnp.asarray(queries_MD[np.minimum(row_R, M - 1)], jnp.float64)
+            found = map(np.asarray, _by_differences(queries_RD, bank_ND, k=k))
+            left = min(size, M - start)
+            closeness_Mk[row_R[:left]], index_Mk[row_R[:left]] = (
+                x_Rk[:left] for x_Rk in found
+            )
+    return closeness_Mk, index_Mk
+
+
+@partial(jax.jit, static_argnames="k")
+def _by_differences(queries_RD, bank_ND, *, k):
+    closeness_Rk, index_Rk = jax.lax.top_k(-distances.squares(queries_RD, bank_ND), k)
+    return closeness_Rk, index_Rk.astype(jnp.int32)
+
+
+def _again(queries_MD, bank_ND, found):
+    """`found`, with the unsure queries searched by differences: inside of jit, and in
+    the rows' precision."""
+    M, c = found.index_Mc.shape
+    size = min(_AGAIN, max(1, _SCORES // len(bank_ND)), M)
+    (row_P,) = jnp.nonzero(found.unsure_M, size=M + size, fill_value=M)
+
+    def step(t, searched):
+        row_R = jax.lax.dynamic_slice(row_P, (t * size,), (size,))
+        queries_RD = queries_MD[jnp.minimum(row_R, M - 1)]
+        those_Rc = _by_differences(queries_RD, bank_ND, k=c)
+        return [
+            x_Mc.at[row_R].set(x_Rc, mode="drop")
+            for x_Mc, x_Rc in zip(searched, those_Rc, strict=True)
+        ]
+
+    steps = -(-found.unsure_M.sum() // size)
+    searched = [found.closeness_Mc, found.index_Mc]
+    closeness_Mc, index_Mc = jax.lax.fori_loop(0, steps, step, searched)
+    return found._replace(closeness_Mc=closeness_Mc, index_Mc=index_Mc)
 
 
 def _top(scores_BN, k, group):
@@ -179,50 +316,3 @@ def _vote(neighbors_Mk, weight_Mk, num_classes):
         return jnp.zeros(num_classes).at[neighbors_k].add(weight_k).argmax()
 
     return jax.vmap(of_one)(neighbors_Mk, weight_Mk).astype(jnp.int32)
-
-
-# Edges and candidates of approximate search. Of 7 neighbours among 100,000 rows of 64
-# features in 10 Gaussian clusters, for which nothing is harder, it finds 97.5%.
-HNSW_LINKS, HNSW_SEARCH = 32, 64
-
-
-# Cells of k-means that order the rows, so that neighbours lie near in memory: then a
-# search takes half as long.
-CELLS = 256
-
-
-def neighbor_lists(features_ND: np.ndarray, k: int, form: str) -> np.ndarray:
-    """index_Nk of each row's k nearest, itself among them; form: "exact", or
-    "approximate" by faiss' graph of small worlds (Malkov and Yashunin,
-    arXiv:1603.09320) on the host's cores.
-
-    Raises:
-      UserError: faiss is not installed.
-    """
-    if form == "exact":
-        return neighbors.nearest(features_ND, features_ND, k, metric="euclidean")[1]
-    try:
-        import faiss  # only here: it is large, and most runs do without
-    except ImportError as error:
-        raise UserError(
-            "approximate neighbours are found by faiss, which is not installed: pip "
-            "install faiss-cpu, or use graph='exact'."
-        ) from error
-    features_ND = np.ascontiguousarray(features_ND, np.float32)
-    N, D = features_ND.shape
-    cells = faiss.Kmeans(
-        *(D, min(CELLS, -(-N // 64))),
-        **dict(niter=5, min_points_per_centroid=1, max_points_per_centroid=64),
-    )
-    cells.train(features_ND)
-    order_N = np.argsort(cells.assign(features_ND)[1], kind="stable")
-    features_ND = features_ND[order_N]
-    index = faiss.IndexHNSWFlat(D, HNSW_LINKS)
-    index.add(features_ND)
-    index.hnsw.efSearch = max(HNSW_SEARCH, 2 * k)
-    _, place_Nk = index.search(features_ND, k)
-    # Fewer than k found is -1: the row itself instead, which then has fewer neighbours.
-    place_Nk = np.where(place_Nk < 0, np.arange(N)[:, None], place_Nk)
-    index_Nk = np.empty((N, k), np.int32)
-    index_Nk[order_N] = order_N[place_Nk]
-    return index_Nk

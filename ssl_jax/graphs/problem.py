@@ -1,7 +1,7 @@
 """From features and labels to a graph: checks, how to hold it, and on which devices."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,8 +11,7 @@ from absl import logging
 from jax.sharding import AxisType
 
 from ssl_jax.errors import UserError
-from ssl_jax.graphs import affinity, neighbors
-from ssl_jax.graphs.neighbors import neighbor_lists
+from ssl_jax.graphs import affinity, approximate, distances, neighbors
 
 UNLABELED = -1
 # Rows of a dense float64 matrix: 128 MiB and, while it is computed, three times that.
@@ -76,38 +75,44 @@ def posed(
             "among its own."
         )
     form = _form(form, kernel, features_ND.shape)
-    with setting(form):
+    if kernel == "rbf":
+        z_ND = scaled((features_ND,), features_ND, gamma, form)[0]
+        precision = z_ND.dtype
+    else:
+        precision = np.dtype(np.float32)
+    with setting(form, precision):
         if kernel == "knn":
-            index_Nk = neighbor_lists(centered(features_ND), n_neighbors, form)
+            if form == "exact":
+                rows = (features_ND, features_ND, n_neighbors)
+                _, index_Nk = neighbors.nearest(*rows, metric="euclidean")
+            else:
+                index_Nk = approximate.neighbor_lists(features_ND, n_neighbors)
             built = affinity.listed(jnp.asarray(index_Nk), loops=loops)
         else:
             build = affinity.dense if form == "dense" else affinity.blocks
-            z_ND = scaled(features_ND, center(features_ND), gamma, form)
-            built = build(jnp.asarray(z_ND), loops=loops)
-            _check_reach(built, features_ND, gamma, form)
+            built = build(jnp.asarray(z_ND), loops=loops, careful=careful(z_ND))
+            built = _reached(built, features_ND, gamma)
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(built))
         logging.info(
             "kernel=%s on %s rows: graph=%s, %s, %.1f MB.",
-            *(kernel, f"{N:,}", form, np.dtype(dtype(form)), size / 1e6),
+            *(kernel, f"{N:,}", form, precision, size / 1e6),
         )
-        labels_NK = jnp.asarray(one_hot_NK, dtype(form))
+        labels_NK = jnp.asarray(one_hot_NK, precision)
         yield Problem(built, labels_NK, classes_K, similarity._replace(graph=form))
 
 
 def checked_features(features_ND: np.ndarray, least: int = 2) -> np.ndarray:
-    """Floating point features of `least` rows or more.
+    """Features of `least` rows or more, as `distances.real` has them.
 
     Raises:
       UserError: they are not, or not finite.
     """
-    features_ND = np.asarray(features_ND)
+    features_ND = distances.real(features_ND)
     if features_ND.ndim != 2 or len(features_ND) < least:
         raise UserError(
             f"features of shape {features_ND.shape}: give [rows, features], and at "
             f"least {least} rows."
         )
-    if features_ND.dtype not in (np.float32, np.float64):
-        features_ND = features_ND.astype(np.float32)
     finite_N = np.isfinite(features_ND.sum(axis=1, dtype=np.float64))
     if not finite_N.all():
         rows = np.flatnonzero(~finite_N)
@@ -150,72 +155,95 @@ def _form(graph, kernel, shape):
     return graph
 
 
-def dtype(form: str) -> type:
-    """float64 for the dense form: at the tutorial's gamma rows underflow in float32."""
-    return np.float64 if form == "dense" else np.float32
-
-
 @contextlib.contextmanager
-def setting(form: str) -> Iterator[None]:
-    """float64 on one device where the graph is dense; else all devices, unless the
-    caller has chosen them by `jax.set_mesh`."""
-    if form == "dense":
-        with jax.enable_x64(True):
-            yield
-    elif jax.device_count() == 1 or not jax.sharding.get_abstract_mesh().empty:
+def setting(form: str, precision: np.dtype) -> Iterator[None]:
+    """float64 if asked for; one device where the graph is dense; else all devices,
+    unless the caller has chosen them by `jax.set_mesh`."""
+    with contextlib.ExitStack() as entered:
+        if precision == np.float64:
+            entered.enter_context(jax.enable_x64(True))
+        chosen = not jax.sharding.get_abstract_mesh().empty
+        if form != "dense" and jax.device_count() > 1 and not chosen:
+            axes = ((jax.device_count(),), ("data",))
+            mesh = jax.make_mesh(*axes, axis_types=(AxisType.Auto,))
+            entered.enter_context(jax.set_mesh(mesh))
         yield
-    else:
-        axes = ((jax.device_count(),), ("data",))
-        with jax.set_mesh(jax.make_mesh(*axes, axis_types=(AxisType.Auto,))):
-            yield
-
-
-def center(features_ND: np.ndarray) -> np.ndarray:
-    """center_D, float64: distances do not need it, but float32 does."""
-    return features_ND.mean(axis=0, dtype=np.float64)
-
-
-def centered(features_ND: np.ndarray, center_D: np.ndarray | None = None) -> np.ndarray:
-    """x - center, in the precision of x."""
-    center_D = center(features_ND) if center_D is None else center_D
-    return features_ND - center_D[None, :].astype(features_ND.dtype)
 
 
 def scaled(
-    features_ND: np.ndarray, center_D: np.ndarray, gamma: float, form: str
-) -> np.ndarray:
-    """z_ND of affinity.py, sqrt(2 gamma) (x - center), in the form's precision."""
-    centered_ND = np.subtract(features_ND, center_D[None, :], dtype=dtype(form))
-    return centered_ND * dtype(form)(np.sqrt(2 * gamma))
+    sets: Sequence[np.ndarray], features_ND: np.ndarray, gamma: float, form: str
+) -> list[np.ndarray]:
+    """z of affinity.py, sqrt(2 gamma) (x - center), for each set of rows: float64 where
+    the form is dense, as at the tutorial's gamma rows underflow in float32; and where
+    rows are so far from the center of the features that float32 would show."""
+    center_D, root = distances.center(features_ND), np.sqrt(2 * gamma)
+
+    def of(rows_MD, precision):
+        # What is float64 is narrowed when it is scaled.
+        wide = np.float64 if rows_MD.dtype == np.float64 else precision
+        centered_MD = np.subtract(rows_MD, center_D[None, :], dtype=wide)
+        with np.errstate(over="ignore"):
+            return (centered_MD * wide(root)).astype(precision, copy=False)
+
+    if form == "blocks" and np.isfinite(np.float32(root)):
+        narrow = [of(rows_MD, np.float32) for rows_MD in sets]
+        if not any(map(careful, narrow)):
+            return narrow
+    return [of(rows_MD, np.float64) for rows_MD in sets]
 
 
-def _check_reach(graph, features_ND, gamma, form):
-    """Raises UserError where all of a row's similarities to others underflow.
+def careful(z_ND: np.ndarray) -> bool:
+    """Whether any row is too far from the center for products (`affinity`)."""
+    with np.errstate(over="ignore"):
+        square_N = np.einsum("nd,nd->n", z_ND, z_ND)
+    return bool(distances.is_far(square_N, z_ND.shape[1]).any())
+
+
+def _reached(graph, features_ND, gamma):
+    """The graph; rows whose similarities to all others underflow are named, and have
+    degree 1.
 
     A sum of weights W_ij above tiny N^2 tells that the largest S_ij is above tiny, so
     that most graphs need not spend a product on this.
+
+    Raises:
+      UserError: they are more than half of the rows.
     """
-    N, info = len(features_ND), np.finfo(dtype(form))
+    N, info = len(features_ND), np.finfo(graph.log_degree_N.dtype)
     degree = np.asarray(graph.log_degree_N)
     limit = -np.log(info.tiny) - 2 * np.log(N)
     if not graph.loop_N.any() and degree.min() > -limit:
-        return
+        return graph
     without_loops = graph.replace(loop_N=jnp.zeros_like(graph.loop_N))
     ones_N1 = jnp.ones((N, 1), info.dtype)
     reach_N = np.asarray(product(without_loops, ones_N1))[:, 0]
-    rows = np.flatnonzero(~(reach_N > 0))
-    if not len(rows):
-        return
-    closeness_M2, _ = neighbors.nearest(
+    lost_N = ~(reach_N > 0)
+    if not lost_N.any():
+        return graph
+    # Where scikit-learn's float64 weights underflow, two that are nearest to each other
+    # still have each other: not enough for labels to flow.
+    cut_off_N = lost_N | (degree < np.log(np.finfo(np.float64).tiny))
+    refused = 2 * cut_off_N.sum() > N
+    rows = np.flatnonzero(cut_off_N if refused else lost_N)
+    _, index_M2 = neighbors.nearest(
         features_ND[rows], features_ND, 2, metric="euclidean"
     )
-    farthest = -float(closeness_M2[:, 1].min())
-    larger = " or graph='dense' (float64)" if form == "blocks" else ""
-    raise UserError(
-        f"gamma={gamma} is too large: all similarities of {len(rows):,} of {N:,} rows, "
-        f"the first of them row {rows[0]}, to other rows underflow {info.dtype}. Use "
-        f"gamma={0.5 * limit / farthest:.2g} or smaller{larger}, or scale the features."
+    square_M2 = neighbors.exact_squares(
+        features_ND[rows], features_ND, np.asarray(index_M2)
     )
+    far = (
+        f"gamma={gamma} is too large: all similarities of {len(rows):,} of {N:,} rows, "
+        f"the first of them row {rows[0]}, to other rows underflow {info.dtype}"
+    )
+    smaller = f"gamma={0.5 * limit / square_M2[:, 1].max():.2g} or smaller"
+    if refused:
+        wider = "" if info.dtype == np.float64 else " or graph='dense' (float64)"
+        raise UserError(f"{far}. Use {smaller}{wider}, or scale the features.")
+    logging.warning(
+        "%s; no label flows from or to them. If their features are right, use %s.",
+        *(far, smaller),
+    )
+    return graph.replace(log_degree_N=jnp.where(lost_N, 0, graph.log_degree_N))
 
 
 @jax.jit

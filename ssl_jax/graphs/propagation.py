@@ -5,6 +5,7 @@ and unlabeled mark -1 these are.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -193,18 +194,18 @@ def inductive(
             "same features."
         )
     kernel, gamma, n_neighbors, form = solution.similarity
-    center_D = problem.center(features_ND)
-    with problem.setting(form):
-        values_NK = jnp.asarray(solution.distributions_NK)
+    if kernel == "rbf":
+        z_MD, z_ND = problem.scaled((new_MD, features_ND), features_ND, gamma, form)
+        precision = z_ND.dtype
+    else:
+        precision = np.dtype(np.float32)
+    with problem.setting(form, precision):
+        values_NK = jnp.asarray(solution.distributions_NK, precision)
         if kernel == "knn":
-            rows = (problem.centered(x, center_D) for x in (new_MD, features_ND))
-            mean_MK = of_nearest(*rows, values_NK, n_neighbors)
+            mean_MK = of_nearest(new_MD, features_ND, values_NK, n_neighbors)
         else:
-            z_MD, z_ND = (
-                problem.scaled(rows, center_D, gamma, form)
-                for rows in (new_MD, features_ND)
-            )
-            mean_MK = jax.jit(affinity.average)(z_MD, z_ND, values_NK)
+            mean = partial(affinity.average, careful=problem.careful(z_MD))
+            mean_MK = jax.jit(mean)(z_MD, z_ND, values_NK)
         return np.asarray(normalized(mean_MK))
 
 

@@ -1,5 +1,6 @@
 """Label spreading and propagation against scikit-learn, on digits 0..16."""
 
+import re
 import sys
 import warnings
 
@@ -16,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from ssl_jax.algorithms import label_propagation, label_spreading
 from ssl_jax.data.sources.digits import load_tutorial
 from ssl_jax.errors import UserError
-from ssl_jax.graphs import neighbors, propagation
+from ssl_jax.graphs import approximate, propagation
 
 KEY = jax.random.key(0)
 MODULES = {"spreading": label_spreading, "propagation": label_propagation}
@@ -265,7 +266,7 @@ def test_approximate_neighbours_are_mostly_the_nearest():
     centers = 2 * rng.normal(size=(10, 16))
     truth = rng.integers(0, 10, 2000)
     features = (centers[truth] + rng.normal(size=(2000, 16))).astype(np.float32)
-    found = neighbors.neighbor_lists(features, 7, "approximate")
+    found = approximate.neighbor_lists(features, 7)
     square_N = (features**2).sum(1)
     distance_NN = square_N[None] - 2 * features @ features.T  # less the row's own
     exact = np.argpartition(distance_NN, 7)[:, :7]
@@ -327,16 +328,31 @@ def test_what_no_label_reaches_is_zero_and_said(monkeypatch):
     ("name", "graph"),
     [("spreading", "dense"), ("propagation", "dense"), ("spreading", "blocks")],
 )
-def test_rows_whose_similarities_underflow_are_named(name, graph):
-    """And the gamma suggested is one that works."""
+def test_rows_whose_similarities_underflow_are_named(name, graph, monkeypatch):
+    """In a warning, while the rest is labeled as without them; where they are most, in
+    a refusal. The gamma suggested is one that works."""
+    solve, said = MODULES[name].solve, []
+    monkeypatch.setattr(
+        logging, "warning", lambda *args: said.append(args[0] % args[1:])
+    )
     features, _, labels, _ = digits(40)
-    features[17] += 12  # far from all
-    gamma = {"dense": 0.3, "blocks": 0.05}[graph]
-    with pytest.raises(UserError, match=r"1 of 330 .* row 17, .* underflow") as error:
-        MODULES[name].solve(features, labels, gamma=gamma, graph=graph)
-    gamma = float(str(error.value).partition("Use gamma=")[2].split()[0])
+    far = features + 12 * (np.arange(330) == 17)[:, None]  # from all others
+    options = dict(graph=graph, gamma={"dense": 0.3, "blocks": 0.05}[graph])
+    solution = solve(far, labels, **options)
+    (warning,) = (message for message in said if "underflow" in message)
+    assert re.search(r"1 of 330 rows, the first of them row 17, .* underflow", warning)
+    others = np.arange(330) != 17
+    alone = solve(features[others], labels[others], **options)
+    np.testing.assert_array_equal(solution.labels_N[others], alone.labels_N)
+    said.clear()
+    gamma = float(warning.partition("use gamma=")[2].split()[0])
     assert 0.001 < gamma < 0.05
-    MODULES[name].solve(features, labels, gamma=gamma, graph=graph, max_iter=5)
+    solve(far, labels, **options | dict(gamma=gamma, max_iter=5))
+    assert not any("underflow" in message for message in said)
+    with pytest.raises(
+        UserError, match=r"330 of 330 .* row 0, .* Use gamma=.* smaller"
+    ):
+        solve(features * 1e6, labels, **options)
 
 
 def test_user_errors_have_value_rule_and_remedy():

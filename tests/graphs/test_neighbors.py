@@ -125,8 +125,9 @@ def test_memory_of_a_hundred_thousand_each(metric):
     """XLA's own account: 40 GB would be needed for all scores at once."""
     rows = jax.ShapeDtypeStruct((100_000, 512), jnp.float32)
     block = neighbors.block_rows(100_000, 100_000)
+    center = jax.ShapeDtypeStruct((512,), jnp.float32)
     compiled = neighbors._nearest.lower(
-        rows, rows, k=200, metric=metric, block=block
+        rows, rows, center, k=200, metric=metric, block=block
     ).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 1e9
 

@@ -22,7 +22,7 @@ from ssl_jax.core import (
     on_every_device,
 )
 from ssl_jax.core.ranges import Count, Positive, Weight
-from ssl_jax.graphs import affinity, neighbors, propagation
+from ssl_jax.graphs import affinity, distances, neighbors, propagation
 from ssl_jax.graphs.problem import UNLABELED, check_kernel
 
 
@@ -82,7 +82,8 @@ class PoolGraph(Algorithm):
         """Of the pool: what is costly is then kept in the state."""
         if self.kernel == "rbf":
             z_ND = self.scaled(pixels_ND, pixels_ND, mask_N)
-            return affinity.blocks(z_ND, mask_N, loops=self.loops)
+            careful = self.careful(z_ND.shape[1])
+            return affinity.blocks(z_ND, mask_N, loops=self.loops, careful=careful)
         bank_ND = self.bank(pixels_ND, mask_N)
         _, index_Nk = neighbors.nearest(
             bank_ND, bank_ND, self.n_neighbors, metric="euclidean"
@@ -95,7 +96,8 @@ class PoolGraph(Algorithm):
             return affinity.Neighbors(**extra["graph"])
         pixels_ND, mask_N = extra["pixels_ND"], extra["mask_N"]
         z_ND = self.scaled(pixels_ND, pixels_ND, mask_N)
-        return affinity.Blocks(z_ND, **extra["graph"])
+        careful = self.careful(z_ND.shape[1])
+        return affinity.Blocks(z_ND, **extra["graph"], careful=careful)
 
     def brightness(self, pixels_ND: jax.Array) -> jax.Array:
         return pixels_ND.astype(jnp.float32) * (self.scale / 255)
@@ -113,6 +115,11 @@ class PoolGraph(Algorithm):
         center_D = (self.brightness(pixels_ND) * share_N1).sum(axis=0)
         centered_MD = self.brightness(new_MD) - center_D[None, :]
         return centered_MD * np.float32(np.sqrt(2 * self.gamma))
+
+    def careful(self, num_pixels: int) -> bool:
+        """Whether an image may be too far from the center for products of float32."""
+        farthest = 2 * self.gamma * num_pixels * self.scale**2  # |z|^2, at most
+        return bool(distances.is_far(np.float32(farthest), num_pixels))
 
     def transduce(self, state: TrainState) -> jax.Array:
         """Logarithms of the distributions of the pool's images, [N, K]: scikit-learn's
@@ -141,6 +148,7 @@ class PoolGraph(Algorithm):
                 self.scaled(pixels_ND, pixels_ND, mask_N),
                 values_NK,
                 mask_N,
+                careful=self.careful(pixels_ND.shape[1]),
             )
         # Where no label reaches all are equal.
         return jnp.log(jnp.maximum(propagation.normalized(mean_BK), 1e-30))
