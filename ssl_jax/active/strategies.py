@@ -7,7 +7,7 @@ and entropy. Sener and Savarese (arXiv:1708.00489): k-center on features.
 import numpy as np
 
 from ssl_jax.errors import UserError
-from ssl_jax.graphs import neighbors
+from ssl_jax.graphs import distances, neighbors
 from ssl_jax.train.parts import Query
 from ssl_jax.train.sections import check_query
 
@@ -53,7 +53,7 @@ def k_center(features_ND: np.ndarray, centers_LD: np.ndarray, size: int) -> np.n
     Raises:
       UserError: there is none.
     """
-    features_ND = np.asarray(features_ND, np.float32)
+    features_ND = distances.real(features_ND)
     if not len(centers_LD):
         raise UserError(
             "query.strategy='k_center' starts from the labeled images, and there is "

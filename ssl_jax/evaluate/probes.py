@@ -15,6 +15,7 @@ import numpy as np
 import optax
 
 from ssl_jax.errors import UserError
+from ssl_jax.graphs import distances
 
 _HIGHEST = jax.lax.Precision.HIGHEST  # a GPU would else multiply in TF32
 _MEMORY = 10  # pairs of steps and gradients that L-BFGS keeps, as in SciPy
@@ -26,8 +27,8 @@ class Probe(NamedTuple):
 
     weights_DK: jax.Array
     bias_K: jax.Array
-    mean_D: np.ndarray  # float32, of the features it was trained on
-    std_D: np.ndarray  # float32; 1 where a feature is constant
+    mean_D: np.ndarray  # of the features it was trained on, and in their precision
+    std_D: np.ndarray  # likewise; 1 where a feature is constant
     chosen: float  # the learning rate, or the strength of L2
     held_out: dict[float, float]  # accuracy on held-out training images, by value
     converged: bool | None = None  # None: the number of steps was fixed
@@ -253,7 +254,7 @@ def _whole(data):
 
 
 def _prepare(features_ND, labels_N, num_classes, num_folds, seed):
-    features_ND, labels_N = np.asarray(features_ND), np.asarray(labels_N)
+    features_ND, labels_N = distances.real(features_ND), np.asarray(labels_N)
     if features_ND.ndim != 2 or labels_N.shape != features_ND.shape[:1]:
         raise UserError(
             f"features {features_ND.shape} and labels {labels_N.shape}: give "
@@ -280,7 +281,7 @@ def _prepare(features_ND, labels_N, num_classes, num_folds, seed):
             "the encoder diverged; probe an earlier checkpoint."
         )
     std_D = np.where(std_D > 1e-6 * np.abs(mean_D), std_D, 1)
-    mean_D, std_D = mean_D.astype(np.float32), std_D.astype(np.float32)
+    mean_D, std_D = (x.astype(features_ND.dtype) for x in (mean_D, std_D))
     fold_N = folds(labels_N, dealt, seed)
     kept_FN = fold_N[None, :] != np.arange(num_folds)[:, None]
     return _Data(
@@ -292,6 +293,9 @@ def _prepare(features_ND, labels_N, num_classes, num_folds, seed):
 
 
 def _standardise(features_ND, mean_D, std_D):
+    if mean_D.dtype == np.float64:  # before it is narrowed
+        features_ND = np.asarray(features_ND, np.float64)
+        return jnp.float32((features_ND - mean_D[None, :]) / std_D[None, :])
     return (jnp.asarray(features_ND, jnp.float32) - mean_D[None, :]) / std_D[None, :]
 
 

@@ -52,26 +52,34 @@ def real(values, what: str = "features") -> np.ndarray:
                 f"{what} are {values.dtype}, not numbers ({error}): give each category "
                 "a column of 0 and 1."
             ) from error
-    values = values if values.dtype == np.float64 else values.astype(np.float32)
-    with np.errstate(invalid="ignore"):  # of NaN
-        largest = float(max(values.max(initial=0), -values.min(initial=0)))
-    if largest < np.inf and largest > _LARGEST:
+    values = (
+        values if values.dtype == np.float64 else values.astype(np.float32, copy=False)
+    )
+    largest = _largest(values)
+    if _LARGEST < largest < np.inf:
         raise UserError(
             f"{what} up to {largest:.3g}: the squares of such overflow; divide them, "
             f"say by {largest:.0e}, and for kernel='rbf' multiply gamma by its square."
         )
-    if not (largest == 0 or _ORDINARY[0] <= largest <= _ORDINARY[1]):
-        values = values.astype(np.float64)
-    return values
+    return values if _ordinary(largest) else values.astype(np.float64)
 
 
 def exponent(*rows: np.ndarray) -> int:
-    """e such that values / 2^e are what float32 and their squares in it can hold: 0 for
-    ordinary ones, which stay as they are to the bit."""
-    largest = max(float(np.abs(values).max(initial=0)) for values in rows)
-    if largest == 0 or _ORDINARY[0] <= largest <= _ORDINARY[1]:
-        return 0
-    return int(np.frexp(largest)[1]) if np.isfinite(largest) else 0
+    """e such that float32 holds the values of `real` divided by 2^e, and their squares:
+    0 for ordinary ones, which stay as they are to the bit."""
+    wide = [values for values in rows if values.dtype == np.float64]
+    largest = max(map(_largest, wide), default=0)
+    return 0 if _ordinary(largest) else int(np.frexp(largest)[1])
+
+
+def _ordinary(largest):
+    """So, too, where there is nothing to scale: 0, infinity and NaN."""
+    return not 0 < largest < np.inf or _ORDINARY[0] <= largest <= _ORDINARY[1]
+
+
+def _largest(values):
+    with np.errstate(invalid="ignore"):  # of NaN
+        return float(max(values.max(initial=0), -values.min(initial=0)))
 
 
 def center(features_ND: np.ndarray) -> np.ndarray:
@@ -86,7 +94,7 @@ def center(features_ND: np.ndarray) -> np.ndarray:
 
 def outlying(features_ND: np.ndarray, center_D: np.ndarray) -> np.ndarray:
     """Which rows are _OUTLYING times as far from the center as half of them are: N."""
-    square_N = np.empty(len(features_ND))
+    square_N, center_D = np.empty(len(features_ND)), center_D.astype(features_ND.dtype)
     for start in range(0, len(features_ND), _SAMPLE):
         block = slice(start, start + _SAMPLE)
         difference_BD = features_ND[block] - center_D[None, :]

@@ -80,6 +80,27 @@ def test_centering_leaves_the_rounding_of_the_differences():
     np.testing.assert_array_equal(index, order)
 
 
+@pytest.mark.parametrize("jitted", [False, True])
+def test_what_products_cannot_tell_is_searched_by_differences(jitted):
+    """Frames of one scene that differ in a few grey levels: |q - b|^2 is 1e-8 |q|^2."""
+    rng = np.random.default_rng(0)
+    scene_1D = 100 * rng.normal(size=(1, 24))
+    frames_ND = np.float32(scene_1D + 0.01 * rng.normal(size=(200, 24)))
+    others_ND = np.float32(100 * rng.normal(size=(100, 24)))
+    bank = np.concatenate([others_ND, frames_ND])
+
+    def search(queries):
+        return neighbors.nearest(queries, bank, 5, metric="euclidean")
+
+    search = jax.jit(search) if jitted else search
+    found, index = map(np.asarray, search(bank[::3]))
+    expected = closeness(bank[::3], bank, "euclidean")
+    order = np.argsort(-expected, axis=1, kind="stable")[:, :5]
+    np.testing.assert_array_equal(index, order)
+    at_order = np.take_along_axis(expected, order, axis=1)
+    np.testing.assert_allclose(found, at_order, rtol=1e-4)
+
+
 def test_zero_vectors_have_no_similarity():
     queries, bank = np.zeros((1, 3), np.float32), np.eye(3, dtype=np.float32)
     found, index = neighbors.nearest(queries, bank, 3, metric="cosine")

@@ -6,13 +6,14 @@ import warnings
 import numpy as np
 import pytest
 from sklearn import semi_supervised
+from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import NearestNeighbors
 
 from ssl_jax.algorithms import label_propagation, label_spreading
 from ssl_jax.graphs import approximate, neighbors
 
-N = 1000
+N = 500
 
 
 def bad_cell(x_ND):
@@ -77,17 +78,32 @@ def test_neighbours(data):
     assert np.mean(shared) >= 0.999
 
 
+def test_one_bad_cell_among_digits():
+    """The values are scikit-learn's own."""
+    features_ND, truth_N = load_digits(return_X_y=True)
+    features_ND, truth_N = features_ND[:600] / 16, truth_N[:600]
+    labels_N = np.where(np.arange(600) < 60, truth_N, -1)
+    features_ND[599, 0] = 9_999_999
+    given = (features_ND, labels_N)
+    for graph in ("exact", "approximate"):
+        said_N = label_spreading.transduce(*given, kernel="knn", graph=graph)
+        assert round((said_N == truth_N)[60:599].mean(), 3) == 0.861
+    new_N = label_spreading.predict(features_ND[60:], *given, kernel="knn")
+    assert round((new_N == truth_N[60:])[:-1].mean(), 3) == 0.905
+
+
 @pytest.mark.parametrize(
-    ("method", "kernel", "graph"),
+    ("method", "kernel", "graph", "data"),
     [
-        ("Spreading", "knn", "exact"),
-        ("Propagation", "knn", "approximate"),
-        ("Spreading", "rbf", "dense"),
-        ("Propagation", "rbf", "blocks"),
+        *(("Spreading", "knn", "exact", data) for data in DATA),
+        *(("Propagation", "knn", "approximate", data) for data in DATA),
+        *(("Spreading", "rbf", "dense", data) for data in DATA),
+        ("Propagation", "rbf", "blocks", bad_cell),
+        ("Propagation", "rbf", "blocks", nanoseconds),
+        ("Propagation", "rbf", "blocks", two_places),
     ],
 )
-@pytest.mark.parametrize("data", DATA)
-def test_labels(data, method, kernel, graph):
+def test_labels(method, kernel, graph, data):
     x_ND, labels_N = clusters()
     x_ND, unit = data(x_ND)
     options = dict(kernel=kernel, gamma=2 / unit**2, n_neighbors=7, max_iter=10)
