@@ -61,8 +61,16 @@ def k_center(features_ND: np.ndarray, centers_LD: np.ndarray, size: int) -> np.n
         )
     if not size:
         return np.zeros(0, np.int64)
-    closeness_N1, _ = neighbors.nearest(features_ND, centers_LD, 1, metric="euclidean")
-    distance_N = -np.array(closeness_N1[:, 0])  # squared
+    closeness_N1, index_N1 = neighbors.nearest(
+        features_ND, centers_LD, 1, metric="euclidean"
+    )
+    distance_N = -np.array(closeness_N1[:, 0], features_ND.dtype)  # squared
+    if features_ND.dtype == np.float64:  # which closeness is not
+        centers_LD, index_N1 = distances.real(centers_LD), np.asarray(index_N1)
+        for start in range(0, len(features_ND), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            rows = (features_ND[block], centers_LD, index_N1[block])
+            distance_N[block] = neighbors.exact_squares(*rows)[:, 0]
     picked = []
     for _ in range(size):
         farthest = int(distance_N.argmax())

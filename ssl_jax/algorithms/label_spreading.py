@@ -51,6 +51,7 @@ def solve(
     """Distributions over the classes in `labels_N`, how sure, and after how much work.
 
     Args:
+      features_ND: real numbers, in any unit; dense.
       labels_N: integers, -1 where a row has no label. With labels of one class only,
         every row that is reached gets it.
       kernel: "rbf", exp(-gamma |x - y|^2), or "knn": 1 to the n_neighbors nearest rows,
@@ -63,14 +64,16 @@ def solve(
       solver: "iteration", or "cg": conjugate gradients, which near alpha = 1 need far
         fewer products (rbf only, as a knn graph is not symmetric).
       graph: for rbf "dense" (a float64 matrix; "auto" up to 4,096 rows) or "blocks"
-        (float32, computed anew in every product: O(N (D + K)) memory); for knn "exact"
-        or "approximate" neighbours ("auto": by the search's cost). Blocks and knn are
-        split over all devices, or over those of `jax.set_mesh`. The result's
-        `similarity` has what was chosen, as has absl's log at level INFO.
+        (float32, or float64 where rows lie too far from the others for that; computed
+        anew in every product: O(N (D + K)) memory); for knn "exact" or "approximate"
+        neighbours ("auto": by the search's cost). Blocks and knn are split over all
+        devices, or over those of `jax.set_mesh`. The result's `similarity` has what was
+        chosen, as has absl's log at level INFO.
 
     Raises:
       UserError: an argument is out of range; features or labels do not fit or are not
-        finite; no row has a label; all similarities of a row underflow.
+        finite; no row has a label; all similarities of most rows underflow (of fewer,
+        a warning names them, and they keep what label they have).
     """
     check_alpha(alpha)
     propagation.check_solver(solver, kernel, max_iter, tol)

@@ -280,7 +280,8 @@ def _prepare(features_ND, labels_N, num_classes, num_folds, seed):
             f"{(~np.isfinite(std_D)).sum()} of {len(std_D)} features are not finite: "
             "the encoder diverged; probe an earlier checkpoint."
         )
-    std_D = np.where(std_D > 1e-6 * np.abs(mean_D), std_D, 1)
+    rounding = 1e-6 if features_ND.dtype == np.float32 else 1e-14
+    std_D = np.where(std_D > rounding * np.abs(mean_D), std_D, 1)
     mean_D, std_D = (x.astype(features_ND.dtype) for x in (mean_D, std_D))
     fold_N = folds(labels_N, dealt, seed)
     kept_FN = fold_N[None, :] != np.arange(num_folds)[:, None]

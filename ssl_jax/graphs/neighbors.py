@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from ssl_jax.errors import UserError
 from ssl_jax.graphs import distances
@@ -17,6 +18,7 @@ _SCORES = 2**23  # a block's, about: 32 MiB, which a CPU's last cache may hold
 _GROUP = 16  # neighbours in the bank of which only the best is ranked at first
 _SPARE = 8  # candidates beyond k, for what rounding moves past the k-th place
 _AGAIN = 32  # queries at a time that are searched by differences
+_LONG = 3e11  # differences, of which a warning says that they take time
 _RANKED = 2**22  # numbers at a time of candidates that are ranked in float64
 
 
@@ -176,6 +178,13 @@ def _euclidean(queries_MD, bank_ND, how):
             found.closeness_Mc[row_R], place_Rk, axis=1
         )
     if len(unsure):
+        if len(unsure) * bank_ND.size > _LONG:
+            logging.warning(
+                "float32 cannot tell the neighbours of %s of %s rows apart: they are "
+                "searched in float64, which takes minutes. Features of similar scales "
+                "need no such search.",
+                *(f"{len(unsure):,}", f"{len(queries_MD):,}"),
+            )
         closeness_Mk[unsure], index_Mk[unsure] = by_differences(
             queries_MD[unsure], bank_ND, k
         )

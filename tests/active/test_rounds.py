@@ -78,6 +78,9 @@ def test_k_center_is_the_greedy_cover(monkeypatch):
     picked = strategies.k_center(features_ND, centers_LD, 50)
     assert picked.tolist() == _farthest(features_ND, centers_LD, 50)
     assert sorted(picked) == list(range(50))  # though rows coincide
+    for offset, unit in ((1_700_000_000, 1), (0, 2.0**60), (0, 2.0**-70)):
+        moved = [offset + unit * x for x in (features_ND, centers_LD)]
+        np.testing.assert_array_equal(strategies.k_center(*moved, 9), picked[:9])
     with pytest.raises(UserError, match="starts from the labeled"):
         strategies.k_center(features_ND, centers_LD[:0], 1)
 

@@ -164,6 +164,16 @@ def test_a_fit_that_was_cut_short_says_so():
     assert probe.converged is False
 
 
+def test_features_are_centered_before_they_are_narrowed():
+    """float32 holds 1.7e9 to the nearest 128."""
+    features, labels = noisy()[:2]
+    near, far = (
+        probes._prepare(features.astype(np.float64) + offset, labels, 3, 2, 0)
+        for offset in (0, 1.7e9)
+    )
+    np.testing.assert_allclose(far.X_ND, near.X_ND, atol=1e-5)
+
+
 def test_what_does_not_fit_is_said():
     features, labels = noisy()
     given = {"num_classes": 3, "seed": 0}

@@ -1,5 +1,7 @@
 """Three forms of one matrix, against NumPy in float64."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,29 @@ def test_blocks_equal_the_matrix(loops, devices):
     np.testing.assert_allclose(
         np.exp(np.asarray(graph.log_degree_N)[:40]), degree_N, rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_rows_far_from_the_center_have_their_neighbours(devices):
+    """Of the logarithms, of which products of float32 are wrong by up to 6."""
+    z_ND, dense_NK = rows(43), rows(43, 3)
+    z_ND[30:] += 3000
+    S_NN, _ = expected(z_ND, False)
+    mesh = jax.make_mesh(
+        (devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+    )
+    with jax.set_mesh(mesh):
+        graph = affinity.blocks(z_ND, loops=False, block=16, careful=True)
+        result_NK = product(graph, dense_NK)
+    np.testing.assert_allclose(result_NK, S_NN @ dense_NK, atol=1e-5)
+    dense = affinity.dense(z_ND, loops=False, careful=True)
+    np.testing.assert_allclose(product(dense, dense_NK), result_NK, atol=1e-5)
+    weights_MN = np.exp(-0.5 * ((z_ND[25:35, None] - z_ND[None]) ** 2).sum(-1))
+    average_MK = weights_MN / weights_MN.sum(1, keepdims=True) @ dense_NK
+    found_MK = jax.jit(partial(affinity.average, careful=True))(
+        z_ND[25:35], z_ND, dense_NK
+    )
+    np.testing.assert_allclose(found_MK, average_MK, atol=1e-4)
 
 
 def test_logarithms_do_not_underflow():
