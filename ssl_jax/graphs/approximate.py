@@ -37,7 +37,8 @@ def neighbor_lists(features_ND: np.ndarray, k: int) -> np.ndarray:
     features_ND = distances.real(features_ND)
     features_ND = np.ldexp(features_ND, -distances.exponent(features_ND))
     center_D = distances.center(features_ND)
-    narrow_ND = np.ascontiguousarray(features_ND - center_D[None, :], np.float32)
+    centered_ND = features_ND - center_D[None, :].astype(features_ND.dtype)
+    narrow_ND = np.ascontiguousarray(centered_ND, np.float32)
     (N, D), c = narrow_ND.shape, min(k + _SPARE, len(narrow_ND))
     cells = faiss.Kmeans(
         *(D, min(CELLS, -(-N // 64))),
