@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse
 import scipy.stats
 from absl import logging
 from sklearn import semi_supervised
@@ -352,7 +353,7 @@ def test_rows_whose_similarities_underflow_are_named(name, graph, monkeypatch):
     with pytest.raises(
         UserError, match=r"330 of 330 .* row 0, .* Use gamma=.* smaller"
     ):
-        solve(features * 1e6, labels, **options)
+        solve(features * 100, labels, **options)
 
 
 def test_user_errors_have_value_rule_and_remedy():
@@ -366,6 +367,8 @@ def test_user_errors_have_value_rule_and_remedy():
     broken[[9, 20], 3] = np.nan, np.inf
     refused("features of 2 rows, the first of them row 9", features=broken)
     refused("at least 2 rows", features=features[0])
+    refused("complex128", features=features + 1j)
+    refused("sparse matrix.*toarray", features=scipy.sparse.csr_matrix(features))
     refused("all 330 labels are -1", labels=np.full(330, -1))
     refused(r"float64 of shape \(330,\): give 330 integers", labels=labels / 1)
     refused(r"of shape \(329,\): give 330", labels=labels[1:])
