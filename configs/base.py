@@ -29,7 +29,7 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
             num_seeds=1,
             phases=tuple(sections),  # sections of this config, in order
             deterministic=False,  # on a GPU: ops that repeat bit for bit, and slower
-            tensorboard=True,  # event files too; importing TensorFlow takes seconds
+            tensorboard=True,  # event files too
             data=dict(
                 # "digits" and "digits_tutorial" (embedded), "stl10", "folder" (your own
                 # images), any image classification set of TensorFlow Datasets; or for a

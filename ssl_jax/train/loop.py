@@ -2,9 +2,9 @@
 
 import contextlib
 import functools
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,8 @@ from ssl_jax.train import pictures, probing, program, stopping
 from ssl_jax.train.phases import Phase
 from ssl_jax.workdir import handover
 from ssl_jax.workdir.checkpoints import Checkpoints
-from ssl_jax.workdir.logs import Log, Progress, TensorBoard
+from ssl_jax.workdir.logs import Clock, Log, Moment, Progress
+from ssl_jax.workdir.tensorboard import TensorBoard
 from ssl_jax.workdir.workdir import Workdir
 
 
@@ -57,16 +58,17 @@ def train(
     ):
         first, state, sums = _newest(checkpoints, state, sums)
         if not first or workdir.undrawn(phase.name):
-            workdir.draw(phase.name, pictures.before(phase))
+            show(workdir, tensorboard, phase.name, 0, pictures.before(phase))
         rows = journal.resume(phase.name, first)
         progress = Progress(phase.name, first, section.steps)
         at_end.callback(progress.close)
         classes = len(data.dataset.class_names)
         warn = functools.partial(reported.warning, classes=classes)
-        log = Log(rows, journal, tensorboard, progress, warn)
-        if quality and not rows:
-            log.put(_head(phase, 0, 0.0), {"train": quality})
+        _rate(section, 1)  # compiles it, which is no training
         clock, step = Clock(rows[-1]["seconds"] if rows else 0.0), first
+        log = Log(rows, journal, tensorboard, progress, warn, clock)
+        if quality and not rows:
+            log.put(_head(phase, 0), {"train": quality}, Moment(0.0, 0.0))
         # Nothing may be left but the figures.
         over = step == section.steps or stopping.over(rows, section)
 
@@ -74,16 +76,19 @@ def train(
             state, sums = call(state, sums, phase.feed.arrays, item)
             step += section.steps_per_call
             progress.at(step)
+            log.write_done()
             over = step == section.steps
             evaluates = over or step % section.eval_every == 0
             if evaluates or step % section.log_every == 0:
-                scores = {}
+                scores, moment = {}, None
                 if evaluates:
+                    log.flush()  # the row before, or it waits for this step
                     jax.block_until_ready(state)
+                    moment = clock.now()
                     with clock.paused():
                         scores, counts_KK = evaluate(state)
-                head = _head(phase, step, clock.seconds)
-                log.put(head, {"train": _rate(section, step) | sums, **scores})
+                train = _rate(section, step) | sums
+                log.put(_head(phase, step), {"train": train, **scores}, moment)
                 sums = jax.device_put(no_sums, replicated)
             if evaluates and stopping.watches(section):
                 log.flush()
@@ -95,7 +100,7 @@ def train(
                 checkpoints.save(step, {"state": state, "sums": sums})
             if over or stops:
                 break
-        images, seconds = (step - first) * phase.images_per_step, clock.training
+        images, ended = (step - first) * phase.images_per_step, clock.now()
     if not over:
         return None
 
@@ -106,37 +111,28 @@ def train(
     ):
         _, counts_KK = evaluate(state)  # resumed when only figures were left to draw
     shown = pictures.after(phase, data, state, rows, jax.device_get(counts_KK))
-    workdir.draw(phase.name, shown)
+    show(workdir, tensorboard, phase.name, step, shown)
     return reported.entry(
         rows,
         algorithm=section.algorithm,
         stopped=stopping.stopped_by(rows, section),
-        seconds=rows[-1]["seconds"],
+        seconds=ended.seconds,
         compile_seconds=compile_seconds,
-        images_per_second=images / seconds if images else None,  # nothing was left
+        # None: nothing was left.
+        images_per_second=images / ended.training if images else None,
     )
 
 
-class Clock:
-    """Seconds of a phase, over all its launches, and of this one's training."""
-
-    def __init__(self, before: float):
-        self._before, self._began, self._paused = before, time.monotonic(), 0.0
-
-    @property
-    def seconds(self) -> float:
-        return self._before + time.monotonic() - self._began
-
-    @property
-    def training(self) -> float:
-        return time.monotonic() - self._began - self._paused
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Around what is no training."""
-        began = time.monotonic()
-        yield
-        self._paused += time.monotonic() - began
+def show(
+    workdir: Workdir,
+    tensorboard: TensorBoard,
+    of: str,
+    step: int,
+    figures: Mapping[str, Any],
+) -> None:
+    """Draws figures, by their kind, as `Workdir.draw`; in TensorBoard as well."""
+    workdir.draw(of, figures)
+    tensorboard.figures(step, workdir.drawn(of, figures))
 
 
 def _newest(checkpoints, state, sums):
@@ -147,9 +143,9 @@ def _newest(checkpoints, state, sums):
     return step, saved["state"], saved["sums"]
 
 
-def _head(phase, step, seconds):
-    """What every row of the journal begins with."""
-    return {"phase": phase.name, "step": step, "seconds": seconds}
+def _head(phase, step):
+    """What every row of the journal begins with, before the time."""
+    return {"phase": phase.name, "step": step}
 
 
 def _rate(section, step):

@@ -23,6 +23,7 @@ import numpy as np
 from clu.metrics import Average
 
 from ssl_jax.core import PyTree, make_mesh
+from ssl_jax.core.metrics import Calibration
 from ssl_jax.data import loading
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate import reported
@@ -31,7 +32,7 @@ from ssl_jax.report.figures import curves
 from ssl_jax.train import phases, pictures, program, sections, stopping
 from ssl_jax.train.phases import Phase
 from ssl_jax.train.run import entered, say_found
-from ssl_jax.workdir import results
+from ssl_jax.workdir import logs, results
 
 _FEW = 5  # of 2 to 20, 4 and 5 were fastest for GCN on Cora
 
@@ -44,6 +45,16 @@ class Inputs(NamedTuple):
     arrays: PyTree  # of the feed
     items: PyTree  # [steps / eval_every, eval_every, ...] of it
     eval_sets: PyTree
+
+
+class Mean(NamedTuple):
+    """An Average, computed on the device."""
+
+    value: jax.Array
+    count: jax.Array  # whether it is above 0: kept itself, XLA would round otherwise
+
+    def compute(self) -> jax.Array:
+        return self.value
 
 
 def run(
@@ -74,15 +85,15 @@ def run(
         began = time.monotonic()
         train = _at_once(lambda *args: _train(phase, Inputs(*args)), tuple(axes))
         _check_convolutions(train, inputs)
+        logs.say(f"{phase.name}: {wanted.num_seeds} seeds at once, compiling")
         compiled = jax.jit(train).lower(*inputs).compile()
         compile_seconds = time.monotonic() - began
+        logs.say(f"{phase.name}: training for {phase.section.steps} steps at most")
         began = time.monotonic()
-        values, evaluations_S = jax.device_get(compiled(*inputs))
+        kept_SE, evaluations_S = jax.device_get(compiled(*inputs))
         seconds = time.monotonic() - began
         rows_of = {
-            seed: _rows(
-                phase, {k: v[i] for k, v in values.items()}, int(evaluations_S[i])
-            )
+            seed: _rows(phase, _at(kept_SE, i), int(evaluations_S[i]))
             for i, seed in enumerate(_seeds(wanted))
         }
         _check_finite(phase.name, rows_of)
@@ -201,7 +212,8 @@ def _items(phase):
 
 
 def _train(phase: Phase, inputs: Inputs):
-    """One seed: the rows' values, each [E], and how many evaluations there were."""
+    """One seed: the metrics of each row, leaves [E, ...] by the set that they are of,
+    and how many evaluations there were."""
     section, algorithm = phase.section, phase.algorithm
     key_init, key_steps = jax.random.split(inputs.key)
     E = section.steps // section.eval_every
@@ -218,18 +230,18 @@ def _train(phase: Phase, inputs: Inputs):
         return state_and_sums, None
 
     def evaluated(state, sums):
-        row = _values("train", sums)
+        row = {"train": _kept(sums)}
         for name, batches in inputs.eval_sets.items():
-            row |= _values(name, _evaluate(algorithm, state, batches, inputs.key))
+            row[name] = _kept(_evaluate(algorithm, state, batches, inputs.key))
         return row
 
     def goes_on(carry):
-        _, values, evaluations = carry
+        _, kept_E, evaluations = carry
         if not stopping.watches(section):
             return evaluations < E
         stale = stopping.stale(
-            values["val/accuracy"],
-            values["val/loss"],
+            kept_E["val"]["accuracy"].value,
+            kept_E["val"]["loss"].value,
             evaluations,
             patience=section.patience,
             loss_window=section.loss_window,
@@ -237,18 +249,20 @@ def _train(phase: Phase, inputs: Inputs):
         return (evaluations < E) & ~stale
 
     def until_evaluated(carry):
-        state, values, place = carry
+        state, kept_E, place = carry
         items = jax.tree.map(lambda leaf: leaf[place], inputs.items)
         (state, sums), _ = jax.lax.scan(step, (state, no_sums), items)
         row = evaluated(state, sums)
-        values = {name: of_E.at[place].set(row[name]) for name, of_E in values.items()}
-        return state, values, place + 1
+        kept_E = jax.tree.map(lambda of_E, leaf: of_E.at[place].set(leaf), kept_E, row)
+        return state, kept_E, place + 1
 
-    names = jax.eval_shape(evaluated, state, no_sums)
-    values = {name: jnp.zeros(E) for name in names}
-    carry = state, values, jnp.int32(0)
-    _, values, evaluations = jax.lax.while_loop(goes_on, until_evaluated, carry)
-    return values, evaluations
+    kept_E = jax.tree.map(
+        lambda leaf: jnp.zeros((E, *leaf.shape), leaf.dtype),
+        jax.eval_shape(evaluated, state, no_sums),
+    )
+    carry = state, kept_E, jnp.int32(0)
+    _, kept_E, evaluations = jax.lax.while_loop(goes_on, until_evaluated, carry)
+    return kept_E, evaluations
 
 
 def _evaluate(algorithm, state, batches, key):
@@ -260,31 +274,35 @@ def _evaluate(algorithm, state, batches, key):
     return jax.tree.map(lambda *leaves: sum(leaves), *parts)
 
 
-def _values(prefix, metrics):
-    """Means by name; what is no mean can be computed on the host alone, and is not."""
-    return {
-        f"{prefix}/{name}": metric.compute()
-        for name, metric in metrics.items()
-        if isinstance(metric, Average)
-    }
+def _kept(metrics):
+    """Without what is too large to be kept of each evaluation: an EffectiveRank."""
+    kept = {}
+    for name, metric in metrics.items():
+        if isinstance(metric, Average):
+            kept[name] = Mean(metric.compute(), metric.count > 0)
+        elif isinstance(metric, Calibration):  # is computed on the host alone
+            kept[name] = metric
+    return kept
 
 
-def _rows(phase, values, evaluations):
+def _at(tree, i):
+    return jax.tree.map(lambda leaf: leaf[i], tree)
+
+
+def _rows(phase, kept_E, evaluations):
     """The journal's rows of one seed, until it stopped."""
-    return [
-        {
-            "phase": phase.name,
-            "step": (i + 1) * phase.section.eval_every,
-            **{name: np.asarray(of_E[i]).tolist() for name, of_E in values.items()},
-        }
-        for i in range(evaluations)
-    ]
+    rows = []
+    for i in range(evaluations):
+        values = logs.values(_at(kept_E, i))
+        head = {"phase": phase.name, "step": (i + 1) * phase.section.eval_every}
+        rows.append(head | {key: logs.nulled(value) for key, value in values.items()})
+    return rows
 
 
 def _check_finite(name, rows_of):
     for seed, rows in rows_of.items():
         for row in rows:
-            if not np.isfinite(row["train/loss"]):
+            if row.get("train/loss", 0.0) is None:
                 raise UserError(
                     f"the loss of seed {seed} in phase {name!r} is not finite at step "
                     f"{row['step']}: lower the learning rate."

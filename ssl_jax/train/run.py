@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from ssl_jax.data.dataset import Dataset, inventory
 from ssl_jax.data.loading import Data
 from ssl_jax.errors import UserError
 from ssl_jax.train import (
+    extended,
     loop,
     phases,
     pictures,
@@ -29,9 +29,9 @@ from ssl_jax.train import (
     self_training,
 )
 from ssl_jax.train.parts import Probes, Run
-from ssl_jax.workdir import results
+from ssl_jax.workdir import logs, results
 from ssl_jax.workdir.files import expanded
-from ssl_jax.workdir.logs import TensorBoard
+from ssl_jax.workdir.tensorboard import TensorBoard
 from ssl_jax.workdir.workdir import Workdir
 
 
@@ -67,7 +67,6 @@ def run(
             done = _train(wanted, data, workdir, mesh, interrupted)
         if done is None:
             return None
-        workdir.draw("phases", pictures.compared(wanted, data, workdir.journal.rows()))
         if workdir.result is not None:
             return workdir.result  # figures alone were left
         device = results.device(mesh)
@@ -88,13 +87,16 @@ def entered(
         what the run began with.
     """
     _check_elsewhere(wanted.data, expanded(path))
-    with Workdir.open(path, wanted.config, results.device(mesh)) as workdir:
+    device, verdicts = results.device(mesh), extended.verdicts(wanted, Workdir(path))
+    with Workdir.open(path, wanted.config, device, verdicts) as workdir:
         # A user's own images may have changed since a run was over.
         looks = dataset is not None or sources.may_change(wanted.data.name)
         over = workdir.result is not None and not workdir.undrawn()
-        if over and not looks:
-            yield workdir, None
-            return
+        if over:
+            logs.say(f"{path} is over already; this is its result")
+            if not looks:
+                yield workdir, None
+                return
         data = loading.load(
             wanted.data_with(workdir.labels(wanted.config), again=workdir.begun),
             mesh,
@@ -149,7 +151,7 @@ def _check_goes_on(wanted, workdir):
 def say_found(wanted: Run, data: Data) -> dict:
     """What was found (`found.facts`), told in a line as well."""
     facts = found.facts(data, wanted.data.image_size)
-    print(found.line(facts), file=sys.stderr, flush=True)
+    logs.say(found.line(facts))
     return facts
 
 
@@ -184,7 +186,8 @@ def _train(wanted, data, workdir, mesh, interrupted):
     built = {name: build(section) for name, section in wanted.trained.items()}
     program.check_handovers(list(built.values()))
     done = {}
-    with contextlib.closing(TensorBoard(workdir.path, wanted.tensorboard)) as board:
+    board = TensorBoard(workdir.path, wanted.tensorboard, wanted.config)
+    with contextlib.closing(board):
         for section in wanted.sections:
             name, folder = section.name, workdir.phase(section.name)
             if folder.done is None or workdir.undrawn(name):
@@ -209,6 +212,8 @@ def _train(wanted, data, workdir, mesh, interrupted):
                 if folder.done is None:
                     folder.finish(entry | more)
             done[name] = folder.done
+        shown = pictures.compared(wanted, data, workdir.journal.rows())
+        loop.show(workdir, board, "phases", 0, shown)
     return done
 
 

@@ -6,6 +6,7 @@ checkpoints  the only importer of orbax
 handover     what a phase leaves to a later one
 journal      metrics.jsonl
 logs         rows on their way to the journal and to whoever watches
+tensorboard  what is shown there; event_files writes it without TensorFlow
 settings     config.json: what may differ between two launches, and what may not
 inventory    what data a run began with, and what has changed since
 results      result.json, written and read

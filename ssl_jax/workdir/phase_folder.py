@@ -35,6 +35,14 @@ class PhaseFolder(NamedTuple):
         """The phase's entry in result.json; None unless it is over."""
         return json.loads(self.marker.read_text()) if self.marker.exists() else None
 
+    @property
+    def trained(self) -> int:
+        """Steps that it goes on from: of its newest checkpoint, or all when over."""
+        if (done := self.done) is not None:
+            return done.get("steps", 0)  # a probe has none
+        saved = self.checkpoints.iterdir() if self.checkpoints.exists() else ()
+        return max((int(p.name) for p in saved if p.name.isdigit()), default=0)
+
     def finish(self, entry: dict) -> dict:
         """Writes the entry: the phase is over. Returns it as JSON gives it back."""
         write_json(self.marker, entry)

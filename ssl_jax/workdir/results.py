@@ -32,6 +32,7 @@ from ssl_jax.workdir.files import write_atomically
 from ssl_jax.workdir.settings import CONFIG, plain
 
 RESULT = "result.json"
+ROUND = "round.json"  # beside the result of each round of a simulation
 PACKAGE = Path(__file__).parents[1]
 ONCE = (
     "config",
@@ -110,7 +111,8 @@ def git_state(folder: Path = PACKAGE) -> dict | None:
 
 def read(paths: Iterable[str | Path]) -> list[dict]:
     """The results in files and in folders: a result.json, a run's workdir, a folder of
-    such, a table's file or a folder with some. What else lies there is skipped.
+    such, a table's file or a folder with some. What else lies there is skipped, and so
+    are a simulation's rounds, whose result is the last one's: give their own workdirs.
 
     Raises:
       UserError: a path is not there, or no result and has none.
@@ -126,6 +128,8 @@ def read(paths: Iterable[str | Path]) -> list[dict]:
         if path.is_dir():
             files_of = ("*.json", "*.jsonl", f"*/{RESULT}")
             inside = sorted(file for of in files_of for file in path.glob(of))
+            rounds = {file.parent for file in path.glob(f"*/{ROUND}")}
+            inside = [file for file in inside if file.parent not in rounds]
         found = {file.resolve(): _results(file) for file in inside}
         found = {file: of_file for file, of_file in found.items() if of_file}
         if not found and (path / CONFIG).exists():

@@ -3,15 +3,16 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from ssl_jax.errors import UserError
 from ssl_jax.workdir.files import expanded
 
 CONFIG = "config.json"
 # What may differ between two launches in one workdir: where things are, what is shown,
-# and, in any phase, how often it saves.
+# and, in any phase, how often it saves and logs. More may, by train/extended.py.
 FREE = ("tensorboard", "data.dir", "data.changed", "predict.dir", "predict.out")
-FREE_PHASE = ("checkpoint_every",)
+FREE_PHASE = ("checkpoint_every", "log_every")
 
 
 def saved(workdir: Path) -> dict | None:
@@ -55,19 +56,27 @@ def of_run(workdir: str | Path) -> dict:
         ) from error
 
 
-def differences(there: Mapping, here: Mapping, *only: str) -> list[str]:
+def differences(
+    there: Mapping,
+    here: Mapping,
+    *only: str,
+    verdicts: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
     """A line for each field that two configurations do not share and that changes the
     result.
 
     Args:
       *only: the sections that count, such as "model"; all by default.
+      verdicts: fields that may differ nevertheless, with "", or with why they may not.
     """
     there, here = _decisive(plain(there)), _decisive(plain(here))
     return [
         f"{field} = {there.get(field, 'absent')} there, "
         f"{here.get(field, 'absent')} here"
+        + (f": {verdicts[field]}" if field in verdicts else "")
         for field in sorted(there.keys() | here.keys())
         if there.get(field) != here.get(field)
+        and verdicts.get(field) != ""
         and (not only or field.startswith(tuple(f"{name}." for name in only)))
     ]
 

@@ -10,26 +10,24 @@ import fcntl
 import glob
 import json
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
-
-from absl import logging
 
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import inventory, settings
 from ssl_jax.workdir.files import (
     expanded,
+    not_drawn,
     replacing,
     write_atomically,
-    write_figure,
     write_json,
 )
 from ssl_jax.workdir.inventory import Change, Inventory
 from ssl_jax.workdir.journal import Journal
 from ssl_jax.workdir.phase_folder import PhaseFolder
-from ssl_jax.workdir.results import RESULT, git_state, versions
+from ssl_jax.workdir.results import RESULT, ROUND, git_state, versions
 
 _LOCK, _LABELS, _DATA = "lock", "labels.csv", "inventory.json"
 _FAILED = ".failed.txt"  # in a figure's place: why it could not be drawn
@@ -48,14 +46,20 @@ class Workdir:
     @classmethod
     @contextlib.contextmanager
     def open(
-        cls, path: Path, config: Mapping, device: Mapping | None = None
+        cls,
+        path: Path,
+        config: Mapping,
+        device: Mapping | None = None,
+        verdicts: Mapping[str, str] = MappingProxyType({}),
     ) -> Iterator["Workdir"]:
         """Creates the folder for the run `config`, or enters it again, and keeps other
         processes out. Where the run is finished nothing is written, and `result` is
-        there; where a figure of it is left to draw, nothing but that.
+        there; where a figure of it is left to draw, nothing but that; and a phase that
+        is over goes on where `config` has more steps.
 
         Args:
           device: what trains, for config.json.
+          verdicts: as `check`.
 
         Raises:
           UserError: the folder cannot be written, another process trains in it, or it
@@ -63,9 +67,10 @@ class Workdir:
             trained, what this wrote goes again when the block ends by an exception.
         """
         workdir = cls(path)
-        workdir.check(config)
+        workdir.check(config, verdicts=verdicts)
         workdir.labels(config)
-        if workdir.result is not None and not workdir.undrawn():
+        left = workdir.undrawn() or workdir._going_on(config)
+        if workdir.result is not None and not left:
             yield workdir
             return
         with contextlib.ExitStack() as until_left:
@@ -82,8 +87,12 @@ class Workdir:
                         f"another process is training in workdir {workdir.path}; wait "
                         "until it ends, or give another --workdir."
                     ) from error
-            workdir.check(config)  # again: that process may have just ended
+            # Again: that process may have just ended.
+            workdir.check(config, verdicts=verdicts)
             try:
+                for phase in workdir._going_on(config):
+                    (workdir.path / RESULT).unlink(missing_ok=True)
+                    phase.marker.unlink()
                 if workdir.result is None:
                     with _explained(workdir.path):
                         workdir._enter(config, device)
@@ -92,11 +101,18 @@ class Workdir:
                 workdir._leave_untouched(made)
                 raise
 
-    def check(self, config: Mapping, *only: str) -> None:
+    def check(
+        self,
+        config: Mapping,
+        *only: str,
+        verdicts: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Refuses a folder that belongs to another configuration; writes nothing.
 
         Args:
           *only: the sections that must agree, such as "model"; all by default.
+          verdicts: fields that may differ, with "", or with why they may not
+            (train/extended.py).
 
         Raises:
           UserError: the configurations differ in something that changes the result, or
@@ -110,7 +126,10 @@ class Workdir:
             saved = settings.saved(self.path)
         if saved is None or not self.begun:
             return
-        if changes := settings.differences(saved["config"], config, *only):
+        changes = settings.differences(
+            saved["config"], config, *only, verdicts=verdicts
+        )
+        if changes:
             raise UserError(
                 "\n".join(
                     [
@@ -192,6 +211,17 @@ class Workdir:
         return not {path.name for path in there} <= _ENTERED
 
     @property
+    def config(self) -> dict | None:
+        """The configuration that it was entered with last; None without one.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        with _explained(self.path):
+            saved = settings.saved(self.path)
+        return None if saved is None else saved["config"]
+
+    @property
     def command(self) -> list[str]:
         """The command line that entered it last."""
         return settings.saved(self.path)["command"]
@@ -238,6 +268,10 @@ class Workdir:
             path = self.path / f"predictions_{number}.csv"
         return path
 
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
     def write_probe(self, result: dict) -> None:
         write_json(self.path / "probe.json", result)
 
@@ -250,7 +284,7 @@ class Workdir:
         for kind, figure in figures.items():
             path = self.path / "figures" / f"{of}_{kind}.png"
             failed = path.with_name(f"{of}_{kind}{_FAILED}")
-            if why := _not_drawn(path, figure):
+            if why := not_drawn(path, figure):
                 # A disk that is full has no room for this either.
                 with contextlib.suppress(OSError):
                     write_atomically(failed, why)
@@ -269,6 +303,12 @@ class Workdir:
             for folder in ("", "round*/")
         )
 
+    def drawn(self, of: str, kinds: Iterable[str]) -> dict[str, Path]:
+        """The files that `draw` has written, by their names without .png."""
+        names = [f"{of}_{kind}" for kind in kinds]
+        files = {name: self.figures / f"{name}.png" for name in names}
+        return {name: file for name, file in files.items() if file.exists()}
+
     def draw_pages(self, name: str, pages: Sequence[Callable[[], Any]]) -> list[Path]:
         """Draws Figures as figures/<name>.png, <name>_2.png and so on, and returns
         the files; pages of an earlier call go. One that cannot be drawn is logged and
@@ -283,7 +323,19 @@ class Workdir:
         return [
             path
             for path, page in zip(paths, pages, strict=True)
-            if not _not_drawn(path, page)
+            if not not_drawn(path, page)
+        ]
+
+    def _going_on(self, config):
+        """The folders of phases that were over by a number of steps, and have more in
+        `config`."""
+        folders = {name: self.phase(name) for name in config["phases"]}
+        return [
+            folder
+            for name, folder in folders.items()
+            if (done := folder.done) is not None
+            and done.get("stopped") == "steps"
+            and done["steps"] < config[name]["steps"]
         ]
 
     def _enter(self, config, device):
@@ -329,11 +381,11 @@ class Round(Workdir):
 
     @property
     def entry(self) -> dict | None:
-        path = self.path / "round.json"
+        path = self.path / ROUND
         return json.loads(path.read_text()) if path.exists() else None
 
     def enter(self, entry: dict) -> dict:
-        write_json(self.path / "round.json", entry)
+        write_json(self.path / ROUND, entry)
         return self.entry
 
 
@@ -345,20 +397,3 @@ def _explained(path):
         raise UserError(
             f"workdir {path} cannot be used ({error.strerror}); give another --workdir."
         ) from error
-
-
-def _not_drawn(path, figure):
-    """Draws figure() into the file `path`; else says so in the log, and returns the
-    traceback."""
-    try:
-        write_figure(path, figure())
-        return None
-    except Exception as error:  # whatever it is, a figure is not worth a run
-        logging.warning(
-            "%s is not drawn (%s: %s); all else goes on, and the same command draws it "
-            "once more.",
-            path,
-            type(error).__name__,
-            error,
-        )
-        return traceback.format_exc()

@@ -8,10 +8,11 @@ import pytest
 
 import tiny
 from configs import base, gcn_cora
+from ssl_jax import algorithms, core
 from ssl_jax.cli import modes
 from ssl_jax.errors import UserError
 from ssl_jax.report.figures import curves
-from ssl_jax.train import many_seeds, pictures
+from ssl_jax.train import many_seeds, pictures, sections
 from ssl_jax.workdir.journal import Journal
 
 ONE = jax.devices()[:1]
@@ -76,6 +77,37 @@ def test_they_equal_separate_runs(config, tmp_path, monkeypatch):
     (figures / "train_seeds.png").rename(figures / "train_seeds.failed.txt")
     assert many_seeds.run(config, tmp_path / "all", ONE) == written  # not again
     assert [path.name for path in figures.iterdir()] == ["train_seeds.png"]
+
+
+@pytest.mark.parametrize("word", algorithms.names())
+def test_every_method_is_trained_at_once_and_its_rows_are_written(word):
+    """Traced, not compiled; of metrics that are all ones. A metric may be a vector, or
+    have counted nothing."""
+    config = tiny.config(algorithms.method(word))
+    if config.model.name != "gcn":
+        config.model = base.model("mlp", features=(8,))
+    config.num_seeds = SEEDS
+    config.train.update(steps=2, log_every=1, eval_every=1, checkpoint_every=1)
+    if config.train.augment.get("name") == "weak_strong":  # quicker to trace
+        config.train.augment.strong = "none"
+    wanted, mesh = sections.parse(config), core.make_mesh(ONE)
+    phase, inputs, axes = many_seeds._build(
+        wanted, wanted.data, tiny.load(config, mesh), mesh
+    )
+    with jax.set_mesh(mesh):
+        train = many_seeds._at_once(
+            lambda *args: many_seeds._train(phase, many_seeds.Inputs(*args)), axes
+        )
+        kept_SE, evaluations_S = jax.eval_shape(train, *inputs)
+    assert evaluations_S.shape == (SEEDS,)
+    ones_E = jax.tree.map(lambda leaf: np.ones(leaf.shape[1:], leaf.dtype), kept_SE)
+    first, second = many_seeds._rows(phase, ones_E, 2)
+    assert (first["step"], second["step"]) == (1, 2)
+    assert any(key.startswith("train/") for key in first)
+    json.dumps(first, allow_nan=False)
+    if "train/kept_per_class" in first:
+        assert first["train/kept_per_class"] == [1.0] * 10
+        assert len(first["train/reliability"]) == 15
 
 
 def test_what_cannot_be_trained_at_once_is_refused(tmp_path):

@@ -1,10 +1,10 @@
-"""Rows on their way to the journal, the terminal and TensorBoard."""
+"""Rows on their way to the journal and the terminal."""
 
 import io
 import json
 import sys
-import types
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -16,20 +16,33 @@ from ssl_jax.workdir.journal import Journal
 
 
 class Silent:
-    def row(self, row):
+    def row(self, *_):
         pass
+
+
+class Hand:
+    """A clock's hand that is moved by hand."""
+
+    at = 0.0
+
+    def __call__(self):
+        return self.at
+
+
+def _log(rows, journal, hand=None):
+    clock = logs.Clock(0.0, hand or Hand())
+    return logs.Log(rows, journal, Silent(), Silent(), reported.warning, clock)
 
 
 @pytest.fixture
 def log(tmp_path):
     journal = Journal(tmp_path / "metrics.jsonl")
-    rows = journal.resume("train", 0)
-    yield logs.Log(rows, journal, Silent(), Silent(), reported.warning)
+    yield _log(journal.resume("train", 0), journal)
     journal.close()
 
 
 def _head(step):
-    return {"phase": "train", "step": step, "seconds": 1.0}
+    return {"phase": "train", "step": step}
 
 
 def _sums(loss):
@@ -51,11 +64,50 @@ def test_a_row_waits_until_the_next_one_or_a_flush(log, tmp_path):
     assert steps() == [10, 20]
 
 
+@jax.jit
+def _slow_sums(x):
+    """Of a fifth of a second or so."""
+    square = jax.lax.fori_loop(0, 300, lambda _, m: m @ m, jnp.eye(300) * x)
+    return _sums(square[0])
+
+
+def test_a_row_is_written_once_its_step_is_done_with_the_time_of_that(tmp_path):
+    """Not with the time at which the step was sent, or the next row put."""
+    journal, hand = Journal(tmp_path / "metrics.jsonl"), Hand()
+    rows = journal.resume("train", 0)
+    log = _log(rows, journal, hand)
+    x = jnp.float32(1)
+    jax.block_until_ready(_slow_sums(x))  # compiles it
+    sums = _slow_sums(x)
+    log.put(_head(10), sums)
+    hand.at = 1.0
+    log.write_done()
+    assert rows == []  # and did not wait
+    jax.block_until_ready(sums)
+    hand.at = 2.0
+    log.write_done()
+    hand.at = 9.0
+    log.put(_head(20), _sums([1.0]), logs.Moment(3.0, 3.0))
+    log.flush()
+    journal.close()
+    assert [row["seconds"] for row in rows] == [2.0, 3.0]
+
+
+def test_the_clock_goes_on_between_launches_and_counts_training_apart():
+    hand = Hand()
+    clock = logs.Clock(100.0, hand)
+    hand.at = 5.0
+    with clock.paused():
+        hand.at = 8.0
+    hand.at = 10.0
+    assert clock.now() == logs.Moment(seconds=110.0, training=7.0)
+
+
 def test_a_row_holds_means_and_leaves_out_what_counts_nothing(log, tmp_path):
     log.put(_head(10), _sums([1.0, 2.0]))
     log.flush()
     row = json.loads((tmp_path / "metrics.jsonl").read_text())
-    assert row == {**_head(10), "train/loss": 1.5}
+    assert row == {**_head(10), "seconds": 0.0, "train/loss": 1.5}
 
 
 def _with_vectors(loss):
@@ -93,29 +145,11 @@ def test_a_resumed_journal_keeps_vectors_bit_for_bit(log, tmp_path):
     journal = Journal(path)
     rows = journal.resume("train", 20)
     assert path.read_text() == "".join(written[:2])
-    resumed = logs.Log(rows, journal, Silent(), Silent(), reported.warning)
+    resumed = _log(rows, journal)
     resumed.put(_head(30), _with_vectors([1 / 30]))
     resumed.flush()
     journal.close()
     assert path.read_text() == "".join(written)
-
-
-def test_tensorboard_gets_numbers_and_short_lists_spread():
-    row = {
-        **_head(10),
-        "train/loss": 1.5,
-        "train/accuracy": None,
-        "train/kept": [1.0, None, 3.0],
-        "train/twenty": [0.0] * 20,
-        "train/many": [0.0] * 21,
-        "train/bins": [[1.0, None, 0.5]],
-    }
-    assert logs.scalars(row) == {
-        "train/train/loss": 1.5,
-        "train/train/kept/0": 1.0,
-        "train/train/kept/2": 3.0,
-        **{f"train/train/twenty/{k}": 0.0 for k in range(20)},
-    }
 
 
 def test_a_loss_that_is_not_finite_is_written_and_then_an_error(log, tmp_path):
@@ -126,53 +160,65 @@ def test_a_loss_that_is_not_finite_is_written_and_then_an_error(log, tmp_path):
     assert row["train/loss"] is None  # JSON has no NaN
 
 
+def _shown(monkeypatch, rows, *, first=0, total=400, terminal=False):
+    """What is shown of rows (step, seconds, seconds of training, values)."""
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stderr", stream)
+    progress = logs.Progress("train", first, total)
+    for step, seconds, training, values in rows:
+        progress.at(step)
+        progress.row({**_head(step), **values}, logs.Moment(seconds, training))
+    progress.close()
+    return stream.getvalue()
+
+
 def test_progress_is_lines_in_a_file_and_a_bar_on_a_terminal(monkeypatch):
-    row = {**_head(10), "train/loss": 0.5, "test/accuracy": 0.25}
-    shown = {}
-    for terminal in (False, True):
-        stream = io.StringIO()
-        stream.isatty = lambda terminal=terminal: terminal
-        monkeypatch.setattr(sys, "stderr", stream)
-        progress = logs.Progress("train", 0, 40)
-        progress.at(10)
-        progress.row(row)
-        progress.close()
-        shown[terminal] = stream.getvalue()
-    assert shown[False].count("\n") == 1
-    assert "train 10/40  train/loss 0.5  test/accuracy 0.25" in shown[False]
-    assert "steps/s" in shown[False] and "left" in shown[False]
-    assert "10/40" in shown[True] and "\r" in shown[True] and "step/s" in shown[True]
-
-
-def test_without_tensorflow_one_warning_and_no_files(tmp_path, monkeypatch):
-    warnings = []
-    monkeypatch.setattr(logs.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(logs.logging, "warning", lambda *args: warnings.append(args))
-    board = logs.TensorBoard(tmp_path, True)
-    board.row({**_head(10), "train/loss": 1.0})
-    board.close()
-    assert len(warnings) == 1 and "tensorflow and tensorboard" in str(warnings)
-    assert not list(tmp_path.iterdir())
-
-
-def test_event_files_hold_the_rows(launch, tmp_path, monkeypatch):
-    """Written in a process of its own: TensorFlow warns when it is imported. Read by
-    TensorBoard, which does without it where it finds this module."""
-    status, _, err = launch(
-        "--config=configs/digits.py:supervised,debug",
-        f"--workdir={tmp_path / 'run'}",
-        "--config.tensorboard=True",
+    rows = [(10, 5.0, 5.0, {"train/loss": 0.5, "test/accuracy": 0.25})]
+    said = _shown(monkeypatch, rows, total=40)
+    assert said == (
+        "train 10/40  train/loss 0.5  test/accuracy 0.25  2 steps/s  0:15 left\n"
     )
-    assert status == 0, err
-    monkeypatch.setitem(
-        sys.modules, "tensorboard.compat.notf", types.ModuleType("notf")
-    )
-    from tensorboard.backend.event_processing import event_accumulator
+    bar = _shown(monkeypatch, rows, total=40, terminal=True)
+    assert "10/40" in bar and "\r" in bar and "2 steps/s  0:15 left" in bar
 
-    events = event_accumulator.EventAccumulator(str(tmp_path / "run"))
-    events.Reload()
-    assert [e.step for e in events.Tensors("train/train/loss")] == [2, 4]
-    assert "train/test/accuracy" in events.Tags()["tensors"]
+
+def _paces(said):
+    return [line.partition("  ")[2] for line in said.splitlines()]
+
+
+def test_steps_a_second_are_of_training_since_the_row_before(monkeypatch):
+    """50 steps took 5 s, then 4, then with an evaluation of a minute before them 10."""
+    rows = [(50, 5.0, 5.0, {}), (100, 9.0, 9.0, {}), (150, 79.0, 19.0, {})]
+    paces = ["10 steps/s  0:35 left", "12.5 steps/s  0:24 left", "5 steps/s  0:50 left"]
+    assert _paces(_shown(monkeypatch, rows)) == paces
+
+
+def test_nothing_done_is_no_rate_and_no_time_left(monkeypatch):
+    """It was 0 steps/s, and 1,111,111 minutes."""
+    said = _shown(monkeypatch, [(0, 0.0, 0.0, {}), (50, 5.0, 5.0, {})])
+    assert _paces(said) == ["-- steps/s  -- left", "10 steps/s  0:35 left"]
+
+
+def test_a_launch_that_resumes_says_where_and_counts_its_own_steps(monkeypatch):
+    said = _shown(monkeypatch, [(350, 1005.0, 5.0, {})], first=300)
+    resumes, line = said.splitlines()
+    assert resumes == "train resumes at step 300"
+    assert line == "train 350/400  10 steps/s  0:05 left"
+
+
+def test_quick_rows_are_a_line_in_two_seconds_the_first_and_the_last(monkeypatch):
+    """GCN's 200 of 11 s, a training loss and an evaluation each; the rate is over two
+    seconds at least. An evaluation is not lost among other rows."""
+    every = {"train/loss": 1.0, "test/accuracy": 0.5}
+    rows = [(i, i * 0.055, i * 0.055, every) for i in range(1, 201)]
+    said = _shown(monkeypatch, rows, total=200)
+    steps = [int(line.split("/")[0].split()[1]) for line in said.splitlines()]
+    assert steps == [1, 38, 75, 112, 149, 186, 200]
+    assert "18.2 steps/s" in said.splitlines()[-1]
+    rows = [(i, i * 0.055, i * 0.055, every if i == 20 else {}) for i in range(1, 40)]
+    steps = [line.split()[1] for line in _shown(monkeypatch, rows).splitlines()]
+    assert steps == ["1/400", "20/400", "38/400", "39/400"]
 
 
 def test_a_collapse_is_told_once_with_both_numbers(log, caplog):
@@ -189,3 +235,13 @@ def test_a_collapse_is_told_once_with_both_numbers(log, caplog):
     assert "'train' has collapsed at step 2" in said
     assert "projection_std 0.02" in said and "effective_rank 1.1" in said
     assert len(row(3, 0.01, 1.0)) == 1
+
+
+def test_a_warning_is_its_words(launch, tmp_path):
+    config = tmp_path / "mine.py"
+    config.write_text(
+        "from absl import logging\n\ndef get_config():\n"
+        "    logging.warning('mind %s', 'the gap')\n    raise SystemExit(3)\n"
+    )
+    status, _, err = launch(f"--config={config}")
+    assert (status, err.splitlines()[-1]) == (3, "WARNING: mind the gap")
