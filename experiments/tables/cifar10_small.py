@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import command, jobs
-from ssl_jax.report import formats
+from ssl_jax.report import formats, tables
 from ssl_jax.report.figures import curves
 from ssl_jax.workdir.files import write_figure
 from ssl_jax.workdir.journal import Journal
@@ -65,11 +65,12 @@ def methods(results: Table) -> list[str]:
 
 
 def table(results: Table) -> str:
-    rows = []
+    rows, evaluations = [], set()
     for method in methods(results):
         (result,) = results[method]
         phase = result["phases"]["train"]
         test = phase["test"]
+        evaluations.add(min(test["evaluations"], tables.MEDIAN_OF))
         rows.append(
             [
                 method,
@@ -79,7 +80,8 @@ def table(results: Table) -> str:
                 f"{phase['seconds'] / 60:.0f}",
             ]
         )
-    header = ["method", "last", "median of 20", "steps", "minutes"]
+    median = f"median of {', '.join(map(str, sorted(evaluations)))}"
+    header = ["method", "last", median, "steps", "minutes"]
     caption = "Test error in %, 1 seed, 4,000 labels:"
     return f"{caption}\n\n{formats.markdown_table(header, rows)}"
 

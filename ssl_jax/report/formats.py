@@ -109,6 +109,9 @@ def _caption(rows):
     caption = (
         f"Test error in %, mean ± std (seeds), of {tables.FIGURES[rows[0].figure]}"
     )
+    fewest = min(row.evaluations for row in rows)
+    if rows[0].figure == "accuracy_median20" and fewest < tables.MEDIAN_OF:
+        caption += f" (of all where there were fewer, {fewest} at least)"
     if any(row.difference is not None for row in rows):
         caption += (
             f"; differences to {rows[0].baseline} in points, with Welch's p corrected "

@@ -1,6 +1,7 @@
 """A finished run in a few lines, for the terminal."""
 
 from ssl_jax.report.formats import markdown_table
+from ssl_jax.report.tables import MEDIAN_OF
 
 SHOWN = ("knn_accuracy", "effective_rank", "reconstruction_loss")  # in summaries
 
@@ -23,7 +24,7 @@ def summary(result: dict) -> str:
         if "accuracy" in test:
             line += (
                 f", test accuracy {test['accuracy']:.2%} "
-                f"(median of last 20: {test['accuracy_median20']:.2%})"
+                f"({_median(test['evaluations'])}: {test['accuracy_median20']:.2%})"
             )
         if "accuracy_std" in test:
             line += f", ± {test['accuracy_std']:.2%} over {phase['seeds']} seeds"
@@ -34,6 +35,13 @@ def summary(result: dict) -> str:
         others = [f"{key} {value:.4g}" for key, value in test.items() if key in SHOWN]
         lines.append(", ".join([line, *others]))
     return "\n".join(lines)
+
+
+def _median(evaluations):
+    """What accuracy_median20 is of so many evaluations."""
+    if evaluations < MEDIAN_OF:
+        return f"median of {evaluations} evaluation{'s' * (evaluations > 1)}"
+    return f"median of last {MEDIAN_OF}"
 
 
 def probe_table(probe: dict[str, dict]) -> str:

@@ -16,9 +16,10 @@ from ssl_jax.errors import UserError
 from ssl_jax.workdir import settings
 from ssl_jax.workdir.results import read_json
 
+MEDIAN_OF = 20  # evaluations, or all where there were fewer
 FIGURES = {  # of a result's "test" -> the checkpoint that was judged
     "accuracy": "the last checkpoint",
-    "accuracy_median20": "the median of the last 20 evaluations",
+    "accuracy_median20": f"the median of the last {MEDIAN_OF} evaluations",
     "accuracy_best_on_test": "the best checkpoint on the test set, an oracle",
 }
 BASELINE = "fixmatch"
@@ -43,6 +44,7 @@ class Row(NamedTuple):
     seeds: tuple[int, ...]
     errors: tuple[float, ...]  # in %, one for each seed
     steps: int  # of the shortest seed, summed over its phases
+    evaluations: int  # of the seed that had fewest
     baseline: str  # the method that `difference` and `p` are against
     difference: float | None = (
         None  # of the mean errors, in points; < 0: this is better
@@ -136,7 +138,7 @@ def group(results: Iterable[dict]) -> dict[tuple[tuple[str, int], str], list[dic
     groups = {}
     for result in results:
         method, data = method_and_data(result["config"])
-        column = data, result["config"]["data"]["num_labels"]
+        column = data, num_labels(result)
         groups.setdefault((column, method), []).append(result)
     for ((data, labels), method), runs in groups.items():
         runs.sort(key=lambda run: run["seed"])
@@ -156,6 +158,14 @@ def group(results: Iterable[dict]) -> dict[tuple[tuple[str, int], str], list[dic
                     f"{where} has two results of seed {one['seed']}; leave one out."
                 )
     return groups
+
+
+def num_labels(result: Mapping) -> int:
+    """How many it was trained with, 0: all there are; of a simulation of active
+    learning, in its last round."""
+    if "rounds" in result:
+        return result["rounds"][-1]["labels"]
+    return result["config"]["data"]["num_labels"]
 
 
 def method_and_data(config: Mapping) -> tuple[str, str]:
@@ -213,6 +223,7 @@ def _row(method, column, figure, runs, baseline, published):
         seeds=tuple(run["seed"] for run in runs),
         errors=tuple(100 * (1 - run["test"][figure]) for run in runs),
         steps=min(map(steps, runs)),
+        evaluations=min(run["test"].get("evaluations", MEDIAN_OF) for run in runs),
         baseline=baseline,
         published=tuple(entry for entry in entries if entry["figure"] == figure),
         published_steps=max((entry["steps"] for entry in entries), default=0),

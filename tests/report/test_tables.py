@@ -246,6 +246,36 @@ def test_reads_files_folders_and_workdirs(tmp_path):
         results.read([folder])
 
 
+def test_a_simulation_is_one_result_and_its_rounds_are_none(tmp_path):
+    """By its own workdir, or a folder above it."""
+    last = result("active_digits", 0, 5, labels=20)
+    whole = {**last, "rounds": [{"labels": 20}, {"labels": 25}]}
+    write(tmp_path / "runs/w/result.json", whole)
+    for r in (1, 2):
+        write(tmp_path / f"runs/w/round{r}/result.json", last)
+        write(tmp_path / f"runs/w/round{r}/round.json", whole["rounds"][r - 1])
+    for path in ("runs", "runs/w"):
+        found = results.read([tmp_path / path])
+        assert found == [whole]
+        (row,) = tables.compare(found, figures=["accuracy"])
+        assert (row.labels, row.errors) == (25, pytest.approx((5,)))
+    assert results.read([tmp_path / "runs/w/round1"]) == [last]
+
+
+def test_a_median_of_fewer_than_twenty_evaluations_says_so():
+    runs = several("fixmatch_cifar10", 5, 6)
+    for run, evaluations in zip(runs, (30, 12), strict=True):
+        run["test"] |= {"accuracy_median20": 0.9, "evaluations": evaluations}
+    median = "the median of the last 20 evaluations"
+    (row,) = tables.compare(runs, figures=["accuracy_median20"])
+    written = formats.markdown([row])
+    assert f"{median} (of all where there were fewer, 12 at least):" in written
+    runs[1]["test"]["evaluations"] = 20
+    assert f"{median}:" in formats.markdown(
+        tables.compare(runs, figures=["accuracy_median20"])
+    )
+
+
 def test_published_figures_are_read_whole(tmp_path):
     entries = tables.read_published(cifar10_labels.PUBLISHED)["cifar10"]
     assert entries.keys() <= cifar10_labels.METHODS.keys()
