@@ -6,6 +6,7 @@ Flags into ssl_jax. A user's mistake ends with one message and status 2.
 import os
 import signal
 import sys
+from logging import Formatter
 
 from absl import app, flags, logging
 
@@ -42,6 +43,8 @@ def parse(argv):
     from ssl_jax.cli import command_line, modes  # which takes seconds
     from ssl_jax.train import sections
 
+    # absl would say when, in which thread and line.
+    logging.get_absl_handler().setFormatter(Formatter("%(levelname)s: %(message)s"))
     try:
         config = command_line.parse(flags.FLAGS, argv, modes.OF_A_RUN)
     except (flags.Error, UserError) as error:

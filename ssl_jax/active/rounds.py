@@ -18,7 +18,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.report.figures import active as figures
 from ssl_jax.train import restored, sections
 from ssl_jax.train import run as runs
-from ssl_jax.workdir import settings
+from ssl_jax.workdir import logs, settings
 from ssl_jax.workdir.workdir import Round
 
 
@@ -53,6 +53,7 @@ def simulate(
             values = {"query.rounds": 0, "data.labels": labels}
             of_round = sections.changed(wanted.config, values)
             folder = workdir.round(r)
+            logs.say(f"round {r} of {wanted.query.rounds}, in {folder.path}")
             result = runs.run(of_round, folder.path, devices)
             if result is None:
                 return None

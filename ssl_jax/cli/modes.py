@@ -24,10 +24,10 @@ def train(config: Mapping[str, Any], path: Path) -> None:
     result = run(config, path)
     if result is None:
         print("stopped, and saved; the same command goes on from here")
-    elif "rounds" in result:
-        print(rounds.summary(result))
-    else:
-        print(summary(result))
+        return
+    print(rounds.summary(result) if "rounds" in result else summary(result))
+    if (figures := Workdir(path).figures).exists():
+        print(f"figures in {figures}")
 
 
 def run(
@@ -83,6 +83,8 @@ def probe(config: Mapping[str, Any], path: Path) -> None:
     )
     print(f"{name} at step {entry['step']}, {entry['labels']:,} labels:")
     print(probe_table(entry["probe"]))
+    if protocol.map_images:
+        print(f"figures in {workdir.figures}")
 
 
 MODES = {

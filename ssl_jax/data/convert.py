@@ -14,6 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from ssl_jax.data.sources import tfds_prepare
 from ssl_jax.errors import UserError
 
 _INFO = "dataset_info.json"
@@ -27,6 +28,7 @@ def convert(source: Path, new_data_dir: Path | None = None) -> Path:
     Raises:
       UserError: `source` is no version folder of a prepared data set.
     """
+    tfds_prepare.quiet_tensorflow()
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import file_adapters
 

@@ -21,7 +21,7 @@ from ssl_jax.graphs import neighbors
 from ssl_jax.report.figures import images
 from ssl_jax.train.phases import Phase
 from ssl_jax.train.program import initialise, like
-from ssl_jax.workdir import handover
+from ssl_jax.workdir import handover, logs
 from ssl_jax.workdir.workdir import Workdir
 
 
@@ -86,6 +86,7 @@ def judge(
         state = tree["state"]
         fresh = initialise(phase) if "random" in how.baselines else None
     labeled, held_out = labeled_batches(data, phase), data.eval_sets["test"]
+    logs.say(f"{drawn_as}: features of {phase.name} at step {step}")
     sets = {"learned": (extract(state, labeled), extract(state, held_out))}
     if fresh is not None:
         sets["random"] = extract(fresh, labeled), extract(fresh, held_out)
@@ -96,6 +97,7 @@ def judge(
     for name, (train, test) in sets.items():
         if interrupted():
             return None
+        logs.say(f"{drawn_as}: probes of {name}, {len(scores) + 1} of {len(sets)}")
         scores[name] = protocol.judge(how, train, test, num_classes, seed)
     if how.map_images:
         workdir.draw(drawn_as, _figures(how, phase, data, *sets["learned"]))

@@ -219,7 +219,7 @@ def test_a_figure_of_a_finished_simulation_that_failed_is_drawn(simulated, tmp_p
     assert (workdir / "result.json").read_bytes() == before
 
 
-def test_a_killed_simulation_goes_on_with_its_next_round(simulated, tmp_path):
+def test_a_killed_simulation_goes_on_with_its_next_round(simulated, tmp_path, capsys):
     calm, result = simulated
     workdir = tmp_path / "simulated"
     shutil.copytree(calm, workdir)
@@ -227,6 +227,12 @@ def test_a_killed_simulation_goes_on_with_its_next_round(simulated, tmp_path):
     shutil.rmtree(workdir / "round2")
     before = (workdir / "round1" / "train" / "done.json").stat().st_mtime_ns
     resumed = rounds.simulate(_config(), workdir)
+    said = capsys.readouterr().err.splitlines()
+    assert said[:3] == [
+        f"round 1 of 2, in {workdir}/round1",
+        f"{workdir}/round1 is over already; this is its result",
+        f"round 2 of 2, in {workdir}/round2",
+    ]
     assert (workdir / "round1" / "train" / "done.json").stat().st_mtime_ns == before
     assert resumed["rounds"] == result["rounds"] and resumed["resumed"] == 1
     assert json.loads((workdir / "result.json").read_text()) == resumed

@@ -91,6 +91,12 @@ def test_the_mode_finds_the_configuration_in_the_workdir(probed, launch, tmp_pat
     assert status == 0, err
     assert "pretrain at step 4, 20 labels" in out and "| learned |" in out
     assert "| pixels |" in out and "random" not in out
+    said = [line for line in err.splitlines() if line.startswith("mode_probe: ")]
+    assert said == [
+        "mode_probe: features of pretrain at step 4",
+        "mode_probe: probes of learned, 1 of 2",
+        "mode_probe: probes of pixels, 2 of 2",
+    ]
     probed = json.loads((tmp_path / "w/probe.json").read_text())
     for name in ("knn_5", "knn_200", "logistic"):
         assert probed["probe"]["learned"][name]["accuracy"] == pytest.approx(

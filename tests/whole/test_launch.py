@@ -358,9 +358,10 @@ def test_the_flags_of_all_libraries_are_listed(launch):
 
 def test_from_elsewhere_and_again(tmp_path):
     """From another directory: a whole run, then its result without training, then
-    another configuration. TensorFlow is not imported by any."""
+    another configuration. TensorFlow is not imported by any, but event files are
+    written."""
     python = ("-X", "importtime")
-    flags = (DIGITS, "--workdir=w")
+    flags = (DIGITS, "--workdir=w", "--config.tensorboard=True")
     first = real(*flags, cwd=tmp_path, python=python)
     assert first.returncode == 0, first.stderr
     imported = {
@@ -370,12 +371,14 @@ def test_from_elsewhere_and_again(tmp_path):
     }
     assert "jax" in imported
     assert not {"tensorflow", "tensorflow_datasets"} & imported
+    assert list((tmp_path / "w").glob("events.out.tfevents.*"))
+    assert first.stdout.endswith("figures in w/figures\n")
     result = (tmp_path / "w" / "result.json").read_bytes()
     began = time.monotonic()
     second = real(*flags, cwd=tmp_path)
     assert second.returncode == 0
     assert second.stdout == first.stdout
-    assert second.stderr == ""
+    assert second.stderr == "w is over already; this is its result\n"
     assert time.monotonic() - began < 30
     assert (tmp_path / "w" / "result.json").read_bytes() == result
     other = real(*flags, "--config.train.steps=6", cwd=tmp_path)

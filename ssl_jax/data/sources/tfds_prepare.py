@@ -70,6 +70,7 @@ def prepare(root: Path, name: str) -> Path:
       UserError: tfds has no such data set, or could not prepare it; says which files
         to put where.
     """
+    quiet_tensorflow()
     import tensorflow_datasets as tfds
 
     base, _, version = name.partition(":")
@@ -112,6 +113,13 @@ def prepare(root: Path, name: str) -> Path:
         for left in _partial_downloads(root) - before:
             shutil.rmtree(left)
     return Path(builder.data_path)
+
+
+def quiet_tensorflow() -> None:
+    """Before it is imported: it tells of oneDNN and of instructions of the CPU that it
+    could use, twice."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
 def check_features(name: str, features) -> None:
