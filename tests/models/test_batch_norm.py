@@ -3,13 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import linen as nn
 
-from ssl_jax import core, models
-from ssl_jax.algorithms.supervised import Supervised
-from ssl_jax.augment.weak_strong import WeakStrong
+from experiments import teachers
+from ssl_jax import models
+from ssl_jax.core import named
 from ssl_jax.models.shared.batch_norm import BatchNorm
 
 X_BC = np.random.default_rng(0).normal(2, 0.03, (8, 3)).astype(np.float32)
@@ -62,9 +61,7 @@ def test_moments_rest_in_evaluation_and_go_on_from_those_handed_over():
     np.testing.assert_allclose(moved["batch_stats"]["mean"], mean, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name", ["cnn13", "convnet", "mobilenet", "resnet", "wide_resnet"]
-)
+@pytest.mark.parametrize("name", teachers.SMALL)
 def test_every_network_has_this_batch_norm(name):
     def leaves(**hparams):
         model = models.build(name, num_classes=2, dtype="float32", **hparams)
@@ -82,44 +79,18 @@ def test_every_network_has_this_batch_norm(name):
 @pytest.mark.parametrize("warmup", [True, False])
 def test_a_teacher_is_within_five_points_of_its_network(warmup):
     """After 200 steps at decays of 0.999, which without the rise leave .82 of the
-    start. experiments/teachers.py has every network."""
-    draw = np.random.default_rng(0)
-    centre_KHWC = draw.normal(size=(4, 8, 8, 1))
-
-    def drawn(size):
-        label_B = draw.integers(4, size=size)
-        noise_BHWC = draw.normal(size=(size, 8, 8, 1))
-        images = jnp.float32(centre_KHWC[label_B] + noise_BHWC)
-        return {"image": images, "label": jnp.int32(label_B)}
-
-    model = models.build(
-        "convnet",
-        num_classes=4,
-        dtype="float32",
-        filters=(8,),
-        bn_momentum=0.999,
-        bn_warmup=warmup,
-    )
-    views = WeakStrong(plain=lambda x: x, weak=lambda _, x: x, strong=None)
-    algorithm = Supervised(
-        model=model, tx=optax.adam(0.003), views=views, ema_warmup=warmup
-    )
-    state = algorithm.init(jax.random.key(0), drawn(32))
-    step = jax.jit(
-        lambda state, batch: algorithm.train_step(state, batch, jax.random.key(0))[0]
-    )
-    for _ in range(200):
-        state = step(state, drawn(32))
-    test = drawn(500)
-    network = state.params, state.model_state
-    logits = {
-        "batch": core.forward(model, *network, test["image"], train=True)[0],
-        "network": core.forward(model, *network, test["image"], train=False)[0],
-        "teacher": algorithm.predict(state, test),
-    }
-    right = {
-        k: float((v.argmax(-1) == test["label"]).mean()) for k, v in logits.items()
-    }
-    assert right["batch"] > 0.75
+    start. The experiment has every network."""
+    right = teachers.accuracies("convnet", steps=200, warmup=warmup)
+    assert right["network, batch's moments"] > 0.75
     apart = max(right.values()) - min(right.values())
     assert apart < 0.05 if warmup else apart > 0.2, right
+
+
+def test_the_experiment_on_teachers_has_every_network_with_batch_norm():
+    """Which are also those that the test above has."""
+    moments = {
+        name
+        for name in named.modules("ssl_jax.models")
+        if models.find(name).takes == "images" and "bn_momentum" in models.hparams(name)
+    }
+    assert teachers.SMALL.keys() == moments
