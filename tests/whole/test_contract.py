@@ -103,13 +103,19 @@ def test_the_class_says_what_it_is(name):
     for method in contract.OPTIONAL:
         assert core.can(cls, method) == (method in public)
         assert f"      {method}(" in core.Algorithm.__doc__
-    own = (c for c in cls.__mro__ if c is not core.Algorithm)  # Dash calls FixMatch's
-    step = "".join(
-        inspect.getsource(c.train_step) for c in own if "train_step" in vars(c)
-    )
+    step = _step_of(cls)
     assert cls.learns_augmentation == ("probe(self, state" in step)
     if name != "entropy.Entropy":  # README's, which is told of as it compiles
         assert cls.needs_unlabeled == ('batch["unlabeled_image"]' in step)
+
+
+def _step_of(cls):
+    """The source of its train_step, and of its parent's where that is called."""
+    step = inspect.getsource(cls.train_step)
+    if "super().train_step(" not in step:
+        return step
+    at = next(c for c in cls.__mro__ if "train_step" in vars(c))
+    return step + _step_of(at.__base__)
 
 
 def test_a_method_that_no_contract_has_is_refused():
