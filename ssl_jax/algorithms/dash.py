@@ -9,15 +9,16 @@ is FixMatch at a threshold of exp(-0.05) = 0.951.
 
 Departures: rho^ is the paper's, the mean loss of the labeled set at the warmed-up
 weights: of its augmented images in training mode, as many as there are, the last of the
-warm-up's batches. USB (microsoft/Semi-supervised-learning,
-semilearn/algorithms/dash/dash.py at 1ef4cbe) takes the loss on the test set instead;
-the authors' code (idstcv/Dash, dash.py at bbd13cc) that of the unlabeled images against
-their own predictions in the last epoch of a warm-up that trains on all of them. The
-warm-up is the first `warmup_steps` of the run; USB counts the run's after it. From the
-authors' code: the bound is on the loss to the target, as in USB, where theirs is on the
-loss to the hard label, while labels are soft too; <=, as in USB and the paper, for
-their <; the loss is a mean over all U, as FixMatch's, where theirs is one over those
-kept, times 0.9.
+warm-up's batches, in which network and teacher rest (the optimizer does not: its
+schedule goes by steps, and its momentum takes in the gradients). USB
+(microsoft/Semi-supervised-learning, semilearn/algorithms/dash/dash.py at 1ef4cbe) takes
+the loss on the test set instead; the authors' code (idstcv/Dash, dash.py at bbd13cc)
+that of the unlabeled images against their own predictions in the last epoch of a
+warm-up that trains on all of them. The warm-up is the first `warmup_steps` of the run;
+USB counts the run's after it. From the authors' code: the bound is on the loss to the
+target, as in USB, where theirs is on the loss to the hard label, while labels are soft
+too; <=, as in USB and the paper, for their <; the loss is a mean over all U, as
+FixMatch's, where theirs is one over those kept, times 0.9.
 """
 
 from dataclasses import dataclass

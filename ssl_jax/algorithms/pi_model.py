@@ -51,9 +51,10 @@ class PiModel(Algorithm):
     def target(self, state: TrainState, images_UHWC: jax.Array, key) -> jax.Array:
         """logits_UK that the other view should have: the network's own."""
         variables, rngs = (state.params, state.model_state), core.model_rngs(key, 1)
-        return core.forward(self.model, *variables, images_UHWC, train=True, rngs=rngs)[
-            0
-        ]
+        logits_UK, _ = core.forward(
+            self.model, *variables, images_UHWC, train=True, rngs=rngs
+        )
+        return logits_UK
 
     def logits(self, params, state: TrainState, x_BHWC, u_UHWC, key):
         """Training-mode logits of both views, each with BatchNorm of its own, and the

@@ -6,9 +6,10 @@ Departures: from the authors' code (facebookresearch/simsiam, simsiam/builder.py
 main_simsiam.py at a7bc177), which is ImageNet's, the projector has the two layers that
 the paper has on CIFAR-10 (appendix D), and is 2,048 wide as in section 3 where the code
 takes the encoder's width; the hidden layers have biases, which the BatchNorm after them
-takes away again; the rate falls with each step, not with each epoch; and an online
-probe, which they have not, learns beside it without sending a gradient back. Linear
-layers begin as Flax's do.
+takes away again; the rate falls with each step, not with each epoch, and the
+predictor's with it, which the command in their README holds (`--fix-pred-lr`); and an
+online probe, which they have not, learns beside it without sending a gradient back.
+Linear layers begin as Flax's do.
 """
 
 from dataclasses import dataclass
