@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ssl_jax.errors import UserError
 
-_UNKNOWN = "\ufffd"
-
 
 def finder(names: Sequence[str], root: str) -> Callable[[str], str | None]:
     """A function: what a line calls an image -> its name among `names`, None where

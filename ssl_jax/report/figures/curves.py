@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ssl_jax.report.figures.drawing import (
     BLUE,
+    MANY,
     ORANGE,
     VERMILLION,
     entitle,
@@ -45,7 +46,6 @@ _ALIKE = (
     ("labeled_loss", "loss", f"{CROSS_ENTROPY} of labeled images"),
     ("cross_entropy", "loss", CROSS_ENTROPY),
 )
-_MANY = 20  # classes: more have no names in a figure
 
 # Draws a Figure when it is called (workdir.Workdir.draw).
 Drawing = Callable[[], Figure]
@@ -126,7 +126,7 @@ def confusion_matrix(
       of: what is classified: "test images", "test nodes".
     """
     K, total = len(class_names), counts_KK.sum()
-    side = max(5.6, 0.36 * K) if K <= _MANY else 5.6
+    side = max(5.6, 0.36 * K) if K <= MANY else 5.6
     figure = Figure(figsize=(side + 0.8, side + 0.3), layout="constrained")
     axes = figure.subplots()
     share_KK = counts_KK / counts_KK.sum(1, keepdims=True).clip(1)
@@ -136,7 +136,7 @@ def confusion_matrix(
     right = f"accuracy {np.trace(counts_KK) / max(total, 1):.2%} on {total:,.0f} {of}"
     entitle(figure, f"{title}\n{right}")
     axes.set(xlabel="predicted class", ylabel="true class")
-    if K > _MANY:
+    if K > MANY:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="predicted class, by number", ylabel="true class, by number")

@@ -15,6 +15,7 @@ BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY = "#56B4E9"
 PALETTE = (BLUE, ORANGE, GREEN, VERMILLION, "#CC79A7", SKY, "#000000")
 MARKERS = "ox^+sDv*<>"
+MANY = 20  # classes: more have no names in a figure
 _DASHES = ("-", "--", "-.", ":")
 _FEW = 25  # points of a line that are marked: of one alone there is no line
 _LETTERS = 24  # of a name beside others

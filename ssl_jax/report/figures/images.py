@@ -8,7 +8,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ssl_jax.report.figures.drawing import BLUE, VERMILLION, entitle, short, styles
+from ssl_jax.report.figures.drawing import (
+    BLUE,
+    MANY,
+    VERMILLION,
+    entitle,
+    short,
+    styles,
+)
 
 
 def views_grid(views: dict[str, np.ndarray], title: str) -> Figure:
@@ -48,7 +55,7 @@ def feature_map(
             points = dict(s=14, linewidths=0.7, color=style["color"])
             axes.scatter(*points_M2[labels_M == k].T, marker=style["marker"], **points)
         axes.set(title=name, xticks=[], yticks=[])
-    if len(class_names) <= 20:
+    if len(class_names) <= MANY:
         # By names given: without, those that begin with an underscore are left out.
         names = [short(name) for name in class_names]
         figure.legend(grid[0].collections, names, loc="outside right center")

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from ssl_jax.report.figures.drawing import (
     BLUE,
     GREEN,
+    MANY,
     ORANGE,
     SKY,
     VERMILLION,
@@ -20,8 +21,6 @@ from ssl_jax.report.figures.drawing import (
     short,
     styles,
 )
-
-_MANY = 20  # classes: more have no names in a figure
 
 
 def pseudo_label_quality(rows: list[dict], title: str) -> Figure:
@@ -51,7 +50,7 @@ def pseudo_label_classes(
     """Pseudo-labels kept and the threshold, for each class, against steps; above 20
     classes the least, the median and the greatest of the classes. A threshold that all
     classes share is one line."""
-    height = max(3.9, 0.26 * len(class_names)) if len(class_names) <= _MANY else 3.9
+    height = max(3.9, 0.26 * len(class_names)) if len(class_names) <= MANY else 3.9
     figure = Figure(figsize=(10, height), layout="constrained")
     entitle(figure, title)
     kept, threshold = figure.subplots(1, 2)
@@ -77,7 +76,7 @@ def _classes(axes: Axes, steps, values, class_names):
     begin with an underscore."""
     K = len(class_names)
     values_SK = np.array(values, float).reshape(-1, K)
-    if K > _MANY:
+    if K > MANY:
         for q, name, style in (
             (1, "greatest", "--"),
             (0.5, "median", "-"),
@@ -111,7 +110,7 @@ def pseudo_label_counts(row: dict, class_names: Sequence[str], title: str) -> Fi
     axes.bar(range(K), said, color="white", hatch="//", label="predicted", **style)
     axes.bar(range(K), kept, color=BLUE, label="of them kept", **style)
     names = [short(name) for name in class_names]
-    if K <= 3 * _MANY:  # one under each bar
+    if K <= 3 * MANY:  # one under each bar
         level = sum(map(len, names)) < 8 * width
         axes.set_xticks(range(K), names, rotation=0 if level else 90)
     axes.set(xlabel="class", ylabel="images")
