@@ -190,6 +190,28 @@ def test_noisy_student_is_three_phases_of_fixmatchs_network_and_optimizer(data):
         assert phase.batch_size == drawn
 
 
+@pytest.mark.parametrize("data", DATA_SETS)
+def test_averages_rise_but_where_a_papers_code_has_one_decay(data):
+    """BatchNorm's moments and the teacher: on by default, off in configs of papers."""
+    rise = data not in PAPERS
+    for method in METHODS:
+        config = _get(data, method)
+        assert config.model.bn_warmup == rise, method
+        for phase in config.phases:
+            assert config[phase].algorithm.ema_warmup == rise, method
+
+
+@pytest.mark.parametrize(
+    ("name", "rise"),
+    [
+        *(("byol_cifar10", False), ("byol_stl10", False), ("byol_imagenette", False)),
+        *(("simsiam_cifar10", False), ("byol_digits", True)),
+    ],
+)
+def test_moments_of_self_supervised_papers_have_one_momentum(name, rise):
+    assert _get(name).model.bn_warmup == rise
+
+
 def test_methods_without_strong_views_refuse_ctaugment():
     """And FlexMatch's tutorial, which is a whole, goes with no other word."""
     for name in NO_STRONG_VIEW:
