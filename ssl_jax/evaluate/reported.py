@@ -15,12 +15,12 @@ def collapsed(row: dict) -> bool:
 
 def at_chance(row: dict, classes: int) -> bool:
     """Whether what is judged, averages that may hold their start, guesses among the
-    classes, while the network as it trains does not: it is more than halfway to 1."""
+    classes, while the network as it trains does not: it is a third of the way to 1."""
     judged, trained = row.get("test/accuracy"), row.get("train/accuracy")
     if None in (judged, trained) or classes < 2:
         return False
     chance = 1 / classes
-    return judged < min(1.5 * chance, chance + 0.05) and trained > (1 + chance) / 2
+    return judged < min(1.5 * chance, chance + 0.05) and trained > chance + (1 - chance) / 3
 
 
 def warning(rows: list[dict], row: dict, classes: int = 0) -> str | None:

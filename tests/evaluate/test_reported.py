@@ -31,19 +31,19 @@ def test_median_is_of_the_last_twenty_and_nothing_is_chosen_without_validation()
 
 
 def test_a_teacher_at_chance_beside_a_network_that_is_not_is_told_of_once():
-    """The issue's run: 10.03% of MobileNet's EMA, where the network had 51.6%."""
+    """MobileNet's EMA on the two-phase tutorial: 10.03%, where the network had 51.6%."""
 
     def row(judged, trained, step=6000):
         accuracies = {"test/accuracy": judged, "train/accuracy": trained}
         return {"phase": "train", "step": step, **accuracies}
 
-    dead = row(0.1003, 0.93)
+    dead = row(0.1003, 0.516)
     said = reported.warning([row(0.4, 0.5)], dead, classes=10)
     assert "'train' at step 6000" in said and "ema_warmup" in said
     assert "test/accuracy 0.1003 of 10 classes" in said
-    assert "train/accuracy 0.93" in said
+    assert "train/accuracy 0.516" in said
     assert reported.warning([dead], row(0.1, 0.95, 7000), classes=10) is None  # told
-    for well in (row(0.16, 0.93), row(0.1003, 0.3), {"phase": "train", "step": 1}):
+    for well in (row(0.16, 0.93), row(0.1003, 0.39), {"phase": "train", "step": 1}):
         assert reported.warning([], well, classes=10) is None
     assert reported.warning([], row(0.56, 1.0), classes=2) is None
     assert reported.warning([], row(0.5, 1.0), classes=2)
