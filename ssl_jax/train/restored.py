@@ -1,5 +1,6 @@
 """A run that is there, to be asked about images."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -98,6 +99,12 @@ def rebuild(run: Run, section: Trains, workdir: Workdir) -> Rebuilt:
     changes = workdir.changes(inventory(data.dataset), accepted=True)
     if changes:
         logging.warning("the data have changed since: %s", "; ".join(changes))
+    if section.batch_size:
+        # No step is taken, and no state has the size of a batch. The run's may not
+        # divide over the devices here, or be of more images than are left.
+        ratio = min(section.unlabeled_ratio, 1)
+        smallest = dict(batch_size=mesh.size, unlabeled_ratio=ratio)
+        section = dataclasses.replace(section, **smallest)
     return Rebuilt(phases.build(run, section, data, mesh), data, bool(changes))
 
 

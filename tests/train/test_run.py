@@ -87,6 +87,25 @@ def test_a_grown_pile_predicts_and_asks(pile, tmp_path, caplog, capsys):
         run.run(config, workdir, devices=ONE)
 
 
+def test_a_shrunken_pile_predicts_and_asks_on_any_number_of_devices(
+    pile, tmp_path, capsys
+):
+    """Trained on one device, with 3 labeled and 6 unlabeled images a step; asked on
+    all, when fewer are left."""
+    workdir = tmp_path / "w"
+    config = _config(pile, "fixmatch.FixMatch")
+    config.train.update(batch_size=3, unlabeled_ratio=2)
+    run.run(config, workdir, devices=ONE)
+    for name in ("unlabeled/2.png", "unlabeled/3.png", "unlabeled/6.png"):
+        (pile / name).unlink()
+    config.predict.dir = str(pile / "unlabeled")
+    predict.write(config, workdir)
+    assert "1 images labeled" in capsys.readouterr().out
+    config.query.size = 1
+    questions.ask(config, workdir)
+    assert "unlabeled/7.png" in (workdir / "queries.csv").read_text()
+
+
 def test_a_run_goes_on_with_a_grown_pile_at_a_word(pile, tmp_path, caplog):
     """Labels by a CSV file, of which an image went."""
     for name in ("cat", "dog"):
