@@ -54,8 +54,6 @@ def load(wanted: Wanted) -> Dataset:
         classes, a class has no image that can be read, images differ in size and
         image_size=0, a line of the CSV file cannot be taken, or `strict`.
     """
-    if wanted.image_size < 0:
-        raise UserError(f"image_size={wanted.image_size} is negative: use 0 or a side.")
     files = layout.find(
         wanted.dir, wanted.unlabeled, wanted.labels, gone=wanted.changed == "accept"
     )

@@ -8,9 +8,10 @@
 A set is known in any case and form of its name, and `unlabelled` as well. "training"
 and "testing" may be classes of a sport, and "valid" the one beside "invalid": such
 words mean sets where one for `train` stands beside one for `val` or `test`. A near miss
-of `unlabeled` is refused and not guessed at: it would be a class of its own. Of the
-short words there is no near miss: "best" is a class, and so are "van" and "brain"; but
-not where folders with the names of other classes lie in it, whatever it is called.
+of `unlabeled`, or a longer name with that in it ("unlabeled_images"), is refused and
+not guessed at: it would be a class of its own. Of the short words there is no near
+miss: "best" is a class, and so are "van" and "brain"; but not where folders with the
+names of other classes lie in it, whatever it is called.
 """
 
 import re
@@ -51,7 +52,7 @@ def sets(root: str, names: Sequence[str]) -> dict[str, str]:
     """{"train" or "val" or "test" or "unlabeled": the folder of `names` that is it}.
 
     Raises:
-      UserError: two folders are one set, or one is nearly called `unlabeled`.
+      UserError: two folders are one set.
     """
     found = _meant(names, _BESIDE_EACH_OTHER)
     if "train" not in found or not found.keys() & {"val", "test"}:
@@ -61,14 +62,6 @@ def sets(root: str, names: Sequence[str]) -> dict[str, str]:
             raise UserError(
                 f"the folders {' and '.join(of_name)} in {root} are both {meant!r}: "
                 "put all into one."
-            )
-    for name in names:
-        near = get_close_matches(_word(name), ["unlabeled", "unlabelled"], 1, _NEAR)
-        if near and _word(name) not in _SETS:
-            raise UserError(
-                f"the folder {name!r} in {root} is nearly called 'unlabeled': if it "
-                "holds the images without a label, call it so; if it is a class, give "
-                "it a name that is less like it."
             )
     return {meant: of_name[0] for meant, of_name in found.items()}
 
@@ -83,6 +76,21 @@ def _meant(names, words):
 
 def _word(name: str) -> str:
     return re.sub(r"[-_.]", "", form(name))
+
+
+def check_unlabeled(names: Sequence[str], where: str) -> None:
+    """Raises UserError where one of the folders, which are to be classes, is nearly
+    called `unlabeled`."""
+    for name in names:
+        word = _word(name)
+        near = get_close_matches(word, ["unlabeled", "unlabelled"], 1, _NEAR)
+        if near or "unlabel" in word:
+            raise UserError(
+                f"the folder {name!r} in {where} is nearly called 'unlabeled': if it "
+                "holds the images without a label, call it so, or name it by "
+                "config.data.unlabeled; if it is a class, give it a name that is less "
+                "like it."
+            )
 
 
 def check_classes(class_names: Sequence[str], where: str) -> None:

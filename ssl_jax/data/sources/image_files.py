@@ -52,8 +52,7 @@ def find(folder: str, apart: Sequence[str | None] = ()) -> list[str]:
     folder that it lies in, or a link into a folder of `apart`.
 
     Args:
-      apart: folders, or None, whose files belong to another set. A class folder has
-        what is in it, by way of links too, but not the images to test on.
+      apart: folders, or None, whose files belong to another set or class.
 
     Raises:
       UserError: a folder cannot be listed.

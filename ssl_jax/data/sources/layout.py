@@ -82,7 +82,8 @@ def _to_train_on(
     for folder in places.bases:
         paths += [path for path in _listed(folder) if not os.path.isdir(path)]
     if places.unlabeled:
-        paths += image_files.find(places.unlabeled, held_out)
+        labeled = places.classes.values()
+        paths += image_files.find(places.unlabeled, [*held_out, *labeled])
     found, rest = image_files.images(paths)
     others.update(rest)
     loose = [image_files.name_below(root, path) for path in found]
@@ -125,6 +126,7 @@ def _places(root: str, unlabeled: str, others: Counter) -> _Places:
     """
     classes, sets = _classes_and_sets(root, others)
     bases, own = [root], [sets["unlabeled"]] if "unlabeled" in sets else []
+    beside = {}
     if "train" in sets:
         beside, bases = classes, [root, sets["train"]]
         classes, inside = _classes_and_sets(sets["train"], others)
@@ -136,7 +138,9 @@ def _places(root: str, unlabeled: str, others: Counter) -> _Places:
             )
     pile = _pile(root, bases, unlabeled, own)
     classes = {name: path for name, path in classes.items() if path != pile}
-    if "train" in sets and (left := [n for n, p in beside.items() if p != pile]):
+    left = [name for name, path in beside.items() if path != pile]
+    folder_names.check_unlabeled([*classes, *left], root)
+    if left:
         raise UserError(
             f"{sets['train']} is where the class folders to train on lie, and beside "
             f"it are {', '.join(map(repr, left[:_SHOWN]))}: move these into it. If "
@@ -246,11 +250,12 @@ def _in_folders(
     apart: Sequence[str | None],
     others: Counter,
 ) -> Part:
-    """The images in the folders of these classes, none by a link into `apart`; counts
-    what else is there in `others`."""
+    """The images in the folders of these classes, none by a link into `apart` or into
+    another one of them; counts what else is there in `others`."""
     names, labels = [], []
     for class_name, path in folders.items():
-        found, rest = image_files.images(image_files.find(path, apart))
+        beside = [other for other in folders.values() if other != path]
+        found, rest = image_files.images(image_files.find(path, [*apart, *beside]))
         if not found:
             raise UserError(
                 f"the class folder {path} holds no image{_only(rest)}: put some there, "

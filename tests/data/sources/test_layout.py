@@ -40,11 +40,15 @@ def test_a_test_set_in_any_spelling(root, name):
     assert data.test_labels_M.tolist() == [1]
 
 
-@pytest.mark.parametrize("name", ["unlabled", "unlabeld", "labeled", "unlabel"])
+NEARLY = ["unlabled", "unlabeld", "labeled", "unlabel", "Unlabeled images"]
+
+
+@pytest.mark.parametrize("name", NEARLY)
 def test_what_is_nearly_called_unlabeled_is_not_guessed_at(root, name):
     fill(root, f"{name}/4.png")
     with pytest.raises(UserError, match=f"'{name}' .* is nearly called 'unlabeled'"):
         load(root)
+    assert load(root, unlabeled=name).labels_N.tolist() == [0, 0, 1, -1]
 
 
 @pytest.mark.parametrize("name", ["best", "van", "brain", "valid", "training", "rest"])
@@ -185,8 +189,12 @@ def test_a_link_to_a_parent_folder_brings_nothing_in(root, target, caplog):
     assert "lead to where they lie" in caplog.text and "up/ (4)" in caplog.text
 
 
-def test_links_lead_into_no_other_set(root, caplog):
+def test_links_lead_into_no_other_set_or_class(root, caplog):
     fill(root, "test/cat/5.png", "val/dog/6.png")
+    (root / "cat/dogs").symlink_to("../dog")
+    (root / "dog/1.png").symlink_to("../cat/1.png")
+    (root / "unlabeled").mkdir()
+    (root / "unlabeled/cats").symlink_to("../cat")
     (root / "cat/more").symlink_to("../test")
     (root / "cat/5.png").symlink_to("../test/cat/5.png")
     (root / "dog/v").symlink_to("../val/dog")
@@ -202,7 +210,8 @@ def test_links_lead_into_no_other_set(root, caplog):
     (root / "test/dog").unlink()
     data = load(root)
     assert data.names_N == ("cat/1.png", "cat/2.png", "dog/3.png", "val/dog/6.png")
-    assert "5.png/ (1)" in caplog.text and "more/ (1), v/ (1)" in caplog.text
+    for link in ("5.png/ (1)", "more/ (1)", "v/ (1)", "dogs/ (1)", "cats/ (1)"):
+        assert link in caplog.text
 
 
 @pytest.mark.parametrize(
