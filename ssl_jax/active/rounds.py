@@ -4,16 +4,19 @@ the next run learns from the answers. Which images it asks about: strategies.py.
 Between runs stands queries.csv (questions.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.metrics import classification_report, confusion_matrix
 
 from ssl_jax.active import questions
 from ssl_jax.core import make_mesh
 from ssl_jax.data import sources
+from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.splits import candidates
+from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 from ssl_jax.report.figures import active as figures
 from ssl_jax.train import restored, sections
@@ -59,11 +62,8 @@ def simulate(
                 return None
             rounds.append(folder.entry or folder.enter(_judge(of_round, folder)))
             labels = str(folder.queries)
-        names = {questions.name(dataset, i): i for i in range(len(dataset.labels_N))}
         asked = [
-            sources.originals(
-                wanted.data, dataset, [names[row["image"]] for row in entry["queried"]]
-            )
+            images(wanted.data, dataset, [row["image"] for row in entry["queried"]])
             for entry in rounds
         ]
         of = f"{rounds[0]['labels']:,} to {rounds[-1]['labels']:,} labels"
@@ -79,6 +79,17 @@ def simulate(
             "resumed": workdir.resumed,
         }
         return workdir.finish(result | own)
+
+
+def images(data: Wanted, dataset: Dataset, names: Sequence[str]) -> list[np.ndarray]:
+    """image_HWC of each, as `sources.originals` has them: of a folder's that has gone
+    since it was asked about, a white one."""
+    index_of = {questions.name(dataset, i): i for i in range(len(dataset.labels_N))}
+    there = [name for name in names if name in index_of]
+    found = sources.originals(data, dataset, [index_of[name] for name in there])
+    image_of = dict(zip(there, found, strict=True))
+    white_HWC = np.full(dataset.images_NHWC.shape[1:], 255, np.uint8)
+    return [image_of.get(name, white_HWC) for name in names]
 
 
 def summary(result: dict) -> str:

@@ -13,6 +13,7 @@ from ssl_jax.active import questions, rounds, strategies
 from ssl_jax.data import sources
 from ssl_jax.data.sources import digits
 from ssl_jax.data.splits import candidates
+from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 from ssl_jax.report.figures import active, curves
 from ssl_jax.train import restored, sections
@@ -255,6 +256,17 @@ def test_an_oracle_must_know_and_leave_something(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="the oracle .* is the truth"):
         rounds.simulate(_config(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_image_that_went_after_it_was_asked_about_is_white():
+    dataset = sources.load("digits")
+    named = dataset._replace(names_N=tuple(f"{i}.png" for i in range(1, 1298)))
+    asked = ["2.png", "gone.png", "1.png"]
+    shown = rounds.images(Wanted(), named, asked)
+    white_HWC = np.full((8, 8, 1), 255)
+    expected = [dataset.images_NHWC[1], white_HWC, dataset.images_NHWC[0]]
+    np.testing.assert_array_equal(shown, expected)
+    assert len(rounds.images(Wanted(), dataset, ["5", "7"])) == 2
 
 
 def test_many_questions_fill_sheets_and_old_sheets_go(tmp_path, monkeypatch):
