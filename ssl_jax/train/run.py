@@ -107,7 +107,8 @@ def entered(
         # Of images in memory no name tells which they are.
         its = inventory(data.dataset, pixels=dataset is not None)
         accepted = wanted.data.changed == "accept"
-        if changes := workdir.changes(its, accepted=accepted):
+        drawn = wanted.data.num_labels > 0 or wanted.data.num_validation > 0
+        if changes := workdir.changes(its, accepted=accepted, drawn=drawn):
             _check_goes_on(wanted, workdir)
             logging.warning("goes on with other data: %s", "; ".join(changes))
         workdir.remember_data(its)

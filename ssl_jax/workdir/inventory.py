@@ -20,7 +20,7 @@ class Inventory(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What differs, in words, and whether the network no longer fits."""
+    """What differs, in words, and whether the run cannot go on with it."""
 
     what: str
     grave: bool = False
@@ -37,8 +37,14 @@ def read(path: Path) -> Inventory:
     return Inventory(**{**there, **lists})
 
 
-def changes(there: Inventory, here: Inventory) -> list[Change]:
-    """What differs here from what was there; nothing where the digests agree."""
+def changes(there: Inventory, here: Inventory, *, drawn: bool = False) -> list[Change]:
+    """What differs here from what was there; nothing where the digests agree.
+
+    Args:
+      drawn: whether a seed draws which of the images with a label are learned from, and
+        which validate. Of others it draws others: what validates may then have been
+        learned from.
+    """
     if there.digest == here.digest:
         return []
     if not (there.labels and here.labels):  # images that no name tells from others
@@ -67,8 +73,18 @@ def changes(there: Inventory, here: Inventory) -> list[Change]:
             "got another label",
         ),
     ):
-        if names:
-            found.append(Change(f"{len(names):,} images {what}{_first(names)}"))
+        if not names:
+            continue
+        said = f"{len(names):,} images {what}{_first(names)}"
+        redrawn = drawn and any(
+            one.labels.get(name) for one in (there, here) for name in names
+        )
+        if redrawn:
+            said += (
+                ", and data.num_labels or data.num_validation would draw other images "
+                "from those with a label: some that validate may have been learned from"
+            )
+        found.append(Change(said, grave=redrawn))
     if there.num_test != here.num_test:
         found.append(
             Change(f"{here.num_test:,} are to test on, and were {there.num_test:,}")

@@ -166,22 +166,26 @@ class Workdir:
             )
         return str(own)
 
-    def changes(self, data: Inventory, *, accepted: bool) -> list[str]:
+    def changes(
+        self, data: Inventory, *, accepted: bool, drawn: bool = False
+    ) -> list[str]:
         """How the data differ from those that the run began with: by classes, names of
         images, labels and numbers. Nothing where they are the same.
 
         Args:
           accepted: whether images may have come and gone, or got other labels.
+          drawn: as in `inventory.changes`, for a run that is to go on.
 
         Raises:
-          UserError: they differ, and it is not accepted, or the network does not fit.
+          UserError: they differ, and it is not accepted, or the run cannot go on.
         """
         saved, path = settings.saved(self.path), self.path / _DATA
         if saved is None or saved.get("data", data.digest) == data.digest:
             return []
         found = [Change("it has other classes, images or labels", grave=True)]
         if path.exists():
-            found = inventory.changes(inventory.read(path), data)
+            drawn = drawn and self.result is None
+            found = inventory.changes(inventory.read(path), data, drawn=drawn)
         grave = any(change.grave for change in found)
         if accepted and not grave:
             return [change.what for change in found]

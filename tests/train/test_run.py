@@ -135,6 +135,24 @@ def test_a_run_goes_on_with_a_grown_pile_at_a_word(pile, tmp_path, caplog):
     assert run.run(config, workdir, devices=ONE) == result
 
 
+def test_a_run_does_not_go_on_where_what_validates_would_be_drawn_anew(pile, tmp_path):
+    workdir = tmp_path / "w"
+    config = _config(pile, "supervised.Supervised", num_validation=2)
+    config.train.unlabeled_ratio = 0
+    before = run.run(config, workdir, devices=ONE)
+    config.data.changed = "accept"
+    _add(pile, "cat/9.png", 77)
+    assert run.run(config, workdir, devices=ONE) == before  # it is over
+    _unfinished(workdir)
+    with pytest.raises(
+        UserError, match=r"(?s)1 images came \('cat/9.png'\), and data.nu"
+    ):
+        run.run(config, workdir, devices=ONE)
+    (pile / "cat/9.png").unlink()
+    _add(pile, "unlabeled/9.png", 77)
+    assert run.run(config, workdir, devices=ONE)["data"]["unlabeled"] == 5
+
+
 def test_a_workdir_does_not_lie_among_the_images(pile, tmp_path):
     config = _config(pile, "supervised.Supervised")
     (tmp_path / "link").symlink_to(pile)

@@ -40,6 +40,18 @@ def test_what_the_network_does_not_fit_is_grave():
     assert unnamed.grave
 
 
+def test_other_images_with_a_label_are_grave_where_a_seed_draws_from_them():
+    """With one that came another validates; what has no label plays no part."""
+    more = BEFORE.labels | {"u/3.png": ""}
+    (came,) = inventory.changes(BEFORE, after(labels=more), drawn=True)
+    assert not came.grave
+    less = {name: label for name, label in more.items() if label != "cat"}
+    for labels in (more | {"cat/2.png": "cat"}, less, more | {"cat/1.png": "dog"}):
+        found = inventory.changes(BEFORE, after(labels=labels), drawn=True)
+        assert [c for c in found if c.grave and "may have been learned from" in c.what]
+        assert not any(c.grave for c in inventory.changes(BEFORE, after(labels=labels)))
+
+
 def test_it_is_read_as_it_was_written(tmp_path):
     inventory.write(tmp_path / "inventory.json", BEFORE)
     assert inventory.read(tmp_path / "inventory.json") == BEFORE
