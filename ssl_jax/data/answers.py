@@ -30,6 +30,9 @@ _SHOWN = 20  # names in a message
 _COMPARED = 10_000  # names among which the nearest is suggested
 
 
+Wrong = tuple[int, str]  # a line of the file, and what is wrong with it
+
+
 class Row(NamedTuple):
     """One line of the file, as it stands there but for spaces around the label."""
 
@@ -68,9 +71,10 @@ def read(
       UserError: the file cannot be read, or lines of it cannot be taken: which, why,
         and what to do.
     """
+    found, wrong = lines(path)
     return match(
         path,
-        rows(path),
+        found,
         dataset.names_N or range(len(dataset.labels_N)),
         dataset.class_names,
         dataset.unreadable,
@@ -78,6 +82,7 @@ def read(
         dataset.labels_N,
         dataset.root,
         gone=gone,
+        wrong=wrong,
     )
 
 
@@ -85,14 +90,25 @@ def rows(path: Path) -> list[Row]:
     """The file's rows, empty ones left out.
 
     Raises:
-      UserError: it cannot be read, its header lacks a column, or lines have another
-        number of columns than the header.
+      UserError: as `lines`, or lines have another number of columns than the header.
+    """
+    found, wrong = lines(path)
+    _refuse(path, wrong)
+    return found
+
+
+def lines(path: Path) -> tuple[list[Row], list[Wrong]]:
+    """The file's rows, empty ones left out; and the lines that have another number of
+    columns than the header, which `match` refuses together with others.
+
+    Raises:
+      UserError: it cannot be read, or its header lacks a column.
     """
     text = _text(path)
-    lines = io.StringIO(text, newline="")
+    file = io.StringIO(text, newline="")
     found, wrong, header, line = [], [], [], 1
     try:
-        reader = csv.reader(lines, delimiter=_delimiter(text), strict=True)
+        reader = csv.reader(file, delimiter=_delimiter(text), strict=True)
         for cells in reader:
             begins, line = line, reader.line_num + 1
             if not any(cell.strip() for cell in cells):
@@ -118,8 +134,7 @@ def rows(path: Path) -> list[Row]:
         ) from error
     if not header:
         _columns(path, 1, [])
-    _refuse(path, wrong)
-    return found
+    return found, wrong
 
 
 def match(
@@ -133,6 +148,7 @@ def match(
     root: str = "",
     *,
     gone: bool = False,
+    wrong: Sequence[Wrong] = (),
 ) -> Answers:
     """The answers in `rows` (of the file `path`) about the images `names_N`.
 
@@ -142,15 +158,17 @@ def match(
       labels_N: what is known of the images. Where they have names, it is known to the
         user as well, by the folder that they lie in, and a row must not contradict it.
       root: as in `image_names.finder`.
+      wrong: other lines of the file, to be refused too.
 
     Raises:
-      UserError: rows are about no image, a second time about one, or about one that is
-        not allowed; or their label is no class, or not the one that the image has.
+      UserError: there is a wrong line; or rows are about no image, a second time about
+        one, or about one that is not allowed; or their label is no class, or not the
+        one that the image has.
     """
     named = not isinstance(names_N, range)
     index_of = {name: i for i, name in enumerate(names_N)} if named else {}
     find = image_names.finder([*index_of, *unreadable], root)
-    first_line, taken, wrong = {}, [], []
+    first_line, taken, wrong = {}, [], [*wrong]
     skipped, missing, validating = 0, 0, 0
     for line, image, label in rows:
         try:
@@ -195,7 +213,7 @@ def match(
         except UserError as error:
             what = str(error)
             wrong.append((line, what if what.startswith(" ") else f": {what}"))
-    _refuse(path, wrong)
+    _refuse(path, sorted(wrong))
     if skipped:
         logging.warning(
             "%s: skipped %d rows about images that cannot be read.", path, skipped
@@ -212,7 +230,7 @@ def match(
     return Answers(pairs_n2[:, 0], pairs_n2[:, 1])
 
 
-def _refuse(path: Path, wrong: Sequence[tuple[int, str]]) -> None:
+def _refuse(path: Path, wrong: Sequence[Wrong]) -> None:
     """Raises UserError with what is wrong, by line, if anything is."""
     if not wrong:
         return

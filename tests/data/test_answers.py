@@ -157,7 +157,8 @@ def test_every_bad_line_is_told_of_at_once(write):
     many = "".join(f"{i}.png,dog\n" for i in range(30))
     with pytest.raises(UserError, match=r"(?s)30 lines .* line 21: .*\n  and 10 more$"):
         answers.read(write(f"image,label\n{many}"), dataset())
-    with pytest.raises(UserError, match=r"(?s)2 lines .*line 2 has 1 .*line 4 has 3"):
+    told = r"(?s)3 lines .*line 2 has 1 .*line 3: there is no image 'b'.*line 4 has 3"
+    with pytest.raises(UserError, match=told):
         answers.read(write("image,label\na\nb,c\n1,2,3\n"), dataset())
 
 

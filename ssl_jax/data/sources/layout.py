@@ -277,9 +277,9 @@ def _by_csv(
     )
     if not labels:
         raise UserError(f"there are no class folders in {root}: {remedy}")
-    rows = answers.rows(Path(labels))
+    rows, wrong = answers.lines(Path(labels))
     count_of = Counter(row.label for row in rows if row.label)
-    if not count_of:
+    if not count_of and not wrong:  # which `answers.match` tells of
         raise UserError(
             f"there are no class folders in {root}, and {labels} has no label: {remedy}"
         )
@@ -295,7 +295,7 @@ def _by_csv(
                 *(labels, row.line, row.label, like[0]),
             )
     given = answers.match(
-        Path(labels), rows, names_N, class_names, root=root, gone=gone
+        Path(labels), rows, names_N, class_names, root=root, gone=gone, wrong=wrong
     )
     labels_N = np.full(len(names_N), -1, np.int32)
     labels_N[given.index_n] = given.label_n
