@@ -108,10 +108,10 @@ def checked_features(features_ND: np.ndarray, least: int = 2) -> np.ndarray:
       UserError: they are not, or not finite.
     """
     features_ND = distances.real(features_ND)
-    if features_ND.ndim != 2 or len(features_ND) < least:
+    if features_ND.ndim != 2 or len(features_ND) < least or not features_ND.size:
         raise UserError(
-            f"features of shape {features_ND.shape}: give [rows, features], and at "
-            f"least {least} rows."
+            f"features of shape {features_ND.shape}: give [rows, features], at least "
+            f"{least} rows, and a feature."
         )
     finite_N = np.isfinite(features_ND.sum(axis=1, dtype=np.float64))
     if not finite_N.all():

@@ -367,6 +367,7 @@ def test_user_errors_have_value_rule_and_remedy():
     broken[[9, 20], 3] = np.nan, np.inf
     refused("features of 2 rows, the first of them row 9", features=broken)
     refused("at least 2 rows", features=features[0])
+    refused("and a feature", features=features[:, :0])
     refused("complex128", features=features + 1j)
     refused("sparse matrix.*toarray", features=scipy.sparse.csr_matrix(features))
     refused("all 330 labels are -1", labels=np.full(330, -1))
