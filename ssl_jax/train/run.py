@@ -92,11 +92,11 @@ def entered(
         # A user's own images may have changed since a run was over.
         looks = dataset is not None or sources.may_change(wanted.data.name)
         over = workdir.result is not None and not workdir.undrawn()
-        if over:
-            logs.say(f"{path} is over already; this is its result")
-            if not looks:
-                yield workdir, None
-                return
+        its_result = f"{path} is over already; this is its result"
+        if over and not looks:
+            logs.say(its_result)
+            yield workdir, None
+            return
         data = loading.load(
             wanted.data_with(workdir.labels(wanted.config), again=workdir.begun),
             mesh,
@@ -110,7 +110,10 @@ def entered(
         drawn = wanted.data.num_labels > 0 or wanted.data.num_validation > 0
         if changes := workdir.changes(its, accepted=accepted, drawn=drawn):
             _check_goes_on(wanted, workdir)
-            logging.warning("goes on with other data: %s", "; ".join(changes))
+            does = "goes on with" if workdir.result is None else "is over, of"
+            logging.warning("%s other data: %s", does, "; ".join(changes))
+        if over:
+            logs.say(its_result)
         workdir.remember_data(its)
         yield workdir, None if over else data
 

@@ -78,6 +78,7 @@ def test_a_grown_pile_predicts_and_asks(pile, tmp_path, caplog, capsys):
         run.run(config, workdir, devices=ONE)
     config.data.changed = "accept"
     assert run.run(config, workdir, devices=ONE)["test"] == {}  # it is over
+    assert "is over, of other data: 2 images came" in caplog.text
     _add(pile, "owl/1.png")
     with pytest.raises(UserError, match="the classes are cat, dog, owl, and were cat"):
         predict.write(config, workdir)
