@@ -108,6 +108,7 @@ def entered(
         its = inventory(data.dataset, pixels=dataset is not None)
         accepted = wanted.data.changed == "accept"
         drawn = wanted.data.num_labels > 0 or wanted.data.num_validation > 0
+        drawn &= workdir.result is None  # and so are learned from
         if changes := workdir.changes(its, accepted=accepted, drawn=drawn):
             _check_goes_on(wanted, workdir)
             does = "goes on with" if workdir.result is None else "is over, of"

@@ -174,7 +174,7 @@ class Workdir:
 
         Args:
           accepted: whether images may have come and gone, or got other labels.
-          drawn: as in `inventory.changes`, for a run that is to go on.
+          drawn: as in `inventory.changes`.
 
         Raises:
           UserError: they differ, and it is not accepted, or the run cannot go on.
@@ -184,21 +184,17 @@ class Workdir:
             return []
         found = [Change("it has other classes, images or labels", grave=True)]
         if path.exists():
-            drawn = drawn and self.result is None
             found = inventory.changes(inventory.read(path), data, drawn=drawn)
         grave = any(change.grave for change in found)
         if accepted and not grave:
             return [change.what for change in found]
         accept = "" if grave else ", go on by --config.data.changed=accept"
-        raise UserError(
-            "\n".join(
-                [
-                    f"{data.name} is not as it was when workdir {self.path} began:",
-                    *(f"  {change.what}" for change in found),
-                    f"Bring that back{accept}, or train anew in another --workdir.",
-                ]
-            )
-        )
+        told = [
+            f"{data.name} is not as it was when workdir {self.path} began:",
+            *(f"  {change.what}" for change in found),
+            f"Bring that back{accept}, or train anew in another --workdir.",
+        ]
+        raise UserError("\n".join(told))
 
     def remember_data(self, data: Inventory) -> None:
         """Notes what the run trains on from now on."""

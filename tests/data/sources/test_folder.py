@@ -305,12 +305,7 @@ def test_without_class_folders_the_csv_names_the_classes(
     answers.write_text("path,label\nloose.png,dog\nloos.png,owl\n")
     with pytest.raises(UserError, match=r"csv line 3.*'loos.png'.*mean 'loose.png'"):
         load(root, image_size=0, labels=str(answers))
-    for text, message in (
-        ("", "no class folders.*no label"),
-        ("dog", "one class"),
-        ("dog\nloose.png,owl\nb,c,d", r"(?s)2 lines .*line 3: .*line 4 has 3 columns"),
-        ("dog,", "csv line 2 has 3 columns"),
-    ):
+    for text, message in (("", "no class folders.*no label"), ("dog", "one class")):
         answers.write_text(f"image,label\nloose.png,{text}\n")
         with pytest.raises(UserError, match=message):
             load(root, image_size=0, labels=str(answers))

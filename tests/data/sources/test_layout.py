@@ -263,3 +263,15 @@ def test_forms_of_names():
     assert folder_names.form(nfd) == folder_names.form("ÅNGSTRÖM")
     assert folder_names.form("guinea pig") == folder_names.form("Guinea\u00a0Pig")
     assert folder_names.form("class 1") != folder_names.form("class 2")
+
+
+def test_all_bad_lines_of_a_csv_that_names_the_classes_are_told_of(root):
+    fill(root.parent / "loose", "1.png", "2.png")
+    labels = root.parent / "labels.csv"
+    for text, message in (
+        ("1.png,dog\n1.png,owl\n2.png,d,d", r"(?s)2 lines .*3: .*line 4 has 3 columns"),
+        ("1.png,dog,", "csv line 2 has 3 columns"),
+    ):
+        labels.write_text(f"image,label\n{text}\n")
+        with pytest.raises(UserError, match=message):
+            load(root.parent / "loose", labels=str(labels))
