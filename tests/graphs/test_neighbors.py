@@ -101,6 +101,17 @@ def test_what_products_cannot_tell_is_searched_by_differences(jitted):
     np.testing.assert_allclose(found, at_order, rtol=1e-4)
 
 
+def test_candidates_that_float32_cannot_rank_are_ranked_in_float64():
+    """All ten rows are candidates, so that none is searched again: at 1e8 float32 has
+    steps of 8, and the differences are a tenth."""
+    there_n = 1e8 + 0.1 * np.array([3, 0, 4, 1, 2])
+    x_N1 = np.concatenate([np.arange(5.0), there_n])[:, None]
+    index_N3 = np.asarray(neighbors.nearest(x_N1, x_N1, 3, metric="euclidean")[1])
+    expected_N3 = np.argsort(np.abs(x_N1 - x_N1.T), axis=1, kind="stable")[:, :3]
+    np.testing.assert_array_equal(index_N3[[6, 7]], expected_N3[[6, 7]])  # no ties
+    np.testing.assert_array_equal(np.sort(index_N3)[:5], np.sort(expected_N3)[:5])
+
+
 def test_zero_vectors_have_no_similarity():
     queries, bank = np.zeros((1, 3), np.float32), np.eye(3, dtype=np.float32)
     found, index = neighbors.nearest(queries, bank, 3, metric="cosine")
