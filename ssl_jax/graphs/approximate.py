@@ -89,7 +89,9 @@ def neighbor_lists(features_ND: np.ndarray, k: int) -> np.ndarray:
 
 
 def _errors(narrow_ND, square_N):
-    """What float32 may make of a squared distance of each row, N."""
-    length_N = np.linalg.norm(narrow_ND, axis=1)
-    error_N = np.sqrt(narrow_ND.shape[1]) * square_N + 2 * length_N * np.sqrt(square_N)
-    return _MARGIN * np.finfo(np.float32).eps / 2 * error_N
+    """What float32 may make of a squared distance of each row, N: by its sum, and by
+    having moved the rows, of which it may take different ones for the same."""
+    rounding = _MARGIN * np.finfo(np.float32).eps / 2
+    moved_N = rounding * np.linalg.norm(narrow_ND, axis=1)
+    summed_N = rounding * np.sqrt(narrow_ND.shape[1]) * square_N
+    return summed_N + 2 * moved_N * np.sqrt(square_N) + moved_N**2
