@@ -82,6 +82,7 @@ def on_four_devices(trained):
 def test_algorithms_are_found():
     assert {"fixmatch.FixMatch", "entropy.Entropy"} <= set(ALGORITHMS)
     assert [name.partition(" ")[0] for name in WITH_RATES] == [
+        "dash.Dash",
         "fixmatch.FixMatch",
         "noisy_student.NoisyStudent",
         "remixmatch.ReMixMatch",
