@@ -75,7 +75,10 @@ def choose(
     if query.strategy == "k_center":
         features_of = restored.featurizer(trained)
         features["features_ND"] = features_of(images, index_N)
-        features["centers_LD"] = features_of(images, labeled_L)
+        centers_LD = features["features_ND"][:0]  # where every labeled image went
+        if len(labeled_L):
+            centers_LD = features_of(images, labeled_L)
+        features["centers_LD"] = centers_LD
     return strategies.choose(
         query.strategy,
         query.size,

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -148,8 +148,19 @@ def _check_labels(
         )
 
 
-def inventory(dataset: Dataset, *, pixels: bool = False) -> Inventory:
-    """What a run remembers of its data; `pixels`: as in `digest`."""
+def inventory(
+    dataset: Dataset,
+    *,
+    labeled: Iterable[int] = (),
+    validation: Iterable[int] = (),
+    pixels: bool = False,
+) -> Inventory:
+    """What a run remembers of its data.
+
+    Args:
+      labeled, validation: rows of the pool (`splits.Split`), remembered by their names.
+      pixels: as in `digest`.
+    """
     names = ("", *dataset.class_names)  # -1 is no label
     labels = [names[label + 1] for label in dataset.labels_N.tolist()]
     return Inventory(
@@ -159,7 +170,13 @@ def inventory(dataset: Dataset, *, pixels: bool = False) -> Inventory:
         shape=dataset.images_NHWC.shape[1:],
         labels=dict(zip(dataset.names_N, labels, strict=False)),
         num_test=len(dataset.test_labels_M),
+        labeled=_named(dataset, labeled),
+        validation=_named(dataset, validation),
     )
+
+
+def _named(dataset: Dataset, index_N: Iterable[int]) -> tuple[str, ...]:
+    return tuple(dataset.names_N[i] for i in index_N) if dataset.names_N else ()
 
 
 def digest(dataset: Dataset, *, pixels: bool = False) -> str:

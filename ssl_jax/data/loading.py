@@ -16,6 +16,7 @@ from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.splits import Split
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
+from ssl_jax.workdir.inventory import Inventory
 
 
 class Source(NamedTuple):
@@ -60,12 +61,15 @@ def load(
     as_graph: bool = False,
     dataset: Dataset | None = None,
     source: Source | None = None,
+    began_with: Inventory | None = None,
 ) -> Data:
     """Reads, splits and places the data of a run.
 
     Args:
       as_graph, dataset: as in `read`.
       source: read before, for another seed.
+      began_with: of a run that is there: where other images are now than then, they are
+        split as it remembers (`splits.kept`), and not drawn anew.
 
     Raises:
       UserError: as `read`; or the data do not suffice for the split, or an answer in
@@ -74,9 +78,14 @@ def load(
     if source is None:
         source = read(wanted, mesh, as_graph=as_graph, dataset=dataset)
     dataset = source.dataset
-    split = splits.split(
-        dataset, protocol=wanted.split, seed=seed, **_asked(wanted)._asdict()
-    )
+    asked = _asked(wanted)
+    remembered = began_with is not None and began_with.labeled
+    if remembered and tuple(began_with.labels) != dataset.names_N:
+        split = splits.kept(dataset, asked, began_with)
+    else:
+        split = splits.split(
+            dataset, protocol=wanted.split, seed=seed, **asked._asdict()
+        )
     if wanted.labels:
         hidden = [split.validation, *([source.nodes.test] if source.nodes else [])]
         before = split.labeled

@@ -12,6 +12,7 @@ import numpy as np
 
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.errors import UserError
+from ssl_jax.workdir.inventory import Inventory
 
 
 class Split(NamedTuple):
@@ -77,6 +78,29 @@ def split(
         parts = parts._replace(validation=held_out)
     _check_every_class(dataset, asked, parts, protocol)
     return parts
+
+
+def kept(dataset: Dataset, asked: Asked, before: Inventory) -> Split:
+    """The split of a run whose images came and went since: what was labeled then and
+    what validated, as far as it is there, by name; nothing is drawn.
+
+    All else is unlabeled, whatever num_unlabeled was. But where every label was asked
+    for (num_labels=0), what came with one is in no set: nobody need be asked for it.
+    The same holds of what came to the images of its own that the data set validates on.
+    """
+    row_of = {name: row for row, name in enumerate(dataset.names_N)}
+    labeled, validation = (
+        np.array(sorted(row_of[name] for name in names if name in row_of), np.int32)
+        for names in (before.labeled, before.validation)
+    )
+    # Those that a CSV file gave their label are without one until it is read again.
+    labeled = labeled[dataset.labels_N[labeled] >= 0]
+    pool = np.arange(len(dataset.labels_N) - dataset.num_held_out, dtype=np.int32)
+    rest = np.setdiff1d(pool, np.concatenate([labeled, validation]))
+    if not asked.num_labels:
+        rest = rest[dataset.labels_N[rest] < 0]
+    belonging = labeled if asked.labeled_in_unlabeled else labeled[:0]
+    return Split(labeled, np.union1d(belonging, rest), validation)
 
 
 def mistakes(protocol: str, asked: Asked) -> Iterator[str]:

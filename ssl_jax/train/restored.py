@@ -95,7 +95,13 @@ def rebuild(run: Run, section: Trains, workdir: Workdir) -> Rebuilt:
     workdir.check(run.config, "model", f"{section.name}.algorithm")
     mesh = make_mesh()
     own = run.data_with(workdir.labels(run.config, compare=False), again=True)
-    data = loading.load(own, mesh, seed=run.seed, as_graph=run.on_graph)
+    data = loading.load(
+        own,
+        mesh,
+        seed=run.seed,
+        as_graph=run.on_graph,
+        began_with=workdir.began_with,
+    )
     changes = workdir.changes(inventory(data.dataset), accepted=True)
     if changes:
         logging.warning("the data have changed since: %s", "; ".join(changes))

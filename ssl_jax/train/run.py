@@ -105,7 +105,12 @@ def entered(
             dataset=dataset,
         )
         # Of images in memory no name tells which they are.
-        its = inventory(data.dataset, pixels=dataset is not None)
+        its = inventory(
+            data.dataset,
+            labeled=data.split.labeled,
+            validation=data.split.validation,
+            pixels=dataset is not None,
+        )
         accepted = wanted.data.changed == "accept"
         drawn = wanted.data.num_labels > 0 or wanted.data.num_validation > 0
         drawn &= workdir.result is None  # and so are learned from

@@ -17,6 +17,10 @@ class Inventory(NamedTuple):
     shape: tuple[int, ...]  # of an image
     labels: Mapping[str, str]  # by an image's name, its class, or ""; {}: no names
     num_test: int
+    # Names of the images whose label the run was granted, and of those that it
+    # validates on; (): no names, or not told (by an older version).
+    labeled: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
 
 
 class Change(NamedTuple):
@@ -31,20 +35,28 @@ def write(path: Path, inventory: Inventory) -> None:
     write_json(path, inventory._asdict())
 
 
-def read(path: Path) -> Inventory:
+def read(path: Path) -> Inventory | None:
+    """What `write` wrote; None where there is nothing, of an older version."""
+    if not path.exists():
+        return None
     there = json.loads(path.read_text())
-    lists = {field: tuple(there[field]) for field in ("class_names", "shape")}
+    lists = {name: tuple(of) for name, of in there.items() if isinstance(of, list)}
     return Inventory(**{**there, **lists})
 
 
-def changes(there: Inventory, here: Inventory, *, drawn: bool = False) -> list[Change]:
+def changes(
+    there: Inventory | None, here: Inventory, *, drawn: bool = False
+) -> list[Change]:
     """What differs here from what was there; nothing where the digests agree.
 
     Args:
+      there: None: something that is not known.
       drawn: whether a seed draws which of the images with a label are learned from, and
         which validate. Of others it draws others: what validates may then have been
         learned from.
     """
+    if there is None:
+        return [Change("it has other classes, images or labels", grave=True)]
     if there.digest == here.digest:
         return []
     if not (there.labels and here.labels):  # images that no name tells from others

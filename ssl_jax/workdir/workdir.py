@@ -24,7 +24,7 @@ from ssl_jax.workdir.files import (
     write_atomically,
     write_json,
 )
-from ssl_jax.workdir.inventory import Change, Inventory
+from ssl_jax.workdir.inventory import Inventory
 from ssl_jax.workdir.journal import Journal
 from ssl_jax.workdir.phase_folder import PhaseFolder
 from ssl_jax.workdir.results import RESULT, ROUND, git_state, versions
@@ -155,11 +155,8 @@ class Workdir:
             given = str(expanded(given))
         if not own.exists() or not self.begun:
             return given
-        if (
-            compare
-            and Path(given).exists()
-            and Path(given).read_bytes() != own.read_bytes()
-        ):
+        now = Path(given)
+        if compare and now.exists() and now.read_bytes() != own.read_bytes():
             raise UserError(
                 f"{given} has other answers than those that workdir {self.path} began "
                 "with: give another --workdir to train with them."
@@ -179,12 +176,10 @@ class Workdir:
         Raises:
           UserError: they differ, and it is not accepted, or the run cannot go on.
         """
-        saved, path = settings.saved(self.path), self.path / _DATA
+        saved = settings.saved(self.path)
         if saved is None or saved.get("data", data.digest) == data.digest:
             return []
-        found = [Change("it has other classes, images or labels", grave=True)]
-        if path.exists():
-            found = inventory.changes(inventory.read(path), data, drawn=drawn)
+        found = inventory.changes(self.began_with, data, drawn=drawn)
         grave = any(change.grave for change in found)
         if accepted and not grave:
             return [change.what for change in found]
@@ -195,6 +190,11 @@ class Workdir:
             f"Bring that back{accept}, or train anew in another --workdir.",
         ]
         raise UserError("\n".join(told))
+
+    @property
+    def began_with(self) -> Inventory | None:
+        """The data that the run trains on; None of one by an older version."""
+        return inventory.read(self.path / _DATA)
 
     def remember_data(self, data: Inventory) -> None:
         """Notes what the run trains on from now on."""

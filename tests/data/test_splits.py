@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ssl_jax.data import sources
-from ssl_jax.data.dataset import Dataset
-from ssl_jax.data.splits import Asked, mistakes, split
+from ssl_jax.data.dataset import Dataset, inventory
+from ssl_jax.data.splits import Asked, kept, mistakes, split
 from ssl_jax.errors import UserError
 
 
@@ -248,6 +248,27 @@ def test_the_split_of_a_citation_network_is_its_own():
     np.testing.assert_array_equal(own.labeled, folds[0])  # 0 labels are its own
     with pytest.raises(UserError, match="made is none: use data.split='balanced'"):
         split(dataset([10, 10]), num_labels=4, protocol="planetoid", seed=3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "unlabeled"),
+    [
+        (Asked(num_labels=2), [0, 1, 3, 4, 5]),
+        (Asked(num_labels=2, labeled_in_unlabeled=False), [0, 3, 4, 5]),
+        (Asked(num_labels=2, num_unlabeled=3), [0, 1, 3, 4, 5]),
+        (Asked(num_labels=0), [1, 4, 5]),  # labels that came are known as well
+    ],
+)
+def test_what_came_and_went_leaves_the_rest_of_a_split_as_it_was(asked, unlabeled):
+    """Labeled was b, c, and e by an answer; d validated; a and what is new is not."""
+    before = dataset([2, 3])._replace(names_N=tuple("abcde"))
+    before = inventory(before, labeled=[1, 2, 4], validation=[3])
+    labels_N = np.array([1, 0, 1, 0, -1, -1, 1, 0], np.int32)
+    names = ("a", "b", "d", "d2", "e", "f", "val/g", "val/h")
+    now = dataset([4, 4])._replace(labels_N=labels_N, names_N=names, num_held_out=2)
+    parts = kept(now, asked, before)
+    assert [part.tolist() for part in parts] == [[1], unlabeled, [2]]
+    assert {part.dtype for part in parts} == {np.dtype(np.int32)}
 
 
 @pytest.mark.parametrize(

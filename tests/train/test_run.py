@@ -107,6 +107,42 @@ def test_a_shrunken_pile_predicts_and_asks_on_any_number_of_devices(
     assert "unlabeled/7.png" in (workdir / "queries.csv").read_text()
 
 
+def test_a_pile_keeps_the_split_that_its_run_began_with(pile, tmp_path, capsys):
+    """Of six cats and six dogs a seed has drawn eight to label and four to validate,
+    and a CSV file labels two more: none is left to draw from once one went."""
+    for i in range(8, 16):
+        _add(pile, f"{('cat', 'dog')[i % 2]}/{i}.png", 10 * i)
+    labels = tmp_path / "answers.csv"
+    labels.write_text("image,label\nunlabeled/2.png,cat\nunlabeled/3.png,dog\n")
+    config = _config(pile, "fixmatch.FixMatch", labels=str(labels))
+    config.data.update(num_labels=8, num_validation=4)
+    dataset, split, *_ = tiny.load(config, core.make_mesh(ONE))
+    workdir = tmp_path / "w"
+    run.run(config, workdir, devices=ONE)
+
+    def asked(size):
+        config.query.size = size
+        questions.ask(config, workdir)
+        _, *rows = (workdir / "queries.csv").read_text().splitlines()
+        return {row.partition(",")[0] for row in rows if row.endswith(",")}
+
+    config.predict.dir = str(pile)
+    (pile / dataset.names_N[split.labeled[0]]).unlink()
+    predict.write(config, workdir)
+    told = "on the 11 images in folders called by a class, 11 of which the run had"
+    assert told in capsys.readouterr().out
+    assert asked(2) == {"unlabeled/6.png", "unlabeled/7.png"}
+    (pile / dataset.names_N[split.validation[0]]).unlink()
+    (pile / "unlabeled/3.png").unlink()
+    new = {f"{name}/{i}.png" for name in ("cat", "dog") for i in range(20, 24)}
+    for name in new:
+        _add(pile, name, 99)
+    predict.write(config, workdir)
+    told = "on the 18 images in folders called by a class, 10 of which the run had"
+    assert told in capsys.readouterr().out
+    assert asked(10) == {"unlabeled/6.png", "unlabeled/7.png"} | new
+
+
 def test_a_run_goes_on_with_a_grown_pile_at_a_word(pile, tmp_path, caplog):
     """Labels by a CSV file, of which an image went."""
     for name in ("cat", "dog"):
