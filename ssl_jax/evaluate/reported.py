@@ -20,7 +20,7 @@ def at_chance(row: dict, classes: int) -> bool:
     if None in (judged, trained) or classes < 2:
         return False
     chance = 1 / classes
-    return judged < min(1.5 * chance, chance + 0.05) and trained > chance + (1 - chance) / 3
+    return judged < min(1.5 * chance, chance + 0.05) and trained > (1 + 2 * chance) / 3
 
 
 def warning(rows: list[dict], row: dict, classes: int = 0) -> str | None:

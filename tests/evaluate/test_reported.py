@@ -31,7 +31,7 @@ def test_median_is_of_the_last_twenty_and_nothing_is_chosen_without_validation()
 
 
 def test_a_teacher_at_chance_beside_a_network_that_is_not_is_told_of_once():
-    """MobileNet's EMA on the two-phase tutorial: 10.03%, where the network had 51.6%."""
+    """MobileNet's EMA on a tutorial's labels: 10.03%, where the network had 51.6%."""
 
     def row(judged, trained, step=6000):
         accuracies = {"test/accuracy": judged, "train/accuracy": trained}
