@@ -222,7 +222,7 @@ def test_false_truths_of_unlabeled_images_change_no_student(
 
     monkeypatch.setattr(loading, "load", load_false)
     # Or it would be told.
-    monkeypatch.setattr(Workdir, "changes", lambda *_, accepted: [])
+    monkeypatch.setattr(Workdir, "changes", lambda *_, **given: [])
     _without(workdir, tmp_path / "other", *PHASES[1:])
     other = run(config, tmp_path / "other", devices=ONE)
     for phase in PHASES[1:]:
