@@ -3,7 +3,6 @@
 Flags into ssl_jax. A user's mistake ends with one message and status 2.
 """
 
-import os
 import signal
 import sys
 from logging import Formatter
@@ -40,8 +39,7 @@ def main(config):
 
 def parse(argv):
     """Flags, and the config for `main`, with every mistake told in one message."""
-    from ssl_jax.cli import command_line, modes  # which takes seconds
-    from ssl_jax.train import sections
+    from ssl_jax.cli import command_line, modes, process  # which takes seconds
 
     # absl would say when, in which thread and line.
     logging.get_absl_handler().setFormatter(Formatter("%(levelname)s: %(message)s"))
@@ -49,9 +47,7 @@ def parse(argv):
         config = command_line.parse(flags.FLAGS, argv, modes.OF_A_RUN)
     except (flags.Error, UserError) as error:
         fail(error)
-    if config.deterministic:
-        xla_flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{xla_flags} {sections.DETERMINISTIC}"
+    process.set_up(config)
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
     return config
 

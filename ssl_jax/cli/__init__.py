@@ -2,6 +2,7 @@
 
 command_line   flags and overrides, their mistakes told in one message
 config_files   a config by its name
+process        what JAX is told before its devices start
 usage          what --help says
 modes          one function for each --mode
 predict        --mode=predict
