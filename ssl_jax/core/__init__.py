@@ -2,7 +2,7 @@
 
 contract    TrainState, what a Metric is, and what an Algorithm promises
 steps       initialise, apply, keys for dropout, one optimizer step, averages
-devices     the mesh, and batches joined without moving a row
+devices     the mesh, its rows of each process, and batches joined without moving one
 metrics     sums that are added up over steps and images
 losses      each says how it reduces
 named       modules and classes found by the name that a config gives
@@ -23,6 +23,9 @@ from ssl_jax.core.devices import (
     make_mesh,
     num_devices,
     on_every_device,
+    own_rows,
+    place,
+    send,
     split_views,
 )
 from ssl_jax.core.metrics import mean
@@ -54,7 +57,10 @@ __all__ = [
     "model_rngs",
     "num_devices",
     "on_every_device",
+    "own_rows",
+    "place",
     "ramp",
     "rising",
+    "send",
     "split_views",
 ]

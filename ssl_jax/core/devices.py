@@ -1,9 +1,16 @@
-"""One axis of devices, "data": state on all of them, a batch split by rows."""
+"""One axis of devices, "data": state on all of them, a batch split by rows.
+
+The devices may be those of several processes, on one host or many. Each process knows
+which rows a batch has, and makes and sends those of its own devices alone.
+"""
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+
+from ssl_jax.core.contract import PyTree
 
 
 def num_devices() -> int:
@@ -54,8 +61,42 @@ def on_every_device(rows: jax.Array) -> jax.Array:
 
 
 def make_mesh(devices: list | None = None) -> Mesh:
-    """All devices, or those given, on one axis, "data"."""
+    """All devices, or those given, on one axis, "data", process after process."""
     devices = jax.devices() if devices is None else devices
-    return jax.make_mesh(
-        (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
+    # Not jax.make_mesh: it may order them by how they are wired.
+    by_process = sorted(devices, key=lambda device: device.process_index)
+    return Mesh(np.array(by_process), ("data",), axis_types=(AxisType.Auto,))
+
+
+def own_rows(mesh: Mesh, rows: int) -> slice:
+    """Which of `rows` that are split over the mesh lie on this process's devices."""
+    owner_D = np.array([device.process_index for device in mesh.devices.flat])
+    own = np.flatnonzero(owner_D == jax.process_index())
+    each = rows // len(owner_D)
+    return slice(int(own[0]) * each, (int(own[-1]) + 1) * each)
+
+
+def send(tree: PyTree, sharding: NamedSharding) -> PyTree:
+    """Arrays of which each process has its `own_rows`, as global ones on the devices;
+    of one process that is all."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(
+        lambda own: jax.make_array_from_process_local_data(sharding, own), tree
     )
+
+
+def place(tree: PyTree, sharding: NamedSharding) -> PyTree:
+    """Arrays of which every process has all, on the devices, split or on each. What
+    lies there already stays."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def placed(leaf):
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
+        # jax.device_put would send all of it to all hosts, to compare.
+        leaf = np.asarray(leaf)
+        return jax.make_array_from_callback(leaf.shape, sharding, leaf.__getitem__)
+
+    return jax.tree.map(placed, tree)

@@ -14,13 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax.core import Batch
+from ssl_jax.core import Batch, own_rows, place, send
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.loading import Data
 from ssl_jax.data.placement import Pool, padded_batches
@@ -264,7 +263,7 @@ def on_device(rows: Rows, pool: Pool, mesh: Mesh, steps_per_call: int) -> Feed:
 
     def items(first, end):
         for step in range(first, end, steps_per_call):
-            yield jax.device_put(_call_entries(rows, step, steps_per_call), sharding)
+            yield send(_call_entries(rows, step, steps_per_call, mesh), sharding)
 
     def batch(pool, entries):
         images, truths = (_gathered(rows, array, entries) for array in pool)
@@ -278,21 +277,21 @@ def from_host(rows: Rows, dataset: Dataset, mesh: Mesh, steps_per_call: int) -> 
     ahead."""
     sharding = NamedSharding(mesh, P(None, "data"))
 
-    def send(step):
-        entries = _call_entries(rows, step, steps_per_call)
+    def sent(step):
+        entries = _call_entries(rows, step, steps_per_call, mesh)
         images = _gathered(rows, dataset.images_NHWC, entries)
         truths = _gathered(rows, dataset.labels_N, entries)
-        return jax.device_put((images, truths, entries), sharding)
+        return send((images, truths, entries), sharding)
 
     def items(first, end):
         ahead = 2  # one being copied while another waits, so the device never does
         starts = range(first, end, steps_per_call)
         with ThreadPoolExecutor(1) as thread:
-            waiting = deque(thread.submit(send, step) for step in starts[:ahead])
+            waiting = deque(thread.submit(sent, step) for step in starts[:ahead])
             for call in range(len(starts)):
                 item = waiting.popleft().result()
                 if call + ahead < len(starts):
-                    waiting.append(thread.submit(send, starts[call + ahead]))
+                    waiting.append(thread.submit(sent, starts[call + ahead]))
                 yield item
 
     return Feed((), items, lambda _, item: rows.batch(*item))
@@ -322,13 +321,16 @@ def all_rows(dataset: Dataset, split: Split, mesh: Mesh) -> Batch:
         # A state of so many rows goes on, on 1 to 16 devices alike.
         num_devices=math.lcm(16, mesh.size),
     )
-    return jax.device_put(batch, NamedSharding(mesh, P("data")))
+    return place(batch, NamedSharding(mesh, P("data")))
 
 
-def _call_entries(rows: Rows, step: int, steps_per_call: int) -> Entries:
-    """[steps_per_call, batch, ...] of each entry."""
+def _call_entries(rows: Rows, step: int, steps_per_call: int, mesh: Mesh) -> Entries:
+    """[steps_per_call, batch, ...] of each entry, of the batch this process's rows."""
     steps = [rows.at(step + i) for i in range(steps_per_call)]
-    return {name: np.stack([of[name] for of in steps]) for name in steps[0]}
+    return {
+        name: np.stack([of[name][own_rows(mesh, len(of[name]))] for of in steps])
+        for name in steps[0]
+    }
 
 
 def _gathered(rows: Rows, array, entries):

@@ -5,12 +5,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax.core import Batch, ranges
+from ssl_jax.core import Batch, place, ranges
 from ssl_jax.data import answers, graph_nodes, placement, sources, splits
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.splits import Split
@@ -146,7 +145,7 @@ def read(
         else:
             dataset = sources.read(wanted) if dataset is None else dataset
             nodes = graph_nodes.of_images(dataset, wanted.neighbors)
-        shared = jax.device_put(nodes.shared, NamedSharding(mesh, P()))
+        shared = place(nodes.shared, NamedSharding(mesh, P()))
         nodes = nodes._replace(shared=shared)
         test = _of_graph(nodes, graph_nodes.asked(nodes, nodes.test), mesh)
         return Source(dataset, None, [test], nodes)
@@ -185,7 +184,7 @@ def _asked(wanted: Wanted) -> splits.Asked:
 
 def _of_graph(nodes: graph_nodes.Nodes, asked: Batch, mesh: Mesh) -> Batch:
     """The whole graph, with label and mask of some of its nodes."""
-    return {**nodes.shared, **jax.device_put(asked, NamedSharding(mesh, P()))}
+    return {**nodes.shared, **place(asked, NamedSharding(mesh, P()))}
 
 
 def _eval_batches(images_NHWC, labels_N, mesh, *, on_device):
@@ -196,5 +195,5 @@ def _eval_batches(images_NHWC, labels_N, mesh, *, on_device):
         images_NHWC, labels_N, batch=placement.EVAL_BATCH, num_devices=mesh.size
     )
     if on_device:
-        batches = jax.device_put(batches, NamedSharding(mesh, P("data")))
+        batches = place(batches, NamedSharding(mesh, P("data")))
     return batches

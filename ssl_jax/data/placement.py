@@ -5,6 +5,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from ssl_jax import core
 from ssl_jax.data.dataset import Dataset
 
 Pool = tuple[jax.Array, jax.Array]  # images_NHWC uint8, labels_N int32
@@ -28,7 +29,7 @@ def place(dataset: Dataset, placement: str, mesh: Mesh) -> Pool | None:
     if placement == "host":
         return None
     pool = np.asarray(dataset.images_NHWC), np.asarray(dataset.labels_N)
-    return jax.device_put(pool, NamedSharding(mesh, P()))
+    return core.place(pool, NamedSharding(mesh, P()))
 
 
 def padded_batches(

@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax.core import Algorithm, Batch, Metrics, TrainState, can
+from ssl_jax.core import Algorithm, Batch, Metrics, TrainState, can, place
 from ssl_jax.core.metrics import classification_sums
 
 Features = tuple[np.ndarray, np.ndarray]  # features_ND float32, labels_N int32
@@ -43,7 +43,7 @@ def compile_evaluation(
     def evaluate(state, batches):
         keys = jax.random.split(key, len(batches))
         parts = [
-            of_batch(state, jax.device_put(batch, rows), key)
+            of_batch(state, place(batch, rows), key)
             for batch, key in zip(batches, keys, strict=True)
         ]
         return jax.tree.map(lambda *leaves: sum(leaves), *parts)
@@ -60,7 +60,7 @@ def compile_features(
 
     def extract(state, batches):
         with jax.set_mesh(mesh):
-            parts = [compiled(state, jax.device_put(b, rows)) for b in batches]
+            parts = [compiled(state, place(b, rows)) for b in batches]
         kept = [np.asarray(b["mask"]) for b in batches]
         labels = [np.asarray(b["label"]) for b in batches]
         return tuple(

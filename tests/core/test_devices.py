@@ -1,9 +1,13 @@
 """Batches joined on several devices: no row moves."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from ssl_jax import core
 
@@ -26,3 +30,25 @@ def test_every_row_stays_on_its_device():
     np.testing.assert_array_equal(
         joined.reshape(4, 3), [[0, 10, 11], [1, 12, 13], [2, 14, 15], [3, 16, 17]]
     )
+
+
+def test_a_process_owns_the_rows_of_its_devices(monkeypatch):
+    """tests/whole/test_two_processes.py has what becomes of them."""
+    devices = [SimpleNamespace(process_index=p) for p in (0, 0, 1, 1)]
+    mesh = SimpleNamespace(devices=np.array(devices))
+    batch = np.arange(12)
+    assert batch[core.own_rows(mesh, 12)].tolist() == [0, 1, 2, 3, 4, 5]
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    assert batch[core.own_rows(mesh, 12)].tolist() == [6, 7, 8, 9, 10, 11]
+
+
+@pytest.mark.parametrize("put", [core.send, core.place])
+def test_what_is_sent_lies_as_the_sharding_says(put):
+    mesh = core.make_mesh()
+    sharding = NamedSharding(mesh, P(None, "data"))
+    rows = {"index": np.arange(16).reshape(2, 8)}
+    sent = put(rows, sharding)
+    np.testing.assert_array_equal(sent["index"], rows["index"])
+    assert sent["index"].sharding == sharding
+    quarters = [shard.data.tolist() for shard in sent["index"].addressable_shards]
+    assert quarters[1] == [[2, 3], [10, 11]]
