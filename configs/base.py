@@ -30,6 +30,7 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
             phases=tuple(sections),  # sections of this config, in order
             deterministic=False,  # on a GPU: ops that repeat bit for bit, and slower
             tensorboard=True,  # event files too
+            profile=0,  # steps of each phase to trace, into its profile/ in the workdir
             data=dict(
                 # "digits" and "digits_tutorial" (embedded), "stl10", "folder" (your own
                 # images), any image classification set of TensorFlow Datasets; or for a

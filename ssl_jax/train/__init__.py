@@ -4,7 +4,8 @@ run            one run, from its config to result.json
 sections       the config, parsed once into what parts.py has, by rules.py
 optimizers     learning rates and transformations
 phases         a phase built for its data and devices; program compiles it
-loop           step, log, evaluate, stop, save; stopping says when, pictures draws
+loop           step, log, evaluate, stop, save; stopping says when, pictures draws,
+               profiling traces some of the steps
 probing        a phase judged by its features
 self_training  a phase's labels from an earlier one
 many_seeds     one phase with many seeds at once

@@ -15,7 +15,7 @@ from ssl_jax.core import Metrics, can, mean
 from ssl_jax.data.loading import Data
 from ssl_jax.evaluate import reported
 from ssl_jax.evaluate.batches import compile_evaluation
-from ssl_jax.train import pictures, probing, program, stopping
+from ssl_jax.train import pictures, probing, profiling, program, stopping
 from ssl_jax.train.phases import Phase
 from ssl_jax.workdir import handover
 from ssl_jax.workdir.checkpoints import Checkpoints
@@ -56,6 +56,7 @@ def train(
         contextlib.closing(workdir.journal) as journal,
         contextlib.ExitStack() as at_end,
     ):
+        call = at_end.enter_context(profiling.traced(call, phase, folder.profile))
         first, state, sums = _newest(checkpoints, state, sums)
         if not first or workdir.undrawn(phase.name):
             show(workdir, tensorboard, phase.name, 0, pictures.before(phase))

@@ -85,6 +85,7 @@ class Run:
     num_seeds: Count
     deterministic: bool
     tensorboard: bool
+    profile: Whole
     data: Wanted
     model: Model
     query: Query

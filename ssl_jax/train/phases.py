@@ -27,6 +27,7 @@ class Phase(NamedTuple):
     feed: feeds.Feed
     key: jax.Array
     mesh: Mesh
+    profile: int = 0  # steps of each launch that are traced
 
     @property
     def images_per_step(self) -> int:
@@ -90,6 +91,7 @@ def build(
         feed=feeds.build(data, mesh, draw, labels),
         key=jax.random.fold_in(key, zlib.crc32(section.name.encode())),
         mesh=mesh,
+        profile=run.profile,
     )
 
 

@@ -172,6 +172,11 @@ def at_once(run: Run) -> Iterator[str]:
             f"num_seeds={run.num_seeds} are trained from scratch at once, with neither "
             "knn nor query.rounds: set start_from='scratch' and these to 0."
         )
+    if run.profile:
+        yield (
+            f"profile={run.profile} traces single steps, and num_seeds={run.num_seeds} "
+            "are one program: use profile=0, or num_seeds=1."
+        )
 
 
 def query(query: Query) -> Iterator[str]:

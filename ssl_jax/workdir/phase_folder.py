@@ -21,6 +21,11 @@ class PhaseFolder(NamedTuple):
         return self.path / "checkpoints"
 
     @property
+    def profile(self) -> Path:
+        """Traces of steps (train/profiling.py)."""
+        return self.path / "profile"
+
+    @property
     def marker(self) -> Path:
         """It is there when the phase is over."""
         return self.path / "done.json"

@@ -11,7 +11,10 @@ from ssl_jax.workdir.files import expanded
 CONFIG = "config.json"
 # What may differ between two launches in one workdir: where things are, what is shown,
 # and, in any phase, how often it saves and logs. More may, by train/extended.py.
-FREE = ("tensorboard", "data.dir", "data.changed", "predict.dir", "predict.out")
+FREE = (
+    *("tensorboard", "profile"),
+    *("data.dir", "data.changed", "predict.dir", "predict.out"),
+)
 FREE_PHASE = ("checkpoint_every", "log_every")
 
 

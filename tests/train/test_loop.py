@@ -1,5 +1,6 @@
 """What a run leaves, when it stops, and how phases follow each other."""
 
+import gzip
 import json
 import shutil
 
@@ -187,7 +188,7 @@ def test_killed_between_two_phases_it_ends_the_same(chain, tmp_path):
     )
 
 
-def test_steps_per_call_and_placement_change_no_number(chain, tmp_path):
+def test_steps_per_call_placement_and_a_trace_change_no_number(chain, tmp_path):
     config, _, _ = chain
     one = config.copy_and_resolve_references()
     one.phases = ("train",)
@@ -195,6 +196,7 @@ def test_steps_per_call_and_placement_change_no_number(chain, tmp_path):
     other = one.copy_and_resolve_references()
     other.train.steps_per_call = 2
     other.data.placement = "host"
+    one.profile = 2
     results = [
         run(c, tmp_path / str(i), devices=ONE) for i, c in enumerate((one, other))
     ]
@@ -203,6 +205,15 @@ def test_steps_per_call_and_placement_change_no_number(chain, tmp_path):
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
         *(_params(tmp_path / name, "train", 4) for name in "01"),
     )
+    traces = tmp_path / "0/train/profile/plugins/profile"
+    (xprof,) = traces.glob("*/*.xplane.pb")
+    (perfetto,) = traces.glob("*/perfetto_trace.json.gz")
+    assert b"train" in xprof.read_bytes()
+    events = json.loads(gzip.decompress(perfetto.read_bytes()))["traceEvents"]
+    steps = [event["args"] for event in events if event.get("name") == "train"]
+    assert sorted(step["step_num"] for step in steps) == ["2", "3"]
+    names = {event.get("name", "") for event in events}
+    assert any("convolution" in name for name in names), sorted(names)  # an operation
 
 
 def test_the_scan_of_a_gpu_trains_as_the_unrolled_steps_of_a_cpu(monkeypatch):

@@ -63,6 +63,7 @@ def test_what_may_differ_between_launches(tmp_path, config, mesh):
     config.data.dir = "/elsewhere"
     config.data.changed = "accept"
     config.tensorboard = not config.tensorboard
+    config.profile = 5
     config.train.checkpoint_every = 4
     Workdir(tmp_path).check(config.to_dict())
 
