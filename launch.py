@@ -45,9 +45,9 @@ def parse(argv):
     logging.get_absl_handler().setFormatter(Formatter("%(levelname)s: %(message)s"))
     try:
         config = command_line.parse(flags.FLAGS, argv, modes.OF_A_RUN)
+        process.set_up(config)
     except (flags.Error, UserError) as error:
         fail(error)
-    process.set_up(config)
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
     return config
 

@@ -2,9 +2,14 @@
 
 import os
 
+import jax
 from ml_collections import ConfigDict
 
+from ssl_jax.data import cache
 from ssl_jax.train import sections
+from ssl_jax.workdir import compiled
+
+_COMPILED = 0.1  # share of SSL_JAX_CACHE_GB: a run leaves about a megabyte
 
 
 def set_up(config: ConfigDict) -> None:
@@ -12,9 +17,16 @@ def set_up(config: ConfigDict) -> None:
 
     What JAX reads from the environment as its devices start goes there, behind what the
     user has put there.
+
+    Raises:
+      UserError: SSL_JAX_CACHE_GB is no size.
     """
     if config.deterministic:
         _add_xla_flag(sections.DETERMINISTIC)
+    # Whoever has told JAX of a folder, or to keep nothing, is obeyed.
+    told = jax.config.jax_compilation_cache_dir
+    if jax.config.jax_enable_compilation_cache and not told:
+        compiled.keep(cache.root() / "compiled", _COMPILED * cache.limit())
 
 
 def _add_xla_flag(flag):

@@ -46,7 +46,7 @@ def cached(key: str, build: Callable[[Path], dict]) -> Dataset:
     """
     final = root() / key
     if not final.exists():
-        limit, temporary = _limit(), _temporary(root(), key)
+        most, temporary = limit(), _temporary(root(), key)
         try:
             rest = build(temporary)
             final = root() / rest.pop("key", key)
@@ -54,8 +54,8 @@ def cached(key: str, build: Callable[[Path], dict]) -> Dataset:
             _publish(temporary, final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        if limit:
-            _prune(limit, final)
+        if most:
+            _prune(most, final)
     with contextlib.suppress(OSError):  # of another user, who keeps it
         os.utime(final)
     rest = json.loads((final / _REST).read_text())
@@ -73,6 +73,24 @@ def root() -> Path:
     """The folder of what can be made again: SSL_JAX_CACHE, or the user's."""
     chosen = os.environ.get("SSL_JAX_CACHE")
     return Path(chosen or Path.home() / ".cache" / "ssl_jax").expanduser()
+
+
+def limit() -> float:
+    """Bytes that data sets may take; 0: no limit.
+
+    Raises:
+      UserError: SSL_JAX_CACHE_GB is no size.
+    """
+    given = os.environ.get("SSL_JAX_CACHE_GB", "")
+    try:
+        gigabytes = float(given or _GIGABYTES)
+        if not 0 <= gigabytes < math.inf:
+            raise ValueError
+    except ValueError as error:
+        raise UserError(
+            f"SSL_JAX_CACHE_GB={given!r} is no size: give gigabytes, or 0 for no limit."
+        ) from error
+    return gigabytes * 1e9
 
 
 def entries(prefix: str = "") -> list[Path]:
@@ -148,17 +166,3 @@ def _prune(limit: float, kept: Path) -> None:
                 gone = entry.with_name(f".building-removed-{entry.name}-{os.getpid()}")
                 entry.rename(gone)
                 shutil.rmtree(gone, ignore_errors=True)
-
-
-def _limit() -> float:
-    """Bytes; 0: none."""
-    given = os.environ.get("SSL_JAX_CACHE_GB", "")
-    try:
-        gigabytes = float(given or _GIGABYTES)
-        if not 0 <= gigabytes < math.inf:
-            raise ValueError
-    except ValueError as error:
-        raise UserError(
-            f"SSL_JAX_CACHE_GB={given!r} is no size: give gigabytes, or 0 for no limit."
-        ) from error
-    return gigabytes * 1e9

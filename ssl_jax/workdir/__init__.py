@@ -10,6 +10,7 @@ tensorboard  what is shown there; event_files writes it without TensorFlow
 settings     config.json: what may differ between two launches, and what may not
 inventory    what data a run began with, and what has changed since
 results      result.json, written and read
+compiled     what JAX has compiled, for the next process
 lettering    the texts of a figure, drawn as they are: names are the user's
 files        files of which a killed process leaves the old one or the new one
 """
