@@ -28,6 +28,9 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
             # each evaluation, and no network is kept
             num_seeds=1,
             phases=tuple(sections),  # sections of this config, in order
+            # parts that a step's images go through the network in, one after the other,
+            # to save memory: the gradient is of all, BatchNorm sees a part at a time
+            accumulate=1,
             deterministic=False,  # on a GPU: ops that repeat bit for bit, and slower
             tensorboard=True,  # event files too
             profile=0,  # steps of each phase to trace, into its profile/ in the workdir

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ssl_jax.core import named
+from ssl_jax.models.shared.in_parts import InParts
 
 
 class Classifier(nn.Module):
@@ -74,6 +75,11 @@ def stand_in(name: str) -> tuple[str, dict[str, object]] | None:
     if other == name:
         return name, given
     return other, dict(getattr(find(other), "small", {})) | given
+
+
+def in_parts(model: Classifier, parts: int) -> Classifier:
+    """The model as it trains on a batch in so many parts; `InParts` says how."""
+    return model.clone(encoder=InParts(model.encoder, parts))
 
 
 def build(name: str, *, num_classes: int, dtype: str, **hparams: Any) -> nn.Module:

@@ -16,6 +16,7 @@ from flax import linen as nn
 from ssl_jax.core.ranges import Count, Decay
 from ssl_jax.errors import UserError
 from ssl_jax.models.shared.batch_norm import BatchNorm
+from ssl_jax.models.shared.in_parts import Recomputed
 
 _he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -94,6 +95,7 @@ class Encoder(nn.Module):
     zero_init_residual: bool = False
     bn_momentum: Decay = 0.9  # PyTorch calls this 0.1
     bn_warmup: bool = True  # it rises to that, so that the moments forget their start
+    remat: bool = False  # blocks are computed again for their gradients, to save memory
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 
     def __post_init__(self):
@@ -129,7 +131,8 @@ class Encoder(nn.Module):
         for stage, length in enumerate(blocks):
             for i in range(length):
                 stride = 2 if stage > 0 and i == 0 else 1
-                y = block(self.width * 2**stage, stride, **layers)(y)
+                layer = block(self.width * 2**stage, stride, **layers)
+                y = (Recomputed(layer) if self.remat and train else layer)(y)
         return y.mean(axis=(1, 2))
 
 

@@ -14,6 +14,7 @@ from flax import linen as nn
 
 from ssl_jax.core.ranges import Count, Decay
 from ssl_jax.models.shared.batch_norm import BatchNorm
+from ssl_jax.models.shared.in_parts import Recomputed
 
 _he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -52,6 +53,7 @@ class Encoder(nn.Module):
     first_stride: Count = 1  # of the first scale, 2 in TorchSSL's STL-10; then 2
     bn_momentum: Decay = 0.999  # PyTorch calls this 0.001
     bn_warmup: bool = True  # it rises to that, so that the moments forget their start
+    remat: bool = False  # blocks are computed again for their gradients, to save memory
     dtype: jnp.dtype = jnp.float32  # computes in this; parameters stay float32
 
     @nn.compact
@@ -71,13 +73,14 @@ class Encoder(nn.Module):
         y = conv(16, (3, 3))(x_BHWC.astype(self.dtype))
         for scale in range(self.scales):
             for block in range(self.blocks):
-                y = Block(
+                layer = Block(
                     filters=16 * self.widen * 2**scale,
                     stride=1 if block else 2 if scale else self.first_stride,
                     activate_before_residual=scale == 0 and block == 0,
                     conv=conv,
                     norm=norm,
-                )(y)
+                )
+                y = (Recomputed(layer) if self.remat and train else layer)(y)
         return _activate(norm()(y)).mean(axis=(1, 2))
 
 

@@ -225,7 +225,7 @@ def _train(phase: Phase, inputs: Inputs):
 
     def step(carry, item):
         state_and_sums = program.train_step(
-            phase, algorithm.train_step, key_steps, inputs.arrays, *carry, item
+            phase, phase.in_parts.train_step, key_steps, inputs.arrays, *carry, item
         )
         return state_and_sums, None
 

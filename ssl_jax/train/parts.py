@@ -83,6 +83,7 @@ class Run:
     name: str
     seed: Seed
     num_seeds: Count
+    accumulate: Count
     deterministic: bool
     tensorboard: bool
     profile: Whole

@@ -1,5 +1,6 @@
 """A phase built for its data and its devices, but not yet compiled or trained."""
 
+import dataclasses
 import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ class Phase(NamedTuple):
     title: str  # for figures
     section: Trains
     algorithm: Algorithm
+    # The same, whose network goes through a step's images in `config.accumulate` parts.
+    in_parts: Algorithm
     feed: feeds.Feed
     key: jax.Array
     mesh: Mesh
@@ -88,11 +91,19 @@ def build(
         title=title(run, data.split, section.name),
         section=section,
         algorithm=algorithm,
+        in_parts=_in_parts(algorithm, run.accumulate),
         feed=feeds.build(data, mesh, draw, labels),
         key=jax.random.fold_in(key, zlib.crc32(section.name.encode())),
         mesh=mesh,
         profile=run.profile,
     )
+
+
+def _in_parts(algorithm, parts):
+    if parts == 1:
+        return algorithm
+    model = models.in_parts(algorithm.model, parts)
+    return dataclasses.replace(algorithm, model=model)
 
 
 def title(run: Run, split: Split, *names: str) -> str:

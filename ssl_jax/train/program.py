@@ -35,7 +35,7 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
     _, key_steps = jax.random.split(phase.key)
     arrays, item = phase.feed.arrays, first_item(phase)
     # Traced once for all that ask, which takes seconds each time.
-    step = jax.jit(phase.algorithm.train_step, inline=True)
+    step = jax.jit(phase.in_parts.train_step, inline=True)
 
     def one_step(arrays, state, sums, item):
         return train_step(phase, step, key_steps, arrays, state, sums, item)
@@ -91,7 +91,7 @@ def like(phase: Phase) -> PyTree:
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated),
         {
             "state": state,
-            "sums": _trace_step(phase, phase.algorithm.train_step, state)[1],
+            "sums": _trace_step(phase, phase.in_parts.train_step, state)[1],
         },
     )
 

@@ -90,8 +90,8 @@ def beginning(
         )
 
 
-def batches(phase: Trains, num_devices: int) -> Iterator[str]:
-    """Sizes that do not fit the method or the devices."""
+def batches(phase: Trains, num_devices: int, accumulate: int) -> Iterator[str]:
+    """Sizes that do not fit the method, the devices or the parts of a batch."""
     draws_from, size, at = phase.method.draws_from, phase.batch_size, phase.name
     whole, least = draws_from in ("pool", "graph"), phase.method.least_batch
     if 0 <= size < least and not whole:
@@ -105,6 +105,17 @@ def batches(phase: Trains, num_devices: int) -> Iterator[str]:
         yield (
             f"{at}.batch_size={size} does not divide over {num_devices} devices; use "
             f"a multiple of {num_devices}."
+        )
+    elif size % (num_devices * max(accumulate, 1)):
+        over = f" over {num_devices} devices" if num_devices > 1 else ""
+        yield (
+            f"{at}.batch_size={size} does not divide{over} into accumulate={accumulate} "
+            f"parts; use a multiple of {num_devices * accumulate}."
+        )
+    if whole and accumulate > 1:
+        yield (
+            f"accumulate={accumulate}: a step of {phase.algorithm} sees all rows at "
+            "once; use 1."
         )
     if phase.method.needs_unlabeled and phase.unlabeled_ratio == 0:
         yield (

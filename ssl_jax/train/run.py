@@ -159,9 +159,15 @@ def _check_goes_on(wanted, workdir):
 
 
 def say_found(wanted: Run, data: Data) -> dict:
-    """What was found (`found.facts`), told in a line as well."""
+    """What was found (`found.facts`), told in a line as well; and in another, where
+    steps are in parts, what else that changes."""
     facts = found.facts(data, wanted.data.image_size)
     logs.say(found.line(facts))
+    if wanted.accumulate > 1:
+        logs.say(
+            f"a step's images go through the network in {wanted.accumulate} parts "
+            "(accumulate): the gradient is of all, BatchNorm sees a part at a time"
+        )
     return facts
 
 

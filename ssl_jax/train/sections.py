@@ -173,7 +173,8 @@ def _section(tree, name, earlier, num_devices, to_train):
 
 
 def _top(tree, to_train):
-    names = ("name", "seed", "num_seeds", "deterministic", "tensorboard", "profile")
+    names = ("name", "seed", "num_seeds", "accumulate", "deterministic")
+    names += ("tensorboard", "profile")
     if missing := [name for name in names if name not in tree]:
         yield _of_another_version("the configuration", missing)
         return None
@@ -291,7 +292,7 @@ def _trains(tree, name, num_devices):
         if (yield from _in_range(method, hparams, f"{name}.algorithm")):
             yield from _tried(f"{name}.algorithm.", _stand_in, phase)
     yield from rules.numbers(phase, tree["data"].get("num_validation", 0))
-    yield from rules.batches(phase, num_devices)
+    yield from rules.batches(phase, num_devices, tree.get("accumulate", 1))
     if algorithms.takes(method, "tx"):
         rate, tx = (yield from _optimizer(phase, optimizer)) or (None, None)
         phase = dataclasses.replace(phase, rate=rate, tx=tx)

@@ -1,4 +1,5 @@
 """What several networks are made of.
 
 batch_norm   BatchNorm whose running moments do not remember their start
+in_parts     a batch in parts, and blocks computed again, to save memory
 """
