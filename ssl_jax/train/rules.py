@@ -109,8 +109,9 @@ def batches(phase: Trains, num_devices: int, accumulate: int) -> Iterator[str]:
     elif size % (num_devices * max(accumulate, 1)):
         over = f" over {num_devices} devices" if num_devices > 1 else ""
         yield (
-            f"{at}.batch_size={size} does not divide{over} into accumulate={accumulate} "
-            f"parts; use a multiple of {num_devices * accumulate}."
+            f"{at}.batch_size={size} does not divide{over} into "
+            f"accumulate={accumulate} parts; use a multiple of "
+            f"{num_devices * accumulate}."
         )
     if whole and accumulate > 1:
         yield (

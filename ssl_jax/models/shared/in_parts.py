@@ -17,7 +17,7 @@ from ssl_jax.core.ranges import Count
 
 
 class Recomputed(nn.Module):
-    """A layer in training, of which its input is kept, and what is in between is not."""
+    """A layer in training, whose input is kept, and nothing that is in between."""
 
     layer: nn.Module
 
