@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import PIL
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image
 
+from experiments.speed import pillow_views
 from ssl_jax.augment import randaugment
 
 
@@ -28,30 +29,8 @@ def pillow(
     """One named operation by Pillow; as `operations.apply` takes them."""
     image = Image.fromarray(image_HWC if image_HWC.shape[2] == 3 else image_HWC[..., 0])
     color = (fill,) * 3 if image_HWC.shape[2] == 3 else fill
-    out = _PILLOW[name](image, magnitude, color)
+    out = pillow_views.operation(name, image, magnitude, color)
     return np.asarray(out).reshape(image_HWC.shape)
-
-
-def _affine(image, color, *coefficients):
-    return image.transform(image.size, Image.AFFINE, coefficients, fillcolor=color)
-
-
-_PILLOW = {
-    "identity": lambda image, m, color: image,
-    "autocontrast": lambda image, m, color: ImageOps.autocontrast(image),
-    "equalize": lambda image, m, color: ImageOps.equalize(image),
-    "rotate": lambda image, m, color: image.rotate(m, fillcolor=color),
-    "solarize": lambda image, m, color: ImageOps.solarize(image, m),
-    "posterize": lambda image, m, color: ImageOps.posterize(image, int(m)),
-    "color": lambda image, m, color: ImageEnhance.Color(image).enhance(m),
-    "contrast": lambda image, m, color: ImageEnhance.Contrast(image).enhance(m),
-    "brightness": lambda image, m, color: ImageEnhance.Brightness(image).enhance(m),
-    "sharpness": lambda image, m, color: ImageEnhance.Sharpness(image).enhance(m),
-    "shear_x": lambda image, m, color: _affine(image, color, 1, m, 0, 0, 1, 0),
-    "shear_y": lambda image, m, color: _affine(image, color, 1, 0, 0, m, 1, 0),
-    "translate_x": lambda image, m, color: _affine(image, color, 1, 0, m, 0, 1, 0),
-    "translate_y": lambda image, m, color: _affine(image, color, 1, 0, 0, 0, 1, m),
-}
 
 
 def _pillow_worker(work: list, images_NHWC: np.ndarray, repeats: int) -> float:
@@ -63,7 +42,7 @@ def _pillow_worker(work: list, images_NHWC: np.ndarray, repeats: int) -> float:
         ):
             image = Image.fromarray(array_HWC)
             for name, magnitude in drawn:
-                image = _PILLOW[name](image, magnitude, (127, 127, 127))
+                image = pillow_views.operation(name, image, magnitude, (127,) * 3)
             image.paste((127, 127, 127), (left, top, right, bottom))
             np.asarray(image)
     return time.process_time() - begin
@@ -88,7 +67,7 @@ def measure(
       repeats: batches that one round takes through each.
       processes: Pillow's workers, which share a batch.
     """
-    images_BHWC = _smooth_noise(batch, size)
+    images_BHWC = pillow_views.smooth_noise(batch, size, size, 3)
     keys_B = jax.random.split(jax.random.key(0), batch)
     begin = time.perf_counter()
     images = jnp.asarray(images_BHWC)
@@ -154,16 +133,6 @@ def _draw(keys_B: jax.Array, size: int) -> list:
         for row in zip(names, magnitude_BS.tolist(), strict=True)
     ]
     return list(zip(drawn, np.clip(boxes_B4, 0, size).tolist(), strict=True))
-
-
-def _smooth_noise(batch: int, size: int) -> np.ndarray:
-    """uint8 images with the slow changes of photographs, from 1/4 of the size."""
-    coarse = np.random.default_rng(0).integers(0, 256, (batch, size // 4, size // 4, 3))
-    images = [
-        Image.fromarray(i).resize((size, size), Image.BICUBIC)
-        for i in coarse.astype(np.uint8)
-    ]
-    return np.stack([np.asarray(image) for image in images])
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import PIL
-from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from PIL import Image
 
 from experiments import jobs
+from experiments.speed import pillow_views
 from ssl_jax.augment import basic, color, crops
 
 try:
@@ -103,7 +104,7 @@ def _compiled(function, *batch):
 
 
 def _against_pillow(batch: int, rounds: int, size: int) -> dict:
-    images_BHWC = _images(batch, size)
+    images_BHWC = pillow_views.smooth_noise(batch, size, size, 3)
     keys_B = jax.random.split(jax.random.key(0), batch)
     draws = _draws(keys_B, size)
 
@@ -140,33 +141,20 @@ def _draws(keys_B: jax.Array, size: int) -> list[dict]:
 
 def _pillow_view(image_HWC, side, *, box, flip, jitter, grey, sigma) -> np.ndarray:
     """The same view with Pillow's calls, as torchvision makes them on PIL images."""
-    top, left, height, width = box
-    image = Image.fromarray(image_HWC).crop((left, top, left + width, top + height))
-    image = image.resize((side, side), Image.Resampling.BICUBIC)
-    if flip:
-        image = ImageOps.mirror(image)
+    image = Image.fromarray(image_HWC)
+    image = pillow_views.crop(image, box, side, flip=flip)
     if jitter:
-        order, factors, shift = jitter
-        for operation in order:
-            if operation < 3:
-                image = _ENHANCE[operation](image).enhance(factors[operation])
-            else:
-                hue, saturation, value = image.convert("HSV").split()
-                turned = np.asarray(hue) + np.uint8(int(shift * 255) % 256)
-                planes = (Image.fromarray(turned), saturation, value)
-                image = Image.merge("HSV", planes).convert("RGB")
+        image = pillow_views.jitter(image, *jitter)
     if grey:
-        image = image.convert("L").convert("RGB")
-    image = image.filter(ImageFilter.GaussianBlur(sigma))
-    return np.asarray(image, np.float32) / 255
-
-
-_ENHANCE = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+        image = pillow_views.grey(image)
+    return np.asarray(pillow_views.blur(image, sigma), np.float32) / 255
 
 
 def _jitter(batch: int, rounds: int, size: int) -> dict:
     """dm_pix in one fixed order: it has no random one. Its brightness adds."""
-    images_BHWC = jnp.asarray(_images(batch, size), jnp.float32) / 255
+    images_BHWC = (
+        jnp.asarray(pillow_views.smooth_noise(batch, size, size, 3), jnp.float32) / 255
+    )
     keys_B = jax.random.split(jax.random.key(0), batch)
 
     def pix(key, image_HWC):
@@ -182,7 +170,9 @@ def _jitter(batch: int, rounds: int, size: int) -> dict:
 
 def _blur(batch: int, rounds: int, size: int) -> dict:
     """dm_pix pads with zeros."""
-    images_BHWC = jnp.asarray(_images(batch, size), jnp.float32) / 255
+    images_BHWC = (
+        jnp.asarray(pillow_views.smooth_noise(batch, size, size, 3), jnp.float32) / 255
+    )
     keys_B = jax.random.split(jax.random.key(0), batch)
     kernel_size = color.blur_kernel_size(size)
 
@@ -226,7 +216,7 @@ def _against_pix(ours, pix, keys_B, images_BHWC, rounds, others=None) -> dict:
 
 def _resampling(batch: int, rounds: int, size: int, side: int) -> dict:
     """Bicubic; `max_difference` is that of the batch to `crops.resized`, of 0..1."""
-    images_BHWC = jnp.asarray(_images(batch, size))
+    images_BHWC = jnp.asarray(pillow_views.smooth_noise(batch, size, size, 3))
     keys_B = jax.random.split(jax.random.key(0), batch)
     boxes_B = jax.vmap(lambda key: crops.random_box(key, size, size))(keys_B)
 
@@ -287,16 +277,6 @@ def _resampling(batch: int, rounds: int, size: int, side: int) -> dict:
             n: float(f"{jnp.abs(runs[n]() - ours).max():.1e}") for n in others
         }
     }
-
-
-def _images(batch: int, size: int) -> np.ndarray:
-    """uint8 images with the slow changes of photographs, from 1/4 of the size."""
-    coarse = np.random.default_rng(0).integers(0, 256, (batch, size // 4, size // 4, 3))
-    images = [
-        Image.fromarray(i).resize((size, size), Image.Resampling.BICUBIC)
-        for i in coarse.astype(np.uint8)
-    ]
-    return np.stack([np.asarray(image) for image in images])
 
 
 if __name__ == "__main__":
