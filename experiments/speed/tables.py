@@ -14,6 +14,20 @@ from ssl_jax.workdir.results import Table
 
 BENCHMARK = "fixmatch_mnist_cpu"  # of benchmark.py's results, the one shown
 
+# Of peers.py: the works, and what a step of each is. README has those kept as "cpu".
+PEERS = "cpu"
+WORKS = {
+    "wrn64": "supervised, WRN-28-2",
+    "fixmatch": "FixMatch, WRN-28-2",
+    "fixmatch_nograd": "the same, weak view without gradient",
+    "mobilenet": "supervised, MobileNet",
+    "byol32": "BYOL, ResNet-18, 32 px",
+    "byol96": "BYOL, ResNet-18, 96 px",
+    "convnet_mnist": "FixMatch, MNIST's convnet",
+    "convnet_mnist_network": "the same without augmentation",
+    "digits": "FixMatch, digits' convnet",
+}
+
 # Of benchmark_gcn.py.
 FORMS = {
     "ssl_jax": "ssl_jax",
@@ -71,6 +85,91 @@ def of_benchmark(results: dict) -> str:
             f"{pillow['ratio']:.1f} times as many."
         )
     return "\n".join(lines)
+
+
+def peers(results: Table) -> str:
+    """Of one machine, in short."""
+    found = _by_keep(results)[PEERS]
+    rows = [
+        [
+            f"{WORKS[one['work']]}: {one['images_per_step']} images",
+            _milliseconds(one, "ours"),
+            *_beside(one, "tuned"),
+            *_beside(one, "workers"),
+        ]
+        for one in found
+    ]
+    header = ["a step of", "here, ms", "tuned, ms", "ratio", "workers, ms", "ratio"]
+    return f"{_said(found)}:\n\n{formats.markdown_table(header, rows)}"
+
+
+def peers_all(results: Table) -> str:
+    """A part for each machine and precision."""
+    header = ["a step of", "images", "here, ms", "tuned, ms", "ratios", "tuned is"]
+    header += ["workers, ms", "ratios", "one step differs by"]
+    return "\n\n".join(
+        f"{_said(found)}:\n\n"
+        + formats.markdown_table(header, [_peers_row(one) for one in found])
+        for _, found in sorted(_by_keep(results).items())
+    )
+
+
+def _peers_row(one):
+    step = one["one_step"] or {}
+    worst = max(step.values(), default=None)
+    return [
+        WORKS[one["work"]],
+        f"{one['images_per_step']}",
+        _milliseconds(one, "ours"),
+        _milliseconds(one, "tuned"),
+        _range(one, "tuned"),
+        (one["compiled"] or {}).get("chosen", ""),
+        _milliseconds(one, "workers"),
+        _range(one, "workers"),
+        "" if worst is None else f"{worst:.0e}",
+    ]
+
+
+def _by_keep(results):
+    """{"cpu": its works in their order} of "cpu_wrn64" and so on."""
+    found = {}
+    for name, (one,) in results.items():
+        found.setdefault(name.removesuffix(f"_{one['work']}"), []).append(one)
+    order = list(WORKS)
+    return {
+        k: sorted(v, key=lambda one: order.index(one["work"])) for k, v in found.items()
+    }
+
+
+def _said(found):
+    one = found[0]
+    rounds = sorted({str(len(one["seconds"]["ours"])) for one in found})
+    return (
+        f"{one['device']['kind']}, {one['cpus']} CPU cores, {one['precision']}, "
+        f"PyTorch {one['versions']['torch']}, medians of {' or '.join(rounds)} "
+        "alternated rounds, ratios of the same round"
+    )
+
+
+def _beside(one, peer):
+    """Its time, and how many times it ours takes."""
+    if peer not in one["ratios"]:
+        return ["", ""]
+    return [_milliseconds(one, peer), f"{one['median_ratio'][peer]:.2f}"]
+
+
+def _milliseconds(one, peer):
+    if peer not in one["median_seconds"]:
+        return ""
+    milliseconds = 1e3 * one["median_seconds"][peer]
+    return f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
+
+
+def _range(one, peer):
+    if peer not in one["ratios"]:
+        return ""
+    least, most = min(one["ratios"][peer]), max(one["ratios"][peer])
+    return f"{one['median_ratio'][peer]:.2f} ({least:.2f} to {most:.2f})"
 
 
 def gcn(results: Table) -> str:

@@ -153,7 +153,7 @@ class BYOL(Training):
         (y_BD, first_BP), (_, second_BP) = (self.network(view) for view in views)
         with torch.no_grad():
             targets = [self.average(view)[1] for view in views]
-        logits_BK = networks.in_float32(self.network.head, y_BD.detach())
+        logits_BK = networks.unrounded(self.network.head, y_BD.detach())
         objective = _distance(first_BP, targets[1]) + _distance(second_BP, targets[0])
         return objective.mean() + F.cross_entropy(logits_BK, labels_B)
 

@@ -155,15 +155,16 @@ def one_step(
     labels_B: np.ndarray,
     device: torch.device,
 ) -> tuple[float, Training]:
-    """The loss and the training after one step on these views, normalised, from these
-    parameters (of ours, nested); float32, as the tuned loop does it, uncompiled."""
+    """The loss and the training after one step in float64 on these views, normalised,
+    from these parameters (of ours, nested); as the tuned loop does it, uncompiled."""
     training = METHODS[settings.method](settings, device, tuned=True)
-    weights.load(training.network, params)
-    averaged = dict(training.network.named_parameters())
-    with torch.no_grad():
-        for name, parameter in training.average.named_parameters():
-            parameter.copy_(averaged[name])
-    views = [torch.tensor(view).permute(0, 3, 1, 2).to(device) for view in views_BHWC]
+    for module in (training.network, training.average):
+        module.double()
+        weights.load(module, params)
+    views = [
+        torch.tensor(view, dtype=torch.float64).permute(0, 3, 1, 2).to(device)
+        for view in views_BHWC
+    ]
     loss = training.step(views, _labels(labels_B).to(device))
     return float(loss), training
 

@@ -206,7 +206,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(encoder.features, num_classes)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return in_float32(self.head, self.encoder(x_BCHW))
+        return unrounded(self.head, self.encoder(x_BCHW))
 
 
 class MLP(nn.Module):
@@ -233,7 +233,7 @@ class Projected(nn.Module):
     def forward(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """(features_BD, projection_BP)."""
         y_BD = self.encoder(x_BCHW)
-        return y_BD, in_float32(self.projector, y_BD)
+        return y_BD, unrounded(self.projector, y_BD)
 
 
 class Online(Projected):
@@ -247,13 +247,13 @@ class Online(Projected):
     def forward(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """(features_BD, prediction_BP)."""
         y_BD, z_BP = super().forward(x_BCHW)
-        return y_BD, in_float32(self.predictor, z_BP)
+        return y_BD, unrounded(self.predictor, z_BP)
 
 
-def in_float32(module: nn.Module, x: Tensor) -> Tensor:
-    """Heads compute in float32 whatever the encoder does, as ours."""
+def unrounded(module: nn.Module, x: Tensor) -> Tensor:
+    """Heads compute in their parameters' float32 whatever the encoder does, as ours."""
     with torch.autocast(x.device.type, enabled=False):
-        return module(x.float())
+        return module(x.to(next(module.parameters()).dtype))
 
 
 def _norm(channels: int, epsilon: float) -> nn.BatchNorm2d:

@@ -129,6 +129,8 @@ def randaugment(image_HWC: np.ndarray) -> np.ndarray:
             continue
         least, change = OPERATIONS[name] or (0.0, 0.0)
         magnitude = least + change * level
+        if name == "posterize":
+            magnitude = math.ceil(magnitude)  # bits
         if name in _WARPS and random.random() < 0.5:
             magnitude = -magnitude
         image = pillow_views.operation(name, image, magnitude, color)

@@ -9,16 +9,14 @@ Params = dict  # nested, as Flax has them; leaves are arrays
 
 @torch.no_grad()
 def load(module: nn.Module, params: Params) -> None:
-    """Gives a module the parameters of ours.
+    """Gives a module its part of the parameters of ours.
 
     Raises:
-      KeyError, RuntimeError: the two are not the same network.
+      KeyError, RuntimeError: ours has no such parameter, or of another shape.
     """
     of_ours = flat(params)
     for name, parameter in module.named_parameters():
-        parameter.copy_(torch.tensor(_as_torch(name, of_ours.pop(_ours(name)))))
-    if of_ours:
-        raise KeyError(f"{type(module).__name__} has no {', '.join(of_ours)}.")
+        parameter.copy_(torch.tensor(_as_torch(name, of_ours[_ours(name)])))
 
 
 def dump(module: nn.Module) -> dict[str, np.ndarray]:
