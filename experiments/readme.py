@@ -49,8 +49,6 @@ TABLES = {  # by the name in the documents
     "active_digits": Source("active_digits", "tables.active_digits"),
     "gcn_cora": Source("gcn_cora", "tables.gcn_cora"),
     "benchmark": Source("benchmark", "speed.tables", "benchmark"),
-    "peers": Source("peers", "speed.tables", "peers"),
-    "peers_all": Source("peers", "speed.tables", "peers_all"),
     "benchmark_gcn": Source("benchmark_gcn", "speed.tables", "gcn"),
     "label_spreading_scale": Source(
         "label_spreading_scale", "speed.tables", "label_spreading"

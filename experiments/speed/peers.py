@@ -40,6 +40,7 @@ from experiments.speed import pillow_views
 from experiments.speed.torch_peers import loops, weights
 from experiments.speed.torch_peers.algorithms import Settings
 from ssl_jax import core, models
+from ssl_jax.cli import process
 from ssl_jax.data import loading
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.errors import UserError
@@ -120,6 +121,7 @@ def run(given: flags.FlagValues) -> None:
             raise UserError(
                 f"--{flag} names {', '.join(unknown)}; there are: {', '.join(known)}."
             )
+    process.set_up(configured(given.works[0], given))
     for name in given.works:
         measured = measure(name, given)
         jobs.keep("peers", f"{given.keep}_{name}" if given.keep else "", measured)

@@ -138,8 +138,8 @@ def randaugment(levels_BCHW: Tensor, slots: int = 2) -> Tensor:
         operation_B = torch.where(applied < 0.5, operation_B, 0)
         warps = [_NAMES.index(name) for name in _WARPS]
         asked_B = sum(operation_B == i for i in warps).bool()
-        levels_BCHW = where_asked(asked_B, _warped, levels_BCHW, operation_B, signed_B)
-        for name, function in _BY_LEVEL.items():
+        levels_BCHW = where_asked(asked_B, warped, levels_BCHW, operation_B, signed_B)
+        for name, function in BY_LEVEL.items():
             if C == 1 and name == "color":
                 continue
             asked_B = operation_B == _NAMES.index(name)
@@ -147,7 +147,8 @@ def randaugment(levels_BCHW: Tensor, slots: int = 2) -> Tensor:
     return levels_BCHW
 
 
-def _warped(x_BCHW, operation_B, magnitude_B):
+def warped(x_BCHW: Tensor, operation_B: Tensor, magnitude_B: Tensor) -> Tensor:
+    """Each image by its warp: Pillow's nearest pixel, grey where there is none."""
     B, _, H, W = x_BCHW.shape
 
     def when(name, value):
@@ -223,7 +224,7 @@ def _smooth(x_BCHW):
     return smooth
 
 
-_BY_LEVEL = {
+BY_LEVEL = {  # (levels_BCHW, magnitude_B) -> levels_BCHW
     "equalize": _equalized,
     "autocontrast": _autocontrasted,
     "solarize": _solarized,

@@ -122,7 +122,7 @@ def randaugment(image_HWC: np.ndarray) -> np.ndarray:
     """Two operations of 14, each with probability 0.5, and cutout."""
     H, W, C = image_HWC.shape
     color = (_GREY,) * 3 if C == 3 else _GREY
-    image = Image.fromarray(image_HWC if C == 3 else image_HWC[..., 0])
+    image = opened(image_HWC)
     for _ in range(2):
         name, level = random.choice(_NAMES), random.randint(1, 9)
         if random.random() < 0.5 or (C == 1 and name == "color"):
@@ -140,6 +140,11 @@ def randaugment(image_HWC: np.ndarray) -> np.ndarray:
     image = image.copy()  # an identity is the array's own memory
     image.paste(color, box)
     return np.asarray(image).reshape(H, W, C)
+
+
+def opened(image_HWC: np.ndarray) -> Image.Image:
+    """Pillow's, in colour or grey."""
+    return Image.fromarray(image_HWC if image_HWC.shape[2] == 3 else image_HWC[..., 0])
 
 
 def random_box(H: int, W: int, area: tuple[float, float]) -> tuple[int, ...]:

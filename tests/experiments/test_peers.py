@@ -1,0 +1,113 @@
+"""PyTorch's side of experiments/speed/peers.py does the same work as ours."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from absl import flags
+
+from experiments.speed import tables
+from ssl_jax import core
+from ssl_jax.errors import UserError
+
+torch = pytest.importorskip("torch")
+
+from experiments.speed import peers  # noqa: E402
+from experiments.speed.torch_peers import batched, loops, pillow  # noqa: E402
+
+FILL = dict(flip=True, shift=4, mean=(0.0,), std=(1.0,))
+WEAK_STRONG = dict(FILL, weak="shift", strong="randaugment_google")
+CROPS = dict(
+    FILL, side=12, area=(0.2, 1.0), jitter=1.0, brightness=0.4, contrast=0.4,
+    saturation=0.2, hue=0.1, grey=0.5, blur=(1.0, 0.1), solarize=(0.0, 1.0),
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def given(*argv):
+    parsed = flags.FlagValues()
+    peers.define_flags(parsed)
+    parsed(["peers", "--debug", "--threads=1", "--workers=1", *argv])
+    return parsed
+
+
+def test_a_work_is_checked_and_timed_in_turn(monkeypatch):
+    """And one whose step is another is told, and not timed."""
+    given_ = given("--compile=no", "--steps=1")
+    measured = peers.measure("digits", given_)
+    assert {*measured["seconds"]} == {*peers.PEERS}
+    for peer in ("workers", "tuned"):
+        (ours,), (theirs,) = (measured["seconds"][name] for name in ("ours", peer))
+        assert measured["ratios"][peer] == [ours / theirs]
+    assert max(measured["one_step"].values()) <= 1e-6
+    table = tables.peers_all({"cpu_digits": [measured]}).splitlines()
+    assert len(table) == 5 and tables.WORKS["digits"] in table[-1]
+    assert len(tables.peers({"cpu_digits": [measured]}).splitlines()) == 5
+
+    one_step = loops.one_step
+
+    def other(settings, *args):
+        optimizer = {**settings.optimizer, "weight_decay": 0.0}
+        return one_step(dataclasses.replace(settings, optimizer=optimizer), *args)
+
+    monkeypatch.setattr(loops, "one_step", other)
+    with pytest.raises(UserError, match="PyTorch's is not ours: .* network by "):
+        peers.measure("digits", given_)
+
+
+def test_flags_that_name_what_there_is_not():
+    with pytest.raises(UserError, match="--works names wrn65; there are: wrn64, "):
+        peers.run(given("--works=wrn65"))
+    assert {*tables.WORKS} == {*peers.WORKS}
+
+
+@pytest.mark.parametrize("C", [1, 3])
+def test_randaugments_operations_are_pillows(C):
+    """In the batch as by Pillow, but for a level of rounding here and there."""
+    images_NHWC = peers.pillow_views.smooth_noise(4, 16, 16, C)
+    x_NCHW = torch.from_numpy(images_NHWC).permute(0, 3, 1, 2).float()
+    for name, bounds in batched.OPERATIONS.items():
+        if name == "identity" or (C == 1 and name == "color"):
+            continue
+        magnitude = 0.0 if bounds is None else bounds[0] + 5 * bounds[1]
+        magnitude_N = torch.full((4,), magnitude)
+        if name in batched.BY_LEVEL:
+            out = batched.BY_LEVEL[name](x_NCHW, magnitude_N)
+        else:
+            operation_N = torch.full((4,), list(batched.OPERATIONS).index(name))
+            out = batched.warped(x_NCHW, operation_N, magnitude_N)
+        out_NHWC = out.permute(0, 2, 3, 1).numpy()
+        for image_HWC, ours_HWC in zip(images_NHWC, out_NHWC, strict=True):
+            image = pillow.opened(image_HWC)
+            color = (127,) * 3 if C == 3 else 127
+            expected = peers.pillow_views.operation(name, image, magnitude, color)
+            off_HWC = np.abs(np.asarray(expected).reshape(image_HWC.shape) - ours_HWC)
+            assert (off_HWC > 1).mean() < 0.02, name
+
+
+def test_both_augmentations_give_views_of_the_same_kind():
+    images_NHWC = peers.pillow_views.smooth_noise(8, 16, 16, 3)
+    x_NCHW = torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)
+    views = batched.Views(WEAK_STRONG)
+    found = [views.weak(x_NCHW), views.strong(x_NCHW)]
+    rows = pillow.Augmented(images_NHWC, np.arange(8), WEAK_STRONG)
+    by_pillow, labels_B = pillow.collated(
+        [rows[kind, i] for kind in ("labeled", "unlabeled") for i in range(8)]
+    )
+    assert labels_B.tolist() == [*range(8)]
+    crops = pillow.Augmented(images_NHWC, np.arange(8), CROPS)
+    found += [batched.Views(CROPS).crops(x_NCHW, which) for which in (0, 1)]
+    by_pillow = (
+        by_pillow[1:] + pillow.collated([crops["crops", i] for i in range(8)])[0]
+    )
+    for ours, theirs in zip(found, by_pillow, strict=True):
+        assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+        assert 0 <= ours.min() and ours.max() <= 255
+        assert abs(ours.mean() - theirs.mean()) < 20
