@@ -1,13 +1,13 @@
 """PyTorch's side of experiments/speed/peers.py does the same work as ours."""
 
 import dataclasses
+import random
 
 import numpy as np
 import pytest
 from absl import flags
 
 from experiments.speed import tables
-from ssl_jax import core
 from ssl_jax.errors import UserError
 
 torch = pytest.importorskip("torch")
@@ -93,19 +93,21 @@ def test_randaugments_operations_are_pillows(C):
 
 
 def test_both_augmentations_give_views_of_the_same_kind():
-    images_NHWC = peers.pillow_views.smooth_noise(8, 16, 16, 3)
+    images_NHWC = peers.pillow_views.smooth_noise(32, 16, 16, 3)
+    random.seed(0)
+    torch.manual_seed(0)
     x_NCHW = torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)
     views = batched.Views(WEAK_STRONG)
     found = [views.weak(x_NCHW), views.strong(x_NCHW)]
-    rows = pillow.Augmented(images_NHWC, np.arange(8), WEAK_STRONG)
+    rows = pillow.Augmented(images_NHWC, np.arange(32), WEAK_STRONG)
     by_pillow, labels_B = pillow.collated(
-        [rows[kind, i] for kind in ("labeled", "unlabeled") for i in range(8)]
+        [rows[kind, i] for kind in ("labeled", "unlabeled") for i in range(32)]
     )
-    assert labels_B.tolist() == [*range(8)]
-    crops = pillow.Augmented(images_NHWC, np.arange(8), CROPS)
+    assert labels_B.tolist() == [*range(32)]
+    crops = pillow.Augmented(images_NHWC, np.arange(32), CROPS)
     found += [batched.Views(CROPS).crops(x_NCHW, which) for which in (0, 1)]
     by_pillow = (
-        by_pillow[1:] + pillow.collated([crops["crops", i] for i in range(8)])[0]
+        by_pillow[1:] + pillow.collated([crops["crops", i] for i in range(32)])[0]
     )
     for ours, theirs in zip(found, by_pillow, strict=True):
         assert ours.shape == theirs.shape and ours.dtype == theirs.dtype

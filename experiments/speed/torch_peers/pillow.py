@@ -67,7 +67,7 @@ class Augmented(Dataset):
 
     def _normalized(self, image_HWC):
         """torchvision's ToTensor and Normalize."""
-        image_CHW = torch.from_numpy(np.ascontiguousarray(image_HWC)).permute(2, 0, 1)
+        image_CHW = torch.from_numpy(np.array(image_HWC)).permute(2, 0, 1)
         mean, std = (
             torch.tensor(self.given[name]).view(-1, 1, 1) for name in ("mean", "std")
         )
