@@ -3,6 +3,7 @@
 Flags into ssl_jax. A user's mistake ends with one message and status 2.
 """
 
+import os
 import signal
 import sys
 from logging import Formatter
@@ -18,11 +19,14 @@ flags.DEFINE_string(
     "NAME[:word,word] of configs/, or FILE.py[:word,word]; and --config.FIELD=VALUE",
 )
 WORKDIR = flags.DEFINE_string("workdir", "", "default: runs/<name>-seed<seed>")
+COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "that train together")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "of this one, from 0")
 MODE = flags.DEFINE_enum("mode", "train", list(usage.MODES), "what to do")
 
 
 def main(config):
-    from ssl_jax.cli import modes
+    from ssl_jax.cli import joined, modes
     from ssl_jax.workdir.files import expanded
 
     # SIGTERM is Ctrl-C; train.run takes both while it trains.
@@ -30,7 +34,8 @@ def main(config):
     try:
         workdir = expanded(WORKDIR.value or f"runs/{config.name}-seed{config.seed}")
         print(f"workdir {workdir}", flush=True)
-        modes.MODES[MODE.value](config, workdir)
+        with joined.together():
+            modes.MODES[MODE.value](config, workdir)
     except UserError as error:
         fail(error)
     except KeyboardInterrupt:
@@ -39,16 +44,22 @@ def main(config):
 
 def parse(argv):
     """Flags, and the config for `main`, with every mistake told in one message."""
-    from ssl_jax.cli import command_line, modes, process  # which takes seconds
+    # Which takes seconds.
+    from ssl_jax.cli import cluster, command_line, joined, modes, process
 
     # absl would say when, in which thread and line.
     logging.get_absl_handler().setFormatter(Formatter("%(levelname)s: %(message)s"))
     try:
         config = command_line.parse(flags.FLAGS, argv, modes.OF_A_RUN)
+        given = COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value
+        place = cluster.place(os.environ, *given)
+        logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
         process.set_up(config)
+        if place is not None:
+            modes.check_together(MODE.value, config)
+            joined.join(place)
     except (flags.Error, UserError) as error:
         fail(error)
-    logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
     return config
 
 

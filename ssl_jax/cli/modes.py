@@ -93,5 +93,21 @@ MODES = {
     "query": questions.ask,
     "predict": predict.write,
 }
+
+
+def check_together(mode: str, config: Mapping[str, Any]) -> None:
+    """Raises UserError where what is asked for is done by one process alone."""
+    alone = [f"--mode={mode}"] if mode != "train" else []
+    if config["num_seeds"] > 1:
+        alone.append(f"config.num_seeds={config['num_seeds']}")
+    if config["query"]["rounds"]:
+        alone.append(f"config.query.rounds={config['query']['rounds']}")
+    if alone:
+        raise UserError(
+            f"{' and '.join(alone)} runs in one process: start it once, or with "
+            "--num_processes=1."
+        )
+
+
 # What works on a run that is there takes its configuration from the workdir.
 OF_A_RUN = ("probe", "query", "predict")

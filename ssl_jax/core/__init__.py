@@ -3,6 +3,7 @@
 contract    TrainState, what a Metric is, and what an Algorithm promises
 steps       initialise, apply, keys for dropout, one optimizer step, averages
 devices     the mesh, its rows of each process, and batches joined without moving one
+processes   what they tell each other, where several train together
 metrics     sums that are added up over steps and images
 losses      each says how it reduces
 named       modules and classes found by the name that a config gives
@@ -20,6 +21,7 @@ from ssl_jax.core.contract import (
 )
 from ssl_jax.core.devices import (
     concat_views,
+    fetch,
     make_mesh,
     num_devices,
     on_every_device,
@@ -49,6 +51,7 @@ __all__ = [
     "can",
     "concat_views",
     "ema",
+    "fetch",
     "forward",
     "gradient_step",
     "init_state",

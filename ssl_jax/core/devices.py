@@ -7,6 +7,7 @@ which rows a batch has, and makes and sends those of its own devices alone.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -100,3 +101,15 @@ def place(tree: PyTree, sharding: NamedSharding) -> PyTree:
         return jax.make_array_from_callback(leaf.shape, sharding, leaf.__getitem__)
 
     return jax.tree.map(placed, tree)
+
+
+def fetch(tree: PyTree) -> PyTree:
+    """Arrays on the host, whole, wherever their rows lie: called by all processes."""
+
+    def fetched(leaf):
+        there = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        if there and not leaf.is_fully_replicated:
+            return multihost_utils.process_allgather(leaf, tiled=True)
+        return np.asarray(leaf)
+
+    return jax.tree.map(fetched, tree)

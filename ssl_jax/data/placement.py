@@ -5,7 +5,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax import core
+from ssl_jax.core import place as placed
+from ssl_jax.core import processes
 from ssl_jax.data.dataset import Dataset
 
 Pool = tuple[jax.Array, jax.Array]  # images_NHWC uint8, labels_N int32
@@ -22,14 +23,19 @@ def place(dataset: Dataset, placement: str, mesh: Mesh) -> Pool | None:
         most 40% of its memory.
     """
     if placement == "auto":
-        # A CPU's memory is the host's, and memory_stats() says nothing there.
-        stats = mesh.devices.flat[0].memory_stats() or {"bytes_limit": 8 * 2**30}
-        fits = dataset.images_NHWC.nbytes <= 0.4 * stats["bytes_limit"]
-        placement = "device" if fits else "host"
+        placement = processes.of_first(lambda: _roomy(dataset, mesh))
     if placement == "host":
         return None
     pool = np.asarray(dataset.images_NHWC), np.asarray(dataset.labels_N)
-    return core.place(pool, NamedSharding(mesh, P()))
+    return placed(pool, NamedSharding(mesh, P()))
+
+
+def _roomy(dataset, mesh):
+    """Its word: the device where the images take at most 40% of its memory."""
+    # A CPU's memory is the host's, and memory_stats() says nothing there.
+    stats = mesh.devices.flat[0].memory_stats() or {"bytes_limit": 8 * 2**30}
+    fits = dataset.images_NHWC.nbytes <= 0.4 * stats["bytes_limit"]
+    return "device" if fits else "host"
 
 
 def padded_batches(

@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax.core import Algorithm, Batch, Metrics, TrainState, can, place
+from ssl_jax.core import Algorithm, Batch, Metrics, TrainState, can, fetch, place
 from ssl_jax.core.metrics import classification_sums
 
 Features = tuple[np.ndarray, np.ndarray]  # features_ND float32, labels_N int32
@@ -38,7 +38,8 @@ def compile_evaluation(
       rows: how a batch lies on the devices.
       key: of every evaluation alike, so that their difference is the state's.
     """
-    of_batch = jax.jit(lambda *args: sums(algorithm, *args))
+    everywhere = None if rows.is_fully_addressable else NamedSharding(rows.mesh, P())
+    of_batch = jax.jit(lambda *args: sums(algorithm, *args), out_shardings=everywhere)
 
     def evaluate(state, batches):
         keys = jax.random.split(key, len(batches))
@@ -61,10 +62,11 @@ def compile_features(
     def extract(state, batches):
         with jax.set_mesh(mesh):
             parts = [compiled(state, place(b, rows)) for b in batches]
-        kept = [np.asarray(b["mask"]) for b in batches]
-        labels = [np.asarray(b["label"]) for b in batches]
+        parts = fetch(parts)
+        kept = [fetch(b["mask"]) for b in batches]
+        labels = [fetch(b["label"]) for b in batches]
         return tuple(
-            np.concatenate([np.asarray(x)[k] for x, k in zip(part, kept, strict=True)])
+            np.concatenate([x[k] for x, k in zip(part, kept, strict=True)])
             for part in (parts, labels)
         )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssl_jax.core import fetch
 from ssl_jax.core.ranges import Count, Positive, Some, Whole
 from ssl_jax.evaluate import probes
 from ssl_jax.evaluate.batches import Features
@@ -78,8 +79,9 @@ def classify(bank: Features, features_MD: np.ndarray, *, k: int, **how) -> np.nd
 
 def pixels(batches: list[dict]) -> Features:
     """The images themselves as features, 0 to 1."""
-    images = np.concatenate([b["image"][np.asarray(b["mask"])] for b in batches])
-    labels = np.concatenate([b["label"][np.asarray(b["mask"])] for b in batches])
+    batches = fetch(batches)
+    images = np.concatenate([b["image"][b["mask"]] for b in batches])
+    labels = np.concatenate([b["label"][b["mask"]] for b in batches])
     return images.reshape(len(images), -1) / np.float32(255), labels
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax.core import Metrics, can, mean
+from ssl_jax.core import Metrics, can, mean, place
 from ssl_jax.data.loading import Data
 from ssl_jax.evaluate import reported
 from ssl_jax.evaluate.batches import compile_evaluation
@@ -90,7 +90,7 @@ def train(
                         scores, counts_KK = evaluate(state)
                 train = _rate(section, step) | sums
                 log.put(_head(phase, step), {"train": train, **scores}, moment)
-                sums = jax.device_put(no_sums, replicated)
+                sums = place(no_sums, replicated)
             if evaluates and stopping.watches(section):
                 log.flush()
                 over = over or stopping.over(rows, section)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from ssl_jax.augment import ctaugment
-from ssl_jax.core import TrainState, can
+from ssl_jax.core import TrainState, can, fetch
 from ssl_jax.data.loading import Data
 from ssl_jax.report.figures import curves
 from ssl_jax.report.figures.curves import Drawing
@@ -51,7 +51,7 @@ def after(
 
     def reconstructions():
         images = phase.algorithm.reconstruct(state, data.eval_sets["test"][0])
-        images = {name: np.asarray(shown) for name, shown in images.items()}
+        images = {name: fetch(shown) for name, shown in images.items()}
         return views_grid(images, f"{phase.title}: test images")
 
     if can(phase.algorithm, "reconstruct") and "test" in data.eval_sets:
@@ -104,7 +104,7 @@ def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
     # Normalising is affine: what becomes of black and of white tells how to undo it.
     ends = np.zeros((2, *images.shape[1:]), np.uint8)
     ends[1] = 255
-    black_C, white_C = np.asarray(given.plain(ends))[:, 0, 0]
+    black_C, white_C = fetch(given.plain(ends))[:, 0, 0]
     views = {"plain": given.plain(images)}
     for i, name in enumerate(given._fields):
         if name in asked and name != "plain":
@@ -114,7 +114,7 @@ def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
             view = jax.jit(getattr(given, name))(key, images, *rates)
             views[name] = view[0] if name == "probe" else view  # (images, drawn)
     return {
-        name: (255 * (np.asarray(view) - black_C) / (white_C - black_C))
+        name: (255 * (fetch(view) - black_C) / (white_C - black_C))
         .round()
         .clip(0, 255)
         .astype(np.uint8)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax.core import PyTree, TrainState
+from ssl_jax.core import PyTree, TrainState, place
 from ssl_jax.errors import UserError
 from ssl_jax.train.phases import Phase
 from ssl_jax.workdir import handover
@@ -56,7 +56,7 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
     state = initialise(phase, initial)
     jaxpr, shapes = _trace_step(phase, step, state)
     convolves = "conv_general_dilated" in str(jaxpr)
-    sums = jax.device_put(
+    sums = place(
         jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), replicated
     )
     compiled = (

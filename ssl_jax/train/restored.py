@@ -11,7 +11,7 @@ from absl import logging
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax.core import can, make_mesh
+from ssl_jax.core import can, fetch, make_mesh, place
 from ssl_jax.data import loading
 from ssl_jax.data.dataset import inventory
 from ssl_jax.data.loading import Data
@@ -182,9 +182,9 @@ def on_images(
         for start in range(0, len(index_M), size):
             part = index_M[start : start + size]
             # The last part is padded by its own images.
-            images = jax.device_put(images_NHWC[np.resize(part, size)], rows)
+            images = place(images_NHWC[np.resize(part, size)], rows)
             with jax.set_mesh(phase.mesh):
-                parts.append(np.asarray(compiled(state, images))[: len(part)])
+                parts.append(fetch(compiled(state, images))[: len(part)])
         return np.concatenate(parts)
 
     return of_all

@@ -13,7 +13,7 @@ from absl import logging
 from jax.sharding import Mesh
 
 from ssl_jax.algorithms import takes
-from ssl_jax.core import make_mesh
+from ssl_jax.core import make_mesh, processes
 from ssl_jax.data import found, loading, sources, splits
 from ssl_jax.data.dataset import Dataset, inventory
 from ssl_jax.data.loading import Data
@@ -29,7 +29,7 @@ from ssl_jax.train import (
     self_training,
 )
 from ssl_jax.train.parts import Probes, Run
-from ssl_jax.workdir import logs, results
+from ssl_jax.workdir import logs, results, shared
 from ssl_jax.workdir.files import expanded
 from ssl_jax.workdir.tensorboard import TensorBoard
 from ssl_jax.workdir.workdir import Workdir
@@ -87,8 +87,8 @@ def entered(
         what the run began with.
     """
     _check_elsewhere(wanted.data, expanded(path))
-    device, verdicts = results.device(mesh), extended.verdicts(wanted, Workdir(path))
-    with Workdir.open(path, wanted.config, device, verdicts) as workdir:
+    device, verdicts = results.device(mesh), partial(extended.verdicts, wanted)
+    with shared.entered(path, wanted.config, device, verdicts) as workdir:
         # A user's own images may have changed since a run was over.
         looks = dataset is not None or sources.may_change(wanted.data.name)
         over = workdir.result is not None and not workdir.undrawn()
@@ -111,6 +111,7 @@ def entered(
             validation=data.split.validation,
             pixels=dataset is not None,
         )
+        _check_same(its)
         accepted = wanted.data.changed == "accept"
         drawn = wanted.data.num_labels > 0 or wanted.data.num_validation > 0
         drawn &= workdir.result is None  # and so are learned from
@@ -122,6 +123,15 @@ def entered(
             logs.say(its_result)
         workdir.remember_data(its)
         yield workdir, None if over else data
+
+
+def _check_same(its):
+    """Raises UserError where this process has other data than process 0."""
+    if processes.of_first(lambda: its.digest) != its.digest:
+        raise UserError(
+            f"process {processes.index()} finds other data, {its.name}, than "
+            "process 0: bring the same to all hosts, or a disk that they share."
+        )
 
 
 def _check_elsewhere(data, path):
@@ -202,7 +212,9 @@ def _train(wanted, data, workdir, mesh, interrupted):
     built = {name: build(section) for name, section in wanted.trained.items()}
     program.check_handovers(list(built.values()))
     done = {}
-    board = TensorBoard(workdir.path, wanted.tensorboard, wanted.config)
+    board = TensorBoard(
+        workdir.path, wanted.tensorboard and workdir.writes, wanted.config
+    )
     with contextlib.closing(board):
         for section in wanted.sections:
             name, folder = section.name, workdir.phase(section.name)
@@ -235,7 +247,8 @@ def _train(wanted, data, workdir, mesh, interrupted):
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether SIGTERM or Ctrl-C has come.
+    """Yields a function that tells whether SIGTERM or Ctrl-C has come, to this process
+    or to another that trains with it.
 
     Only the first is taken so; the next one acts as it always does.
     """
@@ -247,7 +260,8 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
 
     before = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield lambda: bool(received)
+        with processes.agreed(lambda: bool(received)) as interrupted:
+            yield interrupted
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)

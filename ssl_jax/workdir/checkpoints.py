@@ -2,7 +2,8 @@
 
 The only importer of orbax. A checkpoint is {"state": TrainState, "sums": the metric
 sums since the last log point}, so a resumed run writes the rows that the undisturbed
-one would have written.
+one would have written. Of several processes the first alone writes and reads, and the
+others get what it read by the devices: they may not see the folder.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from ssl_jax.core import PyTree
+from ssl_jax.core import PyTree, place, processes
 from ssl_jax.errors import UserError
 from ssl_jax.workdir.phase_folder import PhaseFolder
 
@@ -30,22 +31,18 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, tidy: bool = False):
         self.folder = folder.absolute()
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=KEEP, cleanup_tmp_directories=tidy
-        )
-        self._manager = ocp.CheckpointManager(
-            self.folder, options=options, item_names=("state", "checksum")
-        )
+        self._manager = _manager(self.folder, tidy) if processes.is_first() else None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._manager.close()  # waits for a save under way
+        if self._manager is not None:
+            self._manager.close()  # waits for a save under way
 
     @property
     def steps(self) -> list[int]:
-        return sorted(self._manager.all_steps())
+        return processes.of_first(self._steps)
 
     def save(self, step: int, tree: PyTree) -> None:
         """Copies `tree` off the device and writes it in the background, atomically.
@@ -53,7 +50,10 @@ class Checkpoints:
         Raises:
           UserError: a number in it is not finite; nothing is written.
         """
-        if step in self.steps:
+        processes.of_first(lambda: self._save(step, tree))
+
+    def _save(self, step, tree):
+        if step in self._steps():
             return
         tree = jax.device_get(tree)
         if name := not_finite(tree):
@@ -74,7 +74,8 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Until the save under way, if any, is on disk."""
-        self._manager.wait_until_finished()
+        if self._manager is not None:
+            self._manager.wait_until_finished()
 
     def newest(self, like: PyTree | None = None) -> tuple[int, PyTree]:
         """(step, tree) of the newest checkpoint, as `restore` gives it.
@@ -82,9 +83,10 @@ class Checkpoints:
         Raises:
           UserError: there is none, or as `restore`.
         """
-        if not self.steps:
+        steps = self.steps
+        if not steps:
             raise UserError(f"there is no checkpoint in {self.folder} yet.")
-        return self.steps[-1], self.restore(self.steps[-1], like)
+        return steps[-1], self.restore(steps[-1], like)
 
     def restore(self, step: int, like: PyTree | None = None) -> PyTree:
         """The tree saved at `step`, with the structure and shardings of `like`; without
@@ -96,6 +98,24 @@ class Checkpoints:
         """
         if like is not None:
             like = jax.tree.map(_abstract, like)
+        if processes.count() == 1:
+            return self._read(step, like)
+        if like is None:
+            return processes.of_first(lambda: self._read(step, None))
+        # Orbax would have each process read the folder.
+        leaves = processes.of_first(lambda: self._leaves(step, like))
+        tree = jax.tree.unflatten(jax.tree.structure(like), leaves)
+        return jax.tree.map(lambda leaf, to: place(leaf, to.sharding), tree, like)
+
+    def _leaves(self, step, like):
+        """On the host, by way of one device."""
+        one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        here = jax.tree.map(
+            lambda to: jax.ShapeDtypeStruct(to.shape, to.dtype, sharding=one), like
+        )
+        return jax.device_get(jax.tree.leaves(self._read(step, here)))
+
+    def _read(self, step, like):
         try:
             return self._restore(step, like)
         except _Damaged as error:
@@ -124,7 +144,7 @@ class Checkpoints:
     def _remedy(self, damaged, step, like):
         marker = PhaseFolder(self.folder.parent).marker  # there if a later phase asks
         also = f" and {marker}" if marker.exists() else ""
-        for earlier in reversed([s for s in self.steps if s < step]):
+        for earlier in reversed([s for s in self._steps() if s < step]):
             try:
                 self._restore(earlier, like)
             except _Damaged:
@@ -139,9 +159,26 @@ class Checkpoints:
         )
 
     def _last_good(self):
-        if not self.steps:
+        steps = self._steps()
+        if not steps:
             return "no checkpoint was saved before."
-        return f"the last good checkpoint is {self.folder / str(self.steps[-1])}."
+        return f"the last good checkpoint is {self.folder / str(steps[-1])}."
+
+    def _steps(self):
+        return sorted(self._manager.all_steps())
+
+
+def _manager(folder, tidy):
+    options = dict(max_to_keep=KEEP, cleanup_tmp_directories=tidy)
+    if processes.count() > 1:  # or it would wait for the others
+        folder.mkdir(parents=True, exist_ok=True)
+        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+        options |= dict(multiprocessing_options=alone, create=False)
+    return ocp.CheckpointManager(
+        folder,
+        options=ocp.CheckpointManagerOptions(**options),
+        item_names=("state", "checksum"),
+    )
 
 
 class _Damaged(Exception):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jax
 
-from ssl_jax.core import PyTree
+from ssl_jax.core import PyTree, place, processes
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import settings
 from ssl_jax.workdir.checkpoints import Checkpoints, by_path
@@ -25,7 +25,8 @@ def restored(
       UserError: there is none, it cannot be read, or is not of the last step.
     """
     with Checkpoints(folder.checkpoints) as checkpoints:
-        done, newest = folder.done, max(checkpoints.steps, default=None)
+        done = processes.of_first(lambda: folder.done)
+        newest = max(checkpoints.steps, default=None)
         if finished and done["steps"] != newest:
             newest = "none" if newest is None else f"one of step {newest}"
             raise UserError(
@@ -58,7 +59,7 @@ def as_saved(
             f"the checkpoint of {folder.path} has no {missing[0]}: another version of "
             "ssl_jax wrote it; train it again with this one."
         )
-    leaves = [jax.device_put(saved[path], wanted[path].sharding) for path in wanted]
+    leaves = [place(saved[path], wanted[path].sharding) for path in wanted]
     return step, jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
@@ -104,13 +105,17 @@ def handed_over(start_from: str, keep: tuple[str, ...], workdir: Path) -> PyTree
     """
     if start_from == "scratch":
         return None
-    folder = PhaseFolder(workdir / start_from)
-    if folder.done is None:
-        folder = finished_phase(Path(start_from))
+    folder = processes.of_first(lambda: _phase(start_from, workdir))
     _, tree = restored(folder)
     state = tree["state"]
     variables = {"params": state["params"], **state["model_state"]}
     return kept(variables, keep, start_from)
+
+
+def _phase(start_from, workdir):
+    """Of this run, or else of another."""
+    folder = PhaseFolder(workdir / start_from)
+    return finished_phase(Path(start_from)) if folder.done is None else folder
 
 
 def kept(variables: PyTree, keep: tuple[str, ...], start_from: str) -> PyTree:

@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from ssl_jax.core import Metrics
+from ssl_jax.core import Metrics, processes
 from ssl_jax.errors import UserError
 from ssl_jax.workdir.journal import Journal
 from ssl_jax.workdir.tensorboard import TensorBoard
@@ -23,7 +23,8 @@ _OFTEN = 2.0  # seconds: lines come no closer, and rates are over no less
 
 def say(text: str) -> None:
     """A line to who watches; results go to stdout, this does not."""
-    print(text, file=sys.stderr, flush=True)
+    if processes.is_first():
+        print(text, file=sys.stderr, flush=True)
 
 
 class Moment(NamedTuple):
@@ -75,7 +76,7 @@ class Progress:
         self._bar = None
         if first:
             say(f"{phase} resumes at step {first}")
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and processes.is_first():
             self._bar = tqdm(
                 total=total,
                 initial=first,

@@ -29,14 +29,16 @@ from ssl_jax.workdir.journal import Journal
 from ssl_jax.workdir.phase_folder import PhaseFolder
 from ssl_jax.workdir.results import RESULT, ROUND, git_state, versions
 
-_LOCK, _LABELS, _DATA = "lock", "labels.csv", "inventory.json"
+_LOCK, LABELS, _DATA = "lock", "labels.csv", "inventory.json"
 _FAILED = ".failed.txt"  # in a figure's place: why it could not be drawn
 # Written before anything is trained.
-_ENTERED = {settings.CONFIG, _LOCK, _LABELS, _DATA}
+_ENTERED = {settings.CONFIG, _LOCK, LABELS, _DATA}
 
 
 class Workdir:
     """What is in the folder `path`. To train there, use `Workdir.open`."""
+
+    writes = True  # not so of shared.Follower
 
     def __init__(self, path: Path):
         self.path = expanded(path)
@@ -150,7 +152,7 @@ class Workdir:
         Raises:
           UserError: it has.
         """
-        own, given = self.path / _LABELS, config["data"]["labels"]
+        own, given = self.path / LABELS, config["data"]["labels"]
         if given:
             given = str(expanded(given))
         if not own.exists() or not self.begun:
@@ -341,7 +343,7 @@ class Workdir:
     def _enter(self, config, device):
         saved = settings.saved(self.path) if self.begun else None
         self.resumed = 0 if saved is None else saved["resumed"] + 1
-        given, own = self.labels(config, compare=False), self.path / _LABELS
+        given, own = self.labels(config, compare=False), self.path / LABELS
         if given and not (own.exists() and self.begun):
             # What cannot be read, the data set tells of; one's own is there already.
             with contextlib.suppress(OSError):
@@ -370,7 +372,7 @@ class Workdir:
             return
         with contextlib.suppress(OSError):  # another run may have begun in one
             own = [settings.CONFIG, _LOCK, _DATA]
-            for name in (*own, *([_LABELS] if self._copied else [])):
+            for name in (*own, *([LABELS] if self._copied else [])):
                 (self.path / name).unlink(missing_ok=True)
             for folder in made:
                 folder.rmdir()
