@@ -1,6 +1,7 @@
 """Everything that is on disk, and its only writer.
 
 workdir      Workdir: how a run's folder is entered, and every name in it
+shared       the same where several processes train: the first has it
 phase_folder a phase's own folder, of this run or of another
 checkpoints  the only importer of orbax
 handover     what a phase leaves to a later one
@@ -11,6 +12,7 @@ settings     config.json: what may differ between two launches, and what may not
 inventory    what data a run began with, and what has changed since
 results      result.json, written and read
 compiled     what JAX has compiled, for the next process
+drawing      figures into their files
 lettering    the texts of a figure, drawn as they are: names are the user's
 files        files of which a killed process leaves the old one or the new one
 """

@@ -3,12 +3,9 @@
 import contextlib
 import json
 import os
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
-
-from absl import logging
 
 from ssl_jax.errors import UserError
 
@@ -70,20 +67,3 @@ def write_figure(path: Path, figure: Any) -> None:
     figure.set_dpi(150)
     with replacing(path, "wb") as file:
         FigureCanvasAgg(figure).print_png(file)
-
-
-def not_drawn(path: Path, figure: Callable[[], Any]) -> str | None:
-    """Draws figure() into the file `path`; else says so in the log, and returns the
-    traceback."""
-    try:
-        write_figure(path, figure())
-        return None
-    except Exception as error:  # whatever it is, a figure is not worth a run
-        logging.warning(
-            "%s is not drawn (%s: %s); all else goes on, and the same command draws it "
-            "once more.",
-            path,
-            type(error).__name__,
-            error,
-        )
-        return traceback.format_exc()

@@ -16,21 +16,14 @@ from types import MappingProxyType
 from typing import Any
 
 from ssl_jax.errors import UserError
-from ssl_jax.workdir import inventory, settings
-from ssl_jax.workdir.files import (
-    expanded,
-    not_drawn,
-    replacing,
-    write_atomically,
-    write_json,
-)
+from ssl_jax.workdir import drawing, inventory, settings
+from ssl_jax.workdir.files import expanded, replacing, write_json
 from ssl_jax.workdir.inventory import Inventory
 from ssl_jax.workdir.journal import Journal
 from ssl_jax.workdir.phase_folder import PhaseFolder
 from ssl_jax.workdir.results import RESULT, ROUND, git_state, versions
 
 _LOCK, LABELS, _DATA = "lock", "labels.csv", "inventory.json"
-_FAILED = ".failed.txt"  # in a figure's place: why it could not be drawn
 # Written before anything is trained.
 _ENTERED = {settings.CONFIG, _LOCK, LABELS, _DATA}
 
@@ -283,15 +276,7 @@ class Workdir:
         What a figure raises costs no run: it is logged, and its traceback lies in the
         figure's place, as <of>_<kind>.failed.txt, until a launch has drawn it.
         """
-        for kind, figure in figures.items():
-            path = self.path / "figures" / f"{of}_{kind}.png"
-            failed = path.with_name(f"{of}_{kind}{_FAILED}")
-            if why := not_drawn(path, figure):
-                # A disk that is full has no room for this either.
-                with contextlib.suppress(OSError):
-                    write_atomically(failed, why)
-            else:
-                failed.unlink(missing_ok=True)
+        drawing.draw(self.figures, of, figures)
 
     def undrawn(self, *of: str) -> bool:
         """Whether `draw` has failed to draw a figure of those, or of anything that the
@@ -300,7 +285,9 @@ class Workdir:
         if not of and saved is not None:
             of = (*saved["config"]["phases"], "phases", saved["config"]["name"])
         return any(
-            any(self.path.glob(f"{folder}figures/{glob.escape(name)}_*{_FAILED}"))
+            any(
+                self.path.glob(f"{folder}figures/{glob.escape(name)}_*{drawing.FAILED}")
+            )
             for name in of
             for folder in ("", "round*/")
         )
@@ -315,18 +302,7 @@ class Workdir:
         """Draws Figures as figures/<name>.png, <name>_2.png and so on, and returns
         the files; pages of an earlier call go. One that cannot be drawn is logged and
         left out."""
-        folder = self.path / "figures"
-        for old in (folder / f"{name}.png", *folder.glob(f"{name}_[0-9]*.png")):
-            old.unlink(missing_ok=True)
-        paths = [
-            folder / (f"{name}_{number}.png" if number > 1 else f"{name}.png")
-            for number in range(1, len(pages) + 1)
-        ]
-        return [
-            path
-            for path, page in zip(paths, pages, strict=True)
-            if not not_drawn(path, page)
-        ]
+        return drawing.draw_pages(self.figures, name, pages)
 
     def _going_on(self, config):
         """The folders of phases that were over by a number of steps, and have more in
