@@ -62,7 +62,10 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
                 # not read; 0: any is
                 max_pixels=89_478_485,
                 image_size=0,  # pixels a side that images are brought to; 0: as stored
-                placement="auto",  # of the images: "device", "host", or by size
+                # of the images: "device", "host", "stream" (they stay in their files,
+                # and are decoded as they are needed), or by size
+                placement="auto",
+                workers=0,  # threads that decode a stream; 0: one for each core
             ),
             model=model("convnet"),
             query=dict(
@@ -253,6 +256,7 @@ def debug(config: ConfigDict, *digits_as: int) -> ConfigDict:
         extra=False,
         split="balanced",
         fold=-1,
+        placement="auto",
     )
     if small := models.stand_in(config.model.name):
         name, hparams = small

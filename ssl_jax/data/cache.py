@@ -44,6 +44,27 @@ def cached(key: str, build: Callable[[Path], dict]) -> Dataset:
     Raises:
       UserError: the cache cannot be written, or its limit is no number.
     """
+    final, rest = entry(key, build)
+    arrays = {n: np.load(final / f"{n}.npy", mmap_mode="r") for n in _ARRAYS}
+    return Dataset(
+        name=rest["name"],
+        class_names=tuple(rest["class_names"]),
+        names_N=tuple(rest.get("names", ())),
+        folds=tuple(np.asarray(fold, np.int32) for fold in rest.get("folds", ())),
+        **arrays,
+    )
+
+
+def entry(key: str, build: Callable[[Path], dict]) -> tuple[Path, dict]:
+    """The cache folder `key`, which `build` fills where it is missing, and what that
+    returned.
+
+    Args:
+      build: called with an empty folder; returns JSON, and "key" as in `cached`.
+
+    Raises:
+      UserError: as `cached`.
+    """
     final = root() / key
     if not final.exists():
         most, temporary = limit(), _temporary(root(), key)
@@ -58,15 +79,7 @@ def cached(key: str, build: Callable[[Path], dict]) -> Dataset:
             _prune(most, final)
     with contextlib.suppress(OSError):  # of another user, who keeps it
         os.utime(final)
-    rest = json.loads((final / _REST).read_text())
-    arrays = {n: np.load(final / f"{n}.npy", mmap_mode="r") for n in _ARRAYS}
-    return Dataset(
-        name=rest["name"],
-        class_names=tuple(rest["class_names"]),
-        names_N=tuple(rest.get("names", ())),
-        folds=tuple(np.asarray(fold, np.int32) for fold in rest.get("folds", ())),
-        **arrays,
-    )
+    return final, json.loads((final / _REST).read_text())
 
 
 def root() -> Path:

@@ -1,17 +1,18 @@
 """Which rows a step sees, and how they reach the device: rows times transport.
 
     rows        labeled, labeled_as, unlabeled; and_unlabeled adds unlabeled ones
-    transport   on_device, from_host; whole, where every step sees the same batch
+    transport   on_device, from_host, from_stream; whole, of the same batch every step
 
 Everything is a pure function of (seed, step): there is no iterator to checkpoint, and
 a resumed run sees what the undisturbed one would have seen. `build` chooses.
 """
 
+import contextlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.loading import Data
 from ssl_jax.data.placement import Pool, padded_batches
 from ssl_jax.data.splits import Split, hidden
+from ssl_jax.data.streams import Calls, Images, gathered
 from ssl_jax.errors import UserError
 
 LABELED, UNLABELED = 0, 1  # streams of permutations under one seed
@@ -79,7 +81,7 @@ def build(data: Data, mesh: Mesh, draw: Draw, labels: Labels | None = None) -> F
     """The batches of a phase.
 
     Where the pool is on the device, indices are sent and the step gathers; where it is
-    not, rows are gathered here and images sent, two calls ahead.
+    not, rows are gathered, or decoded, here and images sent, two calls ahead.
 
     Args:
       labels: the labeled set instead of the split's; the batch then has label_probs
@@ -87,14 +89,23 @@ def build(data: Data, mesh: Mesh, draw: Draw, labels: Labels | None = None) -> F
 
     Raises:
       UserError: a batch has more unlabeled images than there are; the message has
-        what would fit.
+        what would fit. Or a step sees all images, and they stay in their files.
     """
     if draw.draws_from == "graph":
         return whole(data.graph, draw.steps_per_call)
+    streamed = isinstance(data.dataset.images_NHWC, Images)
+    if draw.draws_from == "pool" and streamed:
+        raise UserError(
+            f"a step of {draw.phase} sees all images, and those of "
+            f"{data.dataset.name} are streamed: use data.placement='host', or a method "
+            "that learns from batches."
+        )
     if draw.draws_from == "pool":
         return whole(all_rows(data.dataset, data.split, mesh), draw.steps_per_call)
     _check_enough(data.split, draw, mesh.size)
     rows = _rows(data, draw, labels)
+    if streamed:
+        return from_stream(rows, data.dataset, mesh, draw.steps_per_call)
     if data.pool is None:
         return from_host(rows, data.dataset, mesh, draw.steps_per_call)
     return on_device(rows, data.pool, mesh, draw.steps_per_call)
@@ -284,17 +295,48 @@ def from_host(rows: Rows, dataset: Dataset, mesh: Mesh, steps_per_call: int) -> 
         return send((images, truths, entries), sharding)
 
     def items(first, end):
-        ahead = 2  # one being copied while another waits, so the device never does
-        starts = range(first, end, steps_per_call)
-        with ThreadPoolExecutor(1) as thread:
-            waiting = deque(thread.submit(sent, step) for step in starts[:ahead])
-            for call in range(len(starts)):
-                item = waiting.popleft().result()
-                if call + ahead < len(starts):
-                    waiting.append(thread.submit(sent, starts[call + ahead]))
-                yield item
+        return _ahead(sent, range(first, end, steps_per_call))
 
     return Feed((), items, lambda _, item: rows.batch(*item))
+
+
+def from_stream(rows: Rows, dataset: Dataset, mesh: Mesh, steps_per_call: int) -> Feed:
+    """As `from_host`, of images that stay in their files (`streams.Images`), which more
+    threads decode ahead."""
+    sharding = NamedSharding(mesh, P(None, "data"))
+
+    def items(first, end):
+        of_call = dict(steps_per_call=steps_per_call, mesh=mesh)
+        entries_of = partial(_call_entries, rows, **of_call)
+        steps = range(first, end, steps_per_call)
+        calls = Calls(steps, entries_of, rows.gathered)
+
+        def sent(step):
+            entries = calls.entries(step)
+            images = calls.apart(next(decoded), entries)
+            truths = _gathered(rows, dataset.labels_N, entries)
+            return send((images, truths, entries), sharding)
+
+        with contextlib.closing(gathered(dataset.images_NHWC, calls)) as decoded:
+            yield from _ahead(sent, steps)
+
+    return Feed((), items, lambda _, item: rows.batch(*item))
+
+
+def _ahead(sent: Callable[[int], Any], steps: Sequence[int]) -> Iterator[Any]:
+    """sent(step) of each, by another thread."""
+    ahead = 2  # one being copied while another waits, so the device never does
+    with ThreadPoolExecutor(1) as thread:
+        waiting = deque(thread.submit(sent, step) for step in steps[:ahead])
+        try:
+            for call in range(len(steps)):
+                item = waiting.popleft().result()
+                if call + ahead < len(steps):
+                    waiting.append(thread.submit(sent, steps[call + ahead]))
+                yield item
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def whole(batch: Batch, steps_per_call: int) -> Feed:

@@ -1,6 +1,6 @@
 """What the phases of a run share: its data, read once, split once and placed once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class Source(NamedTuple):
 
     dataset: Dataset
     pool: placement.Pool | None  # on every device, or None: it stays on the host
-    test: list[Batch]  # padded batches; none where there is nothing to test on
+    test: Sequence[Batch]  # padded; none where there is nothing to test on
     nodes: graph_nodes.Nodes | None  # of a run on a graph
 
 
@@ -33,7 +33,7 @@ class Data(NamedTuple):
     dataset: Dataset
     split: Split
     pool: placement.Pool | None  # on every device, or None: it stays on the host
-    eval_sets: dict[str, list[Batch]]  # "val" and "test", where there are
+    eval_sets: dict[str, Sequence[Batch]]  # "val" and "test", where there are
     source: Source  # what it was made of, for other seeds
     graph: Batch | None = None  # the batch of every step, of a run on a graph
 
@@ -44,8 +44,8 @@ def mistakes(wanted: Wanted) -> Iterator[str]:
     yield from ranges.mistakes(Wanted, section, "data")
     if wanted.placement not in placement.WORDS:
         yield (
-            f"data.placement={wanted.placement!r} is unknown; choose auto, device or "
-            "host."
+            f"data.placement={wanted.placement!r} is unknown; choose auto, device, "
+            "host or stream."
         )
     if wanted.changed not in ("", "accept"):
         yield f"data.changed={wanted.changed!r} is unknown; use accept, or leave it ''."
@@ -110,9 +110,10 @@ def load(
             validation = [_of_graph(source.nodes, asked, mesh)]
     elif len(split.validation):
         validation = _eval_batches(
-            dataset.images_NHWC[split.validation],
-            dataset.labels_N[split.validation],
+            dataset.images_NHWC,
+            dataset.labels_N,
             mesh,
+            of=split.validation,
             on_device=source.pool is not None,
         )
     eval_sets = {"val": validation, "test": source.test}
@@ -187,13 +188,12 @@ def _of_graph(nodes: graph_nodes.Nodes, asked: Batch, mesh: Mesh) -> Batch:
     return {**nodes.shared, **place(asked, NamedSharding(mesh, P()))}
 
 
-def _eval_batches(images_NHWC, labels_N, mesh, *, on_device):
+def _eval_batches(images_NHWC, labels_N, mesh, *, of=None, on_device):
     """Padded batches; on the device where the pool has room there, too."""
-    if not len(images_NHWC):
+    if not len(labels_N):
         return []
-    batches = placement.padded_batches(
-        images_NHWC, labels_N, batch=placement.EVAL_BATCH, num_devices=mesh.size
-    )
+    sizes = dict(batch=placement.EVAL_BATCH, num_devices=mesh.size)
+    batches = placement.padded_batches(images_NHWC, labels_N, of=of, **sizes)
     if on_device:
         batches = place(batches, NamedSharding(mesh, P("data")))
     return batches

@@ -42,4 +42,6 @@ class Wanted:
     white: Whole = 0  # value that is white in files of more than 8 bits; 0: 65,535
     max_pixels: Whole = 89_478_485  # a larger file is not read: an attack? 0: any is
     image_size: Whole = 0  # pixels a side that images are brought to; 0: as stored
-    placement: str = "auto"  # of the images: "device", "host", or by size
+    # of the images: "device", "host", "stream" (decoded as they are needed), or by size
+    placement: str = "auto"
+    workers: Whole = 0  # threads that decode a stream; 0: one for each core

@@ -1,6 +1,6 @@
 """Padded batches through an algorithm: metric sums, and features on the host."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
@@ -54,17 +54,19 @@ def compile_evaluation(
 
 def compile_features(
     algorithm: Algorithm, mesh: Mesh
-) -> Callable[[TrainState, list[dict]], Features]:
+) -> Callable[[TrainState, Iterable[Batch]], Features]:
     """extract(state, padded batches) -> features and labels on the host, unpadded, of
     an algorithm that has features."""
     rows, compiled = NamedSharding(mesh, P("data")), jax.jit(algorithm.features)
 
     def extract(state, batches):
+        parts, labels, kept = [], [], []
         with jax.set_mesh(mesh):
-            parts = [compiled(state, place(b, rows)) for b in batches]
+            for batch in batches:  # once: a stream's are read anew each time
+                parts.append(compiled(state, place(batch, rows)))
+                labels.append(fetch(batch["label"]))
+                kept.append(fetch(batch["mask"]))
         parts = fetch(parts)
-        kept = [fetch(b["mask"]) for b in batches]
-        labels = [fetch(b["label"]) for b in batches]
         return tuple(
             np.concatenate([x[k] for x, k in zip(part, kept, strict=True)])
             for part in (parts, labels)

@@ -79,9 +79,11 @@ def classify(bank: Features, features_MD: np.ndarray, *, k: int, **how) -> np.nd
 
 def pixels(batches: list[dict]) -> Features:
     """The images themselves as features, 0 to 1."""
-    batches = fetch(batches)
-    images = np.concatenate([b["image"][b["mask"]] for b in batches])
-    labels = np.concatenate([b["label"][b["mask"]] for b in batches])
+    kept = []
+    for batch in batches:  # once: a stream's are read anew each time
+        batch = fetch(batch)
+        kept.append((batch["image"][batch["mask"]], batch["label"][batch["mask"]]))
+    images, labels = map(np.concatenate, zip(*kept, strict=True))
     return images.reshape(len(images), -1) / np.float32(255), labels
 
 

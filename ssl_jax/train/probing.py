@@ -4,13 +4,13 @@ The labels used are those that the run was granted.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 from clu.metrics import Average
 
-from ssl_jax.core import TrainState, can, mean
+from ssl_jax.core import Batch, TrainState, can, mean
 from ssl_jax.data.loading import Data
 from ssl_jax.data.placement import EVAL_BATCH, padded_batches
 from ssl_jax.errors import UserError
@@ -25,12 +25,12 @@ from ssl_jax.workdir import handover, logs
 from ssl_jax.workdir.workdir import Workdir
 
 
-def labeled_batches(data: Data, phase: Phase) -> list[dict]:
+def labeled_batches(data: Data, phase: Phase) -> Sequence[Batch]:
     """The images whose labels the run was granted, as padded batches on the host."""
-    rows = data.split.labeled
     return padded_batches(
-        data.dataset.images_NHWC[rows],
-        data.dataset.labels_N[rows],
+        data.dataset.images_NHWC,
+        data.dataset.labels_N,
+        of=data.split.labeled,
         batch=EVAL_BATCH,
         num_devices=phase.mesh.size,
     )

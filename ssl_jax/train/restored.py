@@ -16,6 +16,7 @@ from ssl_jax.data import loading
 from ssl_jax.data.dataset import inventory
 from ssl_jax.data.loading import Data
 from ssl_jax.data.placement import EVAL_BATCH
+from ssl_jax.data.streams import gathered
 from ssl_jax.errors import UserError
 from ssl_jax.train import phases
 from ssl_jax.train.parts import Run, Trains
@@ -178,14 +179,15 @@ def on_images(
         index_M = np.arange(len(images_NHWC)) if index_M is None else index_M
         size = min(EVAL_BATCH, len(index_M))
         size += -size % phase.mesh.size
-        parts = []
-        for start in range(0, len(index_M), size):
-            part = index_M[start : start + size]
-            # The last part is padded by its own images.
-            images = place(images_NHWC[np.resize(part, size)], rows)
+        parts = [index_M[i : i + size] for i in range(0, len(index_M), size)]
+        # The last part is padded by its own images.
+        images = gathered(images_NHWC, [np.resize(part, size) for part in parts])
+        said = []
+        for part, images_BHWC in zip(parts, images, strict=True):
+            images_BHWC = place(images_BHWC, rows)
             with jax.set_mesh(phase.mesh):
-                parts.append(fetch(compiled(state, images))[: len(part)])
-        return np.concatenate(parts)
+                said.append(fetch(compiled(state, images_BHWC))[: len(part)])
+        return np.concatenate(said)
 
     return of_all
 

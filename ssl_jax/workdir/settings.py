@@ -13,7 +13,8 @@ CONFIG = "config.json"
 # and, in any phase, how often it saves and logs. More may, by train/extended.py.
 FREE = (
     *("tensorboard", "profile"),
-    *("data.dir", "data.changed", "predict.dir", "predict.out"),
+    *("data.dir", "data.changed", "data.workers"),
+    *("predict.dir", "predict.out"),
 )
 FREE_PHASE = ("checkpoint_every", "log_every")
 

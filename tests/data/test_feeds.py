@@ -252,7 +252,7 @@ def test_placement_by_size():
     assert placement.place(dataset, "host", mesh) is None
     big = dataset._replace(images_NHWC=np.broadcast_to(np.uint8(0), (2**20, 96, 96, 3)))
     assert placement.place(big, "auto", mesh) is None
-    with pytest.raises(UserError, match="'gpu'.*auto, device or host"):
+    with pytest.raises(UserError, match="'gpu'.*auto, device, host or stream"):
         loading.read(Wanted(placement="gpu"), mesh)
 
 

@@ -4,6 +4,8 @@
     load(wanted) -> Dataset         what a Wanted with such a name asks for; or
     load_graph(wanted) -> GraphData where it is a graph
     MAY_CHANGE = True               where its files are the user's own
+    STREAMS = True                  where images stay in their files if `wanted` asks
+                                    for that (`placement.streams`)
     original(wanted, name) -> image_HWC    of the file that the data set calls so, to
                                     be looked at, where its images are files
 
@@ -61,6 +63,12 @@ def read(wanted: Wanted) -> Dataset:
         raise UserError(
             f"data.name={wanted.name!r} is a graph, and no phase of this config learns "
             "from one: take configs/gcn_cora.py."
+        )
+    if wanted.placement == "stream" and not getattr(source, "STREAMS", False):
+        raise UserError(
+            f"data.placement='stream' and data.name={wanted.name!r}: what is streamed "
+            "are folders of images and data sets of TensorFlow Datasets; use auto, "
+            "device or host."
         )
     return source.load(wanted)
 

@@ -9,10 +9,14 @@ the inode no program can set. Two folders are two, even with files that look ali
 
 An image that is found to be damaged is damaged until its file changes. What cannot be
 opened is tried again each time: it may have been the network, or pillow-heif missing.
+
+Images that are streamed (`placement.streams`) are opened here, for their sizes, and
+decoded when they are asked for; no entry has them.
 """
 
 import hashlib
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence, Sized
@@ -23,9 +27,11 @@ import numpy as np
 
 from ssl_jax.data import cache, progress
 from ssl_jax.data.dataset import Dataset
+from ssl_jax.data.placement import streams
 from ssl_jax.data.sources import image_files, one_image
 from ssl_jax.data.sources.image_files import Unreadable
 from ssl_jax.data.sources.one_image import Header, Pixels, Reading
+from ssl_jax.data.streams import Images
 from ssl_jax.errors import UserError
 
 _SIDE = 224  # pixels: the largest side to suggest
@@ -99,8 +105,13 @@ def decoded(
     image_size: int,
     reading: Reading,
     strict: bool,
+    placement: str = "host",
+    workers: int = 0,
 ) -> Decoded:
     """The images `pool` and `test` of the folder `root`, all in one shape.
+
+    Args:
+      placement: as in `placement.streams`; workers: as in `streams.Images`.
 
     Raises:
       UserError: none can be read, they differ in size and image_size=0, or one cannot
@@ -118,6 +129,11 @@ def decoded(
         array: [seen[name] for name in names if name in seen]
         for array, names in ((_POOL, pool), (_TEST, test))
     }
+    if streams(placement, math.prod(shape) * len(seen)):
+        files = {array: [file.name for file in part] for array, part in parts.items()}
+        sides = [side for file in seen.values() for side in file.header[1:]]
+        dataset = _streamed(root, files, shape, reading, workers)
+        return Decoded(dataset, bad, (min(sides), max(sides)), 0, [])
     lost = []
 
     def build(out: Path) -> dict:
@@ -148,6 +164,22 @@ def decoded(
         sum(row.several for row in rows),
         [row.brightest for row in rows],
     )
+
+
+def _streamed(
+    root: str,
+    names: Mapping[str, Sequence[str]],
+    shape: tuple[int, int, int],
+    reading: Reading,
+    workers: int,
+) -> Dataset:
+    """The files of each array, without names, labels and classes."""
+    arrays = {}
+    for array, files in names.items():
+        read = image_files.reader(root, files, shape, reading)
+        arrays[array] = Images(read, (len(files), *shape), root, workers)
+        arrays[_LABELS[array]] = np.full(len(files), -1, np.int32)
+    return Dataset(name="folder", class_names=(), **arrays)
 
 
 def _check_any(root: str, readable: Sized, bad: Sequence[Unreadable]) -> None:

@@ -25,6 +25,7 @@ from ssl_jax.errors import UserError
 _LOOKED_AT = 512  # pixels: the longer side of what is shown to people
 
 MAY_CHANGE = True  # it is the user's own
+STREAMS = True
 
 
 def serves(name: str) -> bool:
@@ -45,6 +46,9 @@ def load(wanted: Wanted) -> Dataset:
         resized to; 0: as they are, all of one size.
       unlabeled: a folder in `dir` or a path elsewhere; the default need not exist.
       strict: refuse images that cannot be decoded.
+      placement: "stream", or "auto" where they are many (`placement.streams`): images
+        stay in their files. One that can be opened and not decoded is then found when
+        it is read, and ends the run, strict or not.
       white, max_pixels: how files are read (`one_image.Reading`).
       labels: a CSV file that gives the classes where there are no class folders; not
         looked at where there are.
@@ -65,6 +69,8 @@ def load(wanted: Wanted) -> Dataset:
         wanted.image_size,
         _reading(wanted),
         wanted.strict,
+        wanted.placement,
+        wanted.workers,
     )
     image_files.report(done.unreadable, strict=wanted.strict)
     image_files.report_pixels(done.several, done.brightest_N, wanted.white)

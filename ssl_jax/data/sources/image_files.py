@@ -4,6 +4,7 @@ A file that its name or its content says is an image, but that cannot be decoded
 `Unreadable`: whoever reads many files lists those and goes on, or refuses (`report`).
 """
 
+import math
 import os
 import re
 import warnings
@@ -219,6 +220,33 @@ def each(
         with _threads(reading) as threads:
             found = attempt_all(read, names[start : start + block], root, threads)
         yield from found
+
+
+def reader(
+    root: str, names: Sequence[str], shape: tuple[int, int, int], reading: Reading
+) -> Callable[[Sequence[int]], Iterator[np.ndarray]]:
+    """A function: rows -> image_HWC of each, by `decode`, for `streams.Images`.
+
+    It raises UserError where a file cannot be decoded.
+    """
+    decode = partial(one_image.decode, shape=shape, reading=reading)
+    # Pillow's own limit is one for all threads. Ours stands in every header.
+    if not 0 < reading.max_pixels <= (Image.MAX_IMAGE_PIXELS or math.inf):
+        Image.MAX_IMAGE_PIXELS = None
+
+    def read(rows):
+        for row in rows:
+            result = attempt(decode, names[row], root)
+            if isinstance(result, Unreadable):
+                raise UserError(
+                    f"{names[row]} in {root} cannot be read ({result.reason}), which a "
+                    "stream finds when it comes to it: put a readable image of that "
+                    "name there and run the same command again, or have all images "
+                    "decoded before the first step by data.placement='host'."
+                )
+            yield result.image_HWC
+
+    return read
 
 
 def decoded(

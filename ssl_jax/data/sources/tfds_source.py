@@ -1,13 +1,17 @@
 """Image classification data sets of TensorFlow Datasets, read without TensorFlow.
 
 A copy in array_record form is read through tfds' data source, which needs no
-TensorFlow; only preparing a copy that is not there imports it.
+TensorFlow; only preparing a copy that is not there imports it. Where images stay in
+their records (`placement.streams`), labels and order are read once and kept.
 """
 
 import hashlib
 import io
+import itertools
+import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,12 +20,14 @@ from PIL import Image, ImageOps
 
 from ssl_jax.data import cache, progress
 from ssl_jax.data.dataset import Dataset
+from ssl_jax.data.placement import streams
 from ssl_jax.data.sources.tfds_prepare import (
     check_features,
     data_root,
     find_prepared,
     prepare,
 )
+from ssl_jax.data.streams import Images
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 
@@ -31,6 +37,9 @@ _PIECE = 64  # images that a thread takes at a time
 # Their builders number the rows from 0, and tfds stores rows sorted by a hash of the
 # split's name and that number: so the original order can be restored.
 _NUMBERED = ("mnist", "stl10")
+_NO_TEST_LABELS = ("imagenet2012",)  # it is tested on the split "validation"
+
+STREAMS = True
 
 
 def load(wanted: Wanted) -> Dataset:
@@ -46,16 +55,22 @@ def load(wanted: Wanted) -> Dataset:
       image_size: side in pixels that every image is cropped (to a centred square) and
         resized to; 0: as they are, all of one shape.
       extra: whether the split "extra" (SVHN's easier images) joins the pool.
+      placement: "stream", or "auto" where they are many (`placement.streams`): images
+        stay in their records.
 
     Raises:
       UserError: no such data set or folder, it cannot be prepared, or its features,
-        labels or image shapes are not those of image classification.
+        labels or image shapes are not those of image classification. Or its images are
+        streamed, and nothing says their one size.
     """
     name, image_size, extra = wanted.name, wanted.image_size, wanted.extra
     root = data_root(wanted.dir)
     folder = find_prepared(root, name) or prepare(root, name)
     parts = folder.relative_to(root).parts
     fingerprint = cache.fingerprint(folder.iterdir())
+    if streams(wanted.placement, _nbytes(folder, image_size)):
+        key = "-".join([*parts, f"labels{'+extra' * extra}", fingerprint])
+        return _streamed(wanted, folder, key)
     size = f"{image_size or 'as-is'}{'+extra' * extra}"
     return cache.cached(
         "-".join([*parts, size, fingerprint]),
@@ -63,14 +78,103 @@ def load(wanted: Wanted) -> Dataset:
     )
 
 
+def _nbytes(folder: Path, image_size: int) -> int:
+    """Of all images, by what lies beside the records; 0 where it does not say."""
+    features = json.loads((folder / "features.json").read_text())
+    info = json.loads((folder / "dataset_info.json").read_text())
+    try:
+        image = features["featuresDict"]["features"]["image"]["image"]
+        shape = [int(side) for side in image["shape"]["dimensions"]]
+        lengths = [split["shardLengths"] for split in info["splits"]]
+    except KeyError:  # of another form, or no images, which is found elsewhere
+        return 0
+    if image_size:
+        shape[:2] = image_size, image_size
+    return math.prod(shape) * sum(map(int, sum(lengths, []))) if min(shape) > 0 else 0
+
+
 def _decode(name: str, folder: Path, image_size: int, extra: bool, out: Path) -> dict:
     """Decodes a prepared copy into `out` (see `cache.cached`)."""
+    builder = _builder(name, folder)
+    *pool, test = _splits(name, builder, extra)
+    pool = [_Split(builder, split, image_size) for split in pool]
+    shape = pool[0].first_shape()
+    _write(out, "", "N", pool, shape)
+    _write(out, "test_", "M", [_Split(builder, test, image_size)], shape)
+    return {"name": name, "class_names": builder.info.features["label"].names}
+
+
+def _streamed(wanted: Wanted, folder: Path, key: str) -> Dataset:
+    """A prepared copy whose images stay in it; `key` is of the cache, which has the
+    order of its rows, and their labels."""
+    name, image_size = wanted.name, wanted.image_size
+    builder = _builder(name, folder)
+    shape = _one_shape(name, builder.info.features["image"], image_size)
+    names = _splits(name, builder, wanted.extra)
+
+    def build(out):
+        for split in (_Split(builder, split, image_size) for split in names):
+            np.save(out / f"{split.name}_order.npy", split.order)
+            np.save(out / f"{split.name}_labels.npy", split.labels())
+        return {}
+
+    kept, _ = cache.entry(key, build)
+    splits = [
+        _Split(builder, split, image_size, np.load(kept / f"{split}_order.npy"))
+        for split in names
+    ]
+    arrays = {}
+    for prefix, letter, part in (("", "N", splits[:-1]), ("test_", "M", splits[-1:])):
+        images = _reader(part, shape), (sum(map(len, part)), *shape)
+        arrays[f"{prefix}images_{letter}HWC"] = Images(*images, name, wanted.workers)
+        labels = [np.load(kept / f"{split.name}_labels.npy") for split in part]
+        arrays[f"{prefix}labels_{letter}"] = np.concatenate(labels)
+    class_names = tuple(builder.info.features["label"].names)
+    return Dataset(name=name, class_names=class_names, **arrays)
+
+
+def _one_shape(name: str, feature, image_size: int) -> tuple[int, int, int]:
+    """(H, W, C) of every image."""
+    height, width, channels = feature.shape
+    sides = (image_size, image_size) if image_size else (height, width)
+    if None in sides:
+        raise UserError(
+            f"the images of {name} may differ in size, and a stream needs one: set "
+            "config.data.image_size to bring all to it, such as 224."
+        )
+    return *sides, 1 if channels == 1 else 3
+
+
+def _reader(
+    splits: list["_Split"], shape: tuple[int, int, int]
+) -> Callable[[Sequence[int]], Iterator[np.ndarray]]:
+    """A function: rows of the joined splits -> image_HWC of each, for `Images`."""
+    starts = np.cumsum([0, *map(len, splits)])
+
+    def read(rows):
+        which = np.searchsorted(starts, rows, side="right") - 1
+        at = zip(which.tolist(), rows, strict=True)
+        for number, group in itertools.groupby(at, key=lambda pair: pair[0]):
+            positions = [row - int(starts[number]) for _, row in group]
+            yield from splits[number].read(positions, shape)
+
+    return read
+
+
+def _builder(name: str, folder: Path):
+    """tfds' builder of a prepared copy, without TensorFlow."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(folder)
     check_features(name, builder.info.features)
+    return builder
+
+
+def _splits(name: str, builder, extra: bool) -> list[str]:
+    """The names of the splits that are the pool, and of the one to test on."""
     names = builder.info.splits
-    test = "test" if "test" in names else "validation"
+    has_test = "test" in names and builder.name not in _NO_TEST_LABELS
+    test = "test" if has_test else "validation"
     if "train" not in names or test not in names:
         raise UserError(
             f"{name} has the splits {', '.join(names)}: it must have 'train', and "
@@ -82,17 +186,19 @@ def _decode(name: str, folder: Path, image_size: int, extra: bool, out: Path) ->
             "config.data.extra=False."
         )
     wanted = ("train", "extra", "unlabelled") if extra else ("train", "unlabelled")
-    pool = [_Split(builder, split, image_size) for split in wanted if split in names]
-    shape = pool[0].first_shape()
-    _write(out, "", "N", pool, shape)
-    _write(out, "test_", "M", [_Split(builder, test, image_size)], shape)
-    return {"name": name, "class_names": builder.info.features["label"].names}
+    return [*(split for split in wanted if split in names), test]
 
 
 class _Split:
-    """Images and labels of one split of a prepared copy, in the order of their ids."""
+    """Images and labels of one split of a prepared copy, in the order of their ids.
 
-    def __init__(self, builder, name: str, image_size: int):
+    Args:
+      order: the records in that order, where it is known.
+    """
+
+    def __init__(
+        self, builder, name: str, image_size: int, order: np.ndarray | None = None
+    ):
         import tensorflow_datasets as tfds
 
         features = builder.info.features
@@ -107,7 +213,9 @@ class _Split:
                 if isinstance(feature, tfds.features.Image)
             },
         )
-        self.order = np.arange(len(self.source))
+        self.order = np.arange(len(self.source)) if order is None else order
+        if order is not None:
+            return
         if "id" in features:
             ids = [row["id"] for rows in self._blocks() for row in rows]
             self.order = np.asarray(sorted(self.order, key=lambda i: _natural(ids[i])))
@@ -133,9 +241,6 @@ class _Split:
         Raises:
           UserError: an image is not of `shape`, or a label is outside the classes.
         """
-        valid = range(self.num_classes)
-        if self.name == "unlabelled":
-            valid = range(-1, 0)
         position = 0
         with ThreadPoolExecutor() as threads:  # Pillow decodes outside the GIL
             for rows in self._blocks():
@@ -146,23 +251,83 @@ class _Split:
                     for image in piece
                 ]
                 labels_B = np.asarray([row["label"] for row in rows])
-                for row, image, label in zip(rows, images, labels_B, strict=True):
-                    where = f"{self.name} row {_text(row.get('id', position))}"
+                for row, image in zip(rows, images, strict=True):
                     if image.shape != shape:
                         raise UserError(
-                            f"image shape unlike the first: {where} is {image.shape}, "
-                            f"the first is {shape}; set config.data.image_size to "
-                            "bring all to one size."
+                            f"image shape unlike the first: {self._at(row, position)} "
+                            f"is {image.shape}, the first is {shape}; set "
+                            "config.data.image_size to bring all to one size."
                         )
-                    if label not in valid:
-                        raise UserError(
-                            f"label outside the classes: {where} has label {label}, "
-                            f"and the {self.num_classes} classes are 0 to "
-                            f"{self.num_classes - 1}; mend that row and prepare the "
-                            "data set again."
-                        )
+                    self._check_label(row, position)
                     position += 1
                 yield np.stack(images), labels_B
+
+    def labels(self) -> np.ndarray:
+        """labels_N, from all records.
+
+        Raises:
+          UserError: one is outside the classes.
+        """
+        what = f"reading labels of {self.name}"
+        blocks = progress.shown(self._blocks(), len(self), what, size=len)
+        rows = itertools.chain.from_iterable(blocks)
+        labels_N = np.empty(len(self), np.int32)
+        for position, row in enumerate(rows):
+            self._check_label(row, position)
+            labels_N[position] = row["label"]
+        return labels_N
+
+    def read(
+        self, positions: Sequence[int], shape: tuple[int, ...]
+    ) -> Iterator[np.ndarray]:
+        """image_HWC of each.
+
+        Raises:
+          UserError: a record cannot be read or decoded, or is not of `shape`.
+        """
+        numbers = self.order[positions].tolist()
+        for number, row in zip(numbers, self._records(numbers), strict=True):
+            try:
+                image_HWC = self._image(row)
+            except Exception as error:  # damaged ones make Pillow raise nearly anything
+                raise self._unreadable(number, error) from error
+            if image_HWC.shape != shape:
+                raise UserError(
+                    f"{self.folder}: the image in record {number} of the split "
+                    f"{self.name!r} is {image_HWC.shape}, where all were to be "
+                    f"{shape}; set config.data.image_size to bring all to one size."
+                )
+            yield image_HWC
+
+    def _records(self, numbers: list[int]) -> Iterator[dict]:
+        try:
+            yield from self.source.__getitems__(numbers)
+        except RuntimeError:  # array_record's, which does not say of which
+            for number in numbers:
+                try:
+                    self.source[number]
+                except RuntimeError as error:
+                    raise self._unreadable(number, error) from error
+            raise
+
+    def _unreadable(self, number: int, error: Exception) -> UserError:
+        return UserError(
+            f"{self.folder}: record {number} of the split {self.name!r} cannot be read "
+            f"({error}); copy or prepare that folder again, and run the same command."
+        )
+
+    def _at(self, row: dict, position: int) -> str:
+        return f"{self.name} row {_text(row.get('id', position))}"
+
+    def _check_label(self, row: dict, position: int) -> None:
+        unlabelled = self.name == "unlabelled"
+        valid = range(-1, 0) if unlabelled else range(self.num_classes)
+        if row["label"] not in valid:
+            raise UserError(
+                f"label outside the classes: {self._at(row, position)} has label "
+                f"{row['label']}, and the {self.num_classes} classes are 0 to "
+                f"{self.num_classes - 1}; mend that row and prepare the data set again."
+            )
 
     def _blocks(self) -> Iterator[list[dict]]:
         for start in range(0, len(self.order), _BLOCK):
