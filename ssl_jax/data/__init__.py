@@ -9,7 +9,8 @@ splits      which images are labeled, unlabeled or held out
 answers     labels that a user gives in a CSV file
 image_names which image a line of it means
 graph_nodes data as a graph to learn from
-placement   the pool on the devices, or on the host
+streams     images that stay in their files, decoded ahead
+placement   the pool on the devices, on the host, or in its files
 loading     all of it once a run: `load`
 found       what was there, told in a line and kept in result.json
 feeds       which rows a step sees, and how they travel

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssl_jax.data.streams import Images
 from ssl_jax.errors import UserError
 from ssl_jax.workdir.inventory import Inventory
 
@@ -19,9 +20,11 @@ class Dataset(NamedTuple):
     """
 
     name: str  # for messages
-    images_NHWC: np.ndarray  # uint8: the pool; as a source has them, or labeled first
+    # uint8: the pool; as a source has them, or labeled first. What stays in files is
+    # a `streams.Images`, here and below.
+    images_NHWC: np.ndarray | Images
     labels_N: np.ndarray  # int32, 0 to K - 1; -1 where there is no label
-    test_images_MHWC: np.ndarray  # uint8; M may be 0
+    test_images_MHWC: np.ndarray | Images  # uint8; M may be 0
     test_labels_M: np.ndarray  # int32, 0 to K - 1
     class_names: tuple[str, ...]  # K of them
     folds: tuple[np.ndarray, ...] = ()  # predefined labeled sets as pool indices, or ()

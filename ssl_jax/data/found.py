@@ -6,6 +6,7 @@ import numpy as np
 
 from ssl_jax.data import splits
 from ssl_jax.data.loading import Data
+from ssl_jax.data.streams import Images
 
 _SHOWN = 20  # classes in the line
 
@@ -20,7 +21,8 @@ def facts(data: Data, image_size: int = 0) -> dict:
       name; classes, {name: images whose label is granted}; how many are unlabeled (no
       label is granted), validate and test; of images, shape [H, W, C], sizes, the
       smallest and the largest side of the files in pixels (None: not known), and
-      cropped, whether they were brought to that shape; of a graph, nodes.
+      cropped, whether they were brought to that shape; streamed, where they stay in
+      their files; of a graph, nodes.
     """
     dataset, split, nodes = data.dataset, data.split, data.source.nodes
     labels_n = dataset.labels_N[split.labeled]
@@ -36,11 +38,13 @@ def facts(data: Data, image_size: int = 0) -> dict:
         return found | {"nodes": len(nodes.labels_N)}
     shape = dataset.images_NHWC.shape[1:]
     extent = min(shape[:2]), max(shape[:2])
-    return found | {
+    found |= {
         "shape": list(shape),
         "sizes": dataset.sizes and list(dataset.sizes),
         "cropped": image_size > 0 and dataset.sizes != extent,
     }
+    streamed = isinstance(dataset.images_NHWC, Images)
+    return found | ({"streamed": True} if streamed else {})
 
 
 def line(found: Mapping) -> str:
@@ -63,4 +67,6 @@ def line(found: Mapping) -> str:
         if found["sizes"]:
             low, high = found["sizes"]
             form = f"{low}{f' to {high}' if high > low else ''} px, {form}"
+    if "streamed" in found:
+        form = f"{form}, streamed"
     return "; ".join([*parts, form])

@@ -1,6 +1,7 @@
 """digits, data sets of TensorFlow Datasets, and the cache of decoded arrays."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from ssl_jax import core
 from ssl_jax.data import loading, sources
+from ssl_jax.data.streams import Images
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 
@@ -107,6 +109,57 @@ def test_image_size_brings_all_to_one_square(prepared, cache):
     sources.load("tiny", data_dir=folder, image_size=4)
     sources.load("tiny", data_dir=folder)
     assert len(os.listdir(cache)) == 3
+
+
+def test_a_stream_has_the_same_rows_from_their_records(prepared, cache):
+    folder = str(prepared / "array_record")
+    for name, settings in (
+        ("tiny", dict(image_size=4)),
+        ("extra", dict(image_size=8, extra=True)),  # two splits are the pool
+        ("shapes", dict(image_size=5)),
+    ):
+        there = sources.load(name, data_dir=folder, **settings)
+        for _ in range(2):  # labels are read once, and then known
+            lazy = sources.load(name, data_dir=folder, placement="stream", **settings)
+            assert isinstance(lazy.images_NHWC, Images)
+            rows = np.random.default_rng(0).permutation(len(there.labels_N))
+            np.testing.assert_array_equal(
+                lazy.images_NHWC[rows], there.images_NHWC[rows]
+            )
+            for field in ARRAYS:
+                np.testing.assert_array_equal(
+                    getattr(lazy, field)[:], getattr(there, field)
+                )
+            assert lazy.class_names == there.class_names and lazy.name == there.name
+    assert len(os.listdir(cache)) == 6
+
+
+def test_a_stream_needs_one_size_and_labels_within_the_classes(prepared):
+    how = dict(data_dir=str(prepared / "array_record"), placement="stream")
+    with pytest.raises(UserError, match="may differ in size.*config.data.image_size"):
+        sources.load("tiny", **how)
+    with pytest.raises(UserError, match="outside the classes: train row train_5"):
+        sources.load("labels", image_size=4, **how)
+
+
+def test_a_damaged_record_of_a_stream_is_named(prepared, tmp_path):
+    shutil.copytree(prepared / "array_record" / "tiny", tmp_path / "data" / "tiny")
+    how = dict(data_dir=str(tmp_path / "data"), placement="stream", image_size=8)
+    lazy = sources.load("tiny", **how)
+    (shard,) = (tmp_path / "data" / "tiny" / "1.0.0").glob("tiny-train.array_record*")
+    content, times = bytearray(shard.read_bytes()), shard.stat()
+    at = [found.start() for found in re.finditer(b"IDAT", content)][7]
+    content[at + 6 : at + 14] = bytes(8)
+    shard.write_bytes(content)
+    os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))
+    lazy = sources.load("tiny", **how)  # what labels it has is known
+    said = "1.0.0: record 7 of the split 'train' cannot be read"
+    with pytest.raises(UserError, match=said):
+        lazy.images_NHWC[:]
+    (shard,) = shard.parent.glob("tiny-test.array_record*")
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(UserError, match="record 0 of the split 'test' cannot be read"):
+        lazy.test_images_MHWC[:]
 
 
 @pytest.mark.parametrize(
@@ -292,6 +345,8 @@ def test_a_source_says_what_it_is():
     assert list(kinds.values()) == [
         *("digits", "digits", "folder", "planetoid", "stl10", "tfds_source")
     ]
+    streams = [getattr(sources.find(name), "STREAMS", False) for name in kinds]
+    assert streams == [name in ("folder", "mnist") for name in kinds]
     assert sources.find("stl10:1.0.0").__name__.endswith("stl10")
     assert sources.find("stl10_more").__name__.endswith("tfds_source")
     assert [name for name in kinds if sources.may_change(name)] == ["folder"]
