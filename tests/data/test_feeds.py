@@ -9,7 +9,7 @@ import pytest
 import tiny
 from ssl_jax import core
 from ssl_jax.core.metrics import pseudo_label_quality
-from ssl_jax.data import feeds, loading, placement, sources
+from ssl_jax.data import feeds, loading, placement, sources, streams
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 
@@ -63,7 +63,7 @@ def test_host_placement_sends_what_device_placement_gathers(steps_per_call):
 
 
 def _data(labeled_in_unlabeled=True):
-    """digits twice, the pool on two devices and on the host."""
+    """digits three times: the pool on two devices, on the host, and streamed."""
     mesh = core.make_mesh(jax.devices()[:2])
     wanted = Wanted(
         placement="device",
@@ -71,7 +71,13 @@ def _data(labeled_in_unlabeled=True):
         labeled_in_unlabeled=labeled_in_unlabeled,
     )
     on_device = loading.load(wanted, mesh, seed=3)
-    return on_device, on_device._replace(pool=None), mesh
+    images_NHWC = on_device.dataset.images_NHWC
+    images = streams.Images(
+        lambda rows: (images_NHWC[row] for row in rows), images_NHWC.shape, "digits", 2
+    )
+    on_host = on_device._replace(pool=None)
+    dataset = on_device.dataset._replace(images_NHWC=images)
+    return on_device, on_host, on_host._replace(dataset=dataset), mesh
 
 
 def _labels(data):
@@ -93,10 +99,10 @@ def _labels(data):
 def test_every_kind_of_rows_is_the_same_by_every_transport(
     draws_from, ratio, taught, entries
 ):
-    *both, mesh = _data()
-    labels = _labels(both[0]) if taught else None
+    *each, mesh = _data()
+    labels = _labels(each[0]) if taught else None
     batches = []
-    for data in both:
+    for data in each:
         draw = feeds.Draw(draws_from, 8, ratio, steps_per_call=2, seed=5)
         feed = feeds.build(data, mesh, draw, labels)
         batch = jax.jit(feed.batch)
@@ -120,7 +126,7 @@ def test_every_kind_of_rows_is_the_same_by_every_transport(
 
 
 def test_rows_are_pure_functions_of_the_step_on_the_host():
-    data, _, _ = _data(labeled_in_unlabeled=False)
+    data, *_ = _data(labeled_in_unlabeled=False)
     split, sizes = data.split, dict(seed=5, batch=4)
     kinds = {
         "labeled": feeds.labeled(split, **sizes),
@@ -141,7 +147,7 @@ def test_rows_are_pure_functions_of_the_step_on_the_host():
 
 
 def test_the_whole_batch_is_the_same_every_step_and_does_not_travel():
-    on_device, _, mesh = _data()
+    on_device, *_, mesh = _data()
     feed = feeds.build(on_device, mesh, feeds.Draw("pool", 0, 0, 2, seed=0))
     assert [item.shape for item in feed.items(0, 6)] == [(2, 0)] * 3
     assert feed.num_rows == 1_197 and len(feed.arrays["mask"]) == 1_200
