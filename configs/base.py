@@ -92,7 +92,7 @@ def phase(algorithm: ConfigDict) -> ConfigDict:
         name="sgd",  # or "adam", "lars"
         learning_rate=0.03,  # at its highest
         per_batch=0,  # the rate is for this batch_size, and scales; 0: for any
-        schedule="cosine_7_16",  # or "cosine", "constant", "drops"
+        schedule="cosine_7_16",  # or "cosine", "constant", "drops", "sixths"
         warmup_steps=0,  # steps of linear rise to the learning rate
         momentum=0.9,  # Adam's beta_1
         nesterov=True,  # of SGD; Adam has none

@@ -37,8 +37,10 @@ def schedule(
     (arXiv:2001.07685, section 2.3), which ends at 0.195 of where it began. "cosine"
     ends at 0. "drops" is constant but for a factor of 0.2 from 97.5% of all steps on,
     and another from 98.75%: 50 and 25 of 2,000 epochs before the end (arXiv:2007.06346
-    and htdt/self-supervised). With warmup_steps the rate first rises linearly from 0,
-    and the decay covers the steps that remain.
+    and htdt/self-supervised). "sixths" is constant but for a factor of 0.1 after each
+    sixth of all steps: every 500 of 3,000 epochs, FixMatch's on ImageNet
+    (google-research/fixmatch, imagenet/training.py). With warmup_steps the rate first
+    rises linearly from 0, and the decay covers the steps that remain.
 
     Raises:
       UserError: unknown name, or a warm-up that leaves nothing to decay.
@@ -55,11 +57,13 @@ def schedule(
 
     # The drops count from the end; fewer than 40 steps have none.
     drops = {decay_steps - total_steps // n: 0.2 for n in (40, 80)}
+    sixths = {total_steps * n // 6 - warmup_steps: 0.1 for n in range(1, 6)}
     decays = {
         "constant": optax.constant_schedule(learning_rate),
         "cosine": optax.cosine_decay_schedule(learning_rate, decay_steps),
         "cosine_7_16": cosine(7 * jnp.pi / 16),
         "drops": optax.piecewise_constant_schedule(learning_rate, drops),
+        "sixths": optax.piecewise_constant_schedule(learning_rate, sixths),
     }
     if name not in decays:
         raise UserError(

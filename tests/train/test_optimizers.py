@@ -60,6 +60,17 @@ def test_drops_of_the_last_fortieth_and_eightieth(warmup, total, steps, rates):
     assert [float(rate(k)) / 2 for k in steps] == pytest.approx(rates)
 
 
+@pytest.mark.parametrize("warmup", [0, 6])
+def test_a_tenth_of_the_rate_after_each_sixth(warmup):
+    rate = optimizers.schedule(
+        "sixths", learning_rate=2.0, warmup_steps=warmup, total_steps=600
+    )
+    assert float(rate(3)) == pytest.approx(1.0 if warmup else 2.0)
+    for sixth in range(6):
+        for step in (100 * sixth + 6, 100 * sixth + 99):
+            assert float(rate(step)) == pytest.approx(2 * 0.1**sixth), step
+
+
 def test_linear_scaling_rule():
     """0.2 a batch of 256 is 3.2 at 4,096 (arXiv:2006.07733, section 3.3)."""
     assert optimizers.scaled(0.2, per_batch=256, batch_size=4096) == 0.2 * 16

@@ -10,7 +10,17 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base, byol_stl10, cifar10, digits, gcn_cora, methods, stl10
+from configs import (
+    base,
+    byol_imagenet,
+    byol_stl10,
+    cifar10,
+    digits,
+    gcn_cora,
+    imagenet,
+    methods,
+    stl10,
+)
 from ssl_jax.cli import modes
 from ssl_jax.errors import UserError
 from ssl_jax.report.figures import curves
@@ -39,7 +49,7 @@ def _words(name):
 DATA_SETS = [name for name in FILES if _words(name)[1]]
 EXPERIMENTS = [name for name in FILES if name not in DATA_SETS]
 NO_STRONG_VIEW = ("pseudo_label", "pi_model", "mean_teacher", "mixmatch", "supervised")
-PAPERS = ["cifar10", "cifar100", "stl10", "svhn"]
+PAPERS = ["cifar10", "cifar100", "imagenet", "stl10", "svhn"]
 # What trains: every file, and every method on digits and CIFAR-10.
 TRAINED = [
     *((data, "fixmatch") for data in DATA_SETS),
@@ -93,7 +103,8 @@ def _name(name, word):
 def test_every_method_is_a_word_of_every_data_set():
     """And what is said of a method is said of one that is there."""
     assert set(DATA_SETS) == {
-        *("cifar10", "cifar100", "digits", "folder", "mnist", "stl10", "svhn"),
+        *("cifar10", "cifar100", "digits", "folder", "imagenet", "mnist", "stl10"),
+        "svhn",
     }
     assert {"fixmatch", "noisy_student", "supervised"} < set(METHODS)
     for data in DATA_SETS:
@@ -205,7 +216,7 @@ def test_averages_rise_but_where_a_papers_code_has_one_decay(data):
     ("name", "rise"),
     [
         *(("byol_cifar10", False), ("byol_stl10", False), ("byol_imagenette", False)),
-        *(("simsiam_cifar10", False), ("byol_digits", True)),
+        *(("byol_imagenet", False), ("simsiam_cifar10", False), ("byol_digits", True)),
     ],
 )
 def test_moments_of_self_supervised_papers_have_one_momentum(name, rise):
@@ -261,6 +272,26 @@ def test_fine_tuning_and_its_floor_differ_in_where_they_start():
         byol_stl10.get_config("finetune,scratch")
     with pytest.raises(UserError, match="paper96 and tutorial exclude each other"):
         byol_stl10.get_config("paper96,tutorial")
+
+
+def test_byol_on_imagenet_is_a_word_as_well():
+    for words in ("", "epochs300", "debug"):
+        whole = byol_imagenet.get_config(words)
+        assert imagenet.get_config(f"byol,{words}").to_dict() == whole.to_dict()
+    settings = {}
+    for words in ("", "epochs300"):  # its code's presets
+        pretrain = byol_imagenet.get_config(words).pretrain
+        optimizer = pretrain.optimizer
+        settings[words] = (
+            *(pretrain.steps // 312, pretrain.batch_size, optimizer.learning_rate),
+            *(optimizer.weight_decay, pretrain.algorithm.tau_base),
+        )
+    assert settings == {
+        "": (1000, 4096, 0.2, 1.5e-6, 0.996),
+        "epochs300": (300, 4096, 0.3, 1e-6, 0.99),
+    }
+    with pytest.raises(UserError, match="knows: epochs300, debug"):
+        imagenet.get_config("byol,flexmatch")
 
 
 def test_unknown_words_and_fields_name_what_there_is():
