@@ -20,70 +20,27 @@ for Pillow's equalize. A work is a line of experiments/results/peers.jsonl, name
 <--keep>_<work>, and a row of README's table. `--debug` is small networks and batches.
 """
 
-import dataclasses
 import os
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import torch
 from absl import flags
 from ml_collections import ConfigDict
 
-from configs import base
 from experiments import command, jobs
-from experiments.speed import pillow_views
-from experiments.speed.torch_peers import loops, weights
-from experiments.speed.torch_peers.algorithms import Settings
-from ssl_jax import core, models
+from experiments.speed import one_step, works
+from experiments.speed.torch_peers import loops
+from experiments.speed.works import WORKS, Work
+from ssl_jax import core
 from ssl_jax.cli import process
-from ssl_jax.data import loading
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.errors import UserError
-from ssl_jax.train import phases
-from ssl_jax.train.program import at, compile_phase, first_item
-from ssl_jax.train.sections import parse
+from ssl_jax.train.program import compile_phase
 from ssl_jax.workdir import results
 
-TOLERANCE = 1e-4  # of a step's loss, and of the size of its change of the parameters
-CLASSES = 10
-_SMALL = {  # networks of --debug
-    "wide_resnet": dict(widen=1, blocks=1),
-    "mobilenet": dict(widen=0.125),
-    "resnet": dict(width=8),
-    "convnet": dict(filters=(8, 8)),
-}
-_NO_VIEWS = {f"train.augment.{view}": "none" for view in ("weak", "strong")}
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is timed: a config's phase on images of a shape."""
-
-    config: str  # "<file>:<words>"
-    shape: tuple[int, int, int]  # height, width, channels
-    says: Mapping[str, object] = field(default_factory=dict)  # dotted field -> value
-    model: str = ""  # another than the config's
-    phase: str = "train"
-
-
-WORKS = {
-    "wrn64": Work("cifar10:supervised", (32, 32, 3)),
-    "fixmatch": Work("cifar10", (32, 32, 3)),
-    "fixmatch_nograd": Work(
-        "cifar10", (32, 32, 3), {"train.algorithm.weak_gradient": False}
-    ),
-    "mobilenet": Work("cifar10:supervised", (32, 32, 3), model="mobilenet"),
-    "byol32": Work("byol_cifar10", (32, 32, 3), phase="pretrain"),
-    "byol96": Work("byol_stl10:paper96", (96, 96, 3), phase="pretrain"),
-    "convnet_mnist": Work("mnist", (28, 28, 1)),
-    "convnet_mnist_network": Work("mnist", (28, 28, 1), _NO_VIEWS),
-    "digits": Work("digits", (8, 8, 1)),
-}
 PEERS = ("ours", "workers", "tuned")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 COMPILE = ("auto", "yes", "no")
@@ -121,7 +78,7 @@ def run(given: flags.FlagValues) -> None:
             raise UserError(
                 f"--{flag} names {', '.join(unknown)}; there are: {', '.join(known)}."
             )
-    process.set_up(configured(given.works[0], given))
+    process.set_up(_configured(given.works[0], given))
     for name in given.works:
         measured = measure(name, given)
         jobs.keep("peers", f"{given.keep}_{name}" if given.keep else "", measured)
@@ -134,18 +91,24 @@ def measure(name: str, given: flags.FlagValues) -> dict:
       UserError: one step is not the same; or there is a GPU for one library alone.
     """
     load_before = os.getloadavg()
-    work, config = WORKS[name], configured(name, given)
-    dataset, mesh = _images(work.shape, 512 if given.debug else 4096), core.make_mesh()
+    work, config = WORKS[name], _configured(name, given)
+    dataset, mesh = (
+        works.made_up(work.shape, 512 if given.debug else 4096),
+        core.make_mesh(),
+    )
     on = _device()
     loops.prepare(given.threads, tf32=given.precision == "tf32")
-    equal = check(work, config, dataset, mesh, on) if given.check else None
+    apart = None
+    if given.check:
+        step = one_step.here(work, config, dataset, mesh)
+        apart = one_step.compared(step, works.settings_of(work, step.config), on)
     if on.type == "cuda":
         precision = "tensorfloat32" if given.precision == "tf32" else "float32"
         jax.config.update("jax_default_matmul_precision", precision)
     bfloat16 = given.precision == "bfloat16"
     config.model.dtype = "bfloat16" if bfloat16 else "float32"
     arrays = dataset.images_NHWC, dataset.labels_N
-    settings = settings_of(work, config)
+    settings = works.settings_of(work, config)
     made, compiled = {}, None
     if "ours" in given.peers:
         made["ours"] = Ours(work, config, dataset, mesh)
@@ -174,7 +137,7 @@ def measure(name: str, given: flags.FlagValues) -> dict:
         "seconds": seconds,
         "ratios": ratios,
         "steps": steps,
-        "one_step": equal,
+        "one_step": apart,
         "compiled": compiled,
         "workers": given.workers or os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -188,47 +151,11 @@ def measure(name: str, given: flags.FlagValues) -> dict:
     }
 
 
-def configured(name: str, given: flags.FlagValues) -> ConfigDict:
-    """The work's config, float32 and without a warm-up: its first rate is 0."""
-    work = WORKS[name]
-    config = jobs.load(work.config, work.says)
-    config.unlock()
-    config.phases, config.tensorboard = (work.phase,), False
-    if work.model:
-        base.refill(config, "model", work.model)
-    phase = config[work.phase]
-    phase.optimizer.warmup_steps = 0
-    if phase.algorithm.name == "byol.BYOL":
-        phase.batch_size = given.byol_batch
-    phase.batch_size = given.batch or phase.batch_size
-    if given.debug:
-        config.model.update(_SMALL[config.model.name])
-        phase.batch_size = 8
-        phase.unlabeled_ratio = min(phase.unlabeled_ratio, 2)
-        if phase.algorithm.name == "byol.BYOL":
-            phase.algorithm.update(hidden=16, projection=16)
-    return config
-
-
-def settings_of(work: Work, config: ConfigDict) -> Settings:
-    """What PyTorch's side is told of the config."""
-    phase = config[work.phase]
-    parts = ("algorithm", "optimizer", "augment")
-    sizes = ("steps", "batch_size", "unlabeled_ratio")
-    return Settings(
-        model=config.model.to_dict(),
-        **{part: phase[part].to_dict() for part in parts},
-        **{size: phase[size] for size in sizes},
-        channels=work.shape[-1],
-        num_classes=CLASSES,
-    )
-
-
 class Ours:
     """The compiled call of a config's phase."""
 
     def __init__(self, work: Work, config: ConfigDict, dataset: Dataset, mesh):
-        self.phase = _prepared(work, config, dataset, mesh)
+        self.phase = works.prepared(work, config, dataset, mesh)
         with jax.set_mesh(mesh):
             self.state, self.sums, self.call, _ = compile_phase(self.phase)
         self.steps = 0
@@ -276,78 +203,9 @@ def alternated(
     return seconds, steps
 
 
-def check(work: Work, config: ConfigDict, dataset: Dataset, mesh, on) -> dict:
-    """How far one step here and one of PyTorch's are apart: of the loss, as a part of
-    it; of the parameters and of their average, as parts of the change of the former.
-
-    The views are given, every pseudo-label is taken, and the networks are in float64:
-    in float32 an activation near 0 has now and then the other sign, which alone moves
-    some gradients by 1e-3 of their size.
-
-    Raises:
-      UserError: further than TOLERANCE.
-    """
-    config = ConfigDict(config.to_dict())
-    if "threshold" in config[work.phase].algorithm:
-        config[work.phase].algorithm.threshold = 0.0
-    phase = _prepared(work, config, dataset, mesh)
-    hparams = config.model.to_dict() | {"dtype": "float64"}
-    algorithm = dataclasses.replace(
-        phase.algorithm,
-        views=_given(phase.algorithm.views),
-        model=models.build(hparams.pop("name"), num_classes=CLASSES, **hparams),
-    )
-    feed, key = phase.feed, phase.key
-    with jax.enable_x64(True), jax.set_mesh(mesh):
-        batch = jax.jit(feed.batch)(feed.arrays, at(first_item(phase), 0))
-        state = jax.jit(algorithm.init)(key, batch)
-        state = jax.tree.map(_in_float64, state)
-        before = jax.device_get(state.params)
-        views = jax.device_get(_views(algorithm.views, batch))
-        state, metrics = jax.jit(algorithm.train_step)(state, batch, key)
-        ours = float(metrics["loss"].compute())
-    loss, training = loops.one_step(
-        settings_of(work, config), before, views, np.asarray(batch["label"]), on
-    )
-    average = state.extra.get("target", state.extra.get("ema"))
-    after = jax.device_get({"network": state.params, "average": average})
-    before = weights.flat(before)
-    changed = size(before, weights.flat(after["network"]))
-    apart = {"loss": abs(loss - ours) / abs(ours)}
-    for part in after:
-        theirs = weights.dump(getattr(training, part))
-        apart[part] = size(weights.flat(after[part]), theirs) / changed
-    if not max(apart.values()) <= TOLERANCE:  # nor where it is NaN
-        said = ", ".join(f"{part} by {value:.1e}" for part, value in apart.items())
-        raise UserError(
-            f"{config.name}: a step of PyTorch's is not ours: they differ in {said}, "
-            f"and may by {TOLERANCE:.0e}."
-        )
-    return apart
-
-
-def size(a: dict, b: dict) -> float:
-    """|a - b| over all parameters of `a`."""
-    return float(np.sqrt(sum(((a[name] - b[name]) ** 2).sum() for name in a)))
-
-
-def _in_float64(leaf):
-    is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
-    return leaf.astype(jnp.float64) if is_float else leaf
-
-
-def _prepared(work, config, dataset, mesh):
-    run = parse(config, mesh.size)
-    data = loading.load(run.data, mesh, seed=run.seed, dataset=dataset)
-    return phases.prepared(config, work.phase, mesh, data)[0]
-
-
-def _images(shape: tuple[int, int, int], rows: int) -> Dataset:
-    images_NHWC = pillow_views.smooth_noise(rows, *shape)
-    labels_N = np.arange(rows, dtype=np.int32) % CLASSES
-    names = tuple(map(str, range(CLASSES)))
-    nothing = images_NHWC[:0], labels_N[:0]
-    return Dataset("made up", images_NHWC, labels_N, *nothing, class_names=names)
+def _configured(name, given):
+    sizes = {size: given[size].value for size in ("batch", "byol_batch", "debug")}
+    return works.configured(name, **sizes)
 
 
 def _device() -> torch.device:
@@ -359,31 +217,6 @@ def _device() -> torch.device:
             "JAX_PLATFORMS=cpu and CUDA_VISIBLE_DEVICES=-1."
         )
     return torch.device("cuda" if on_gpu else "cpu")
-
-
-def _given(views):
-    """Views without chance: the image as it is, or its negative upside down."""
-
-    def first(key, images_BHWC, *_):
-        return views.plain(images_BHWC)
-
-    def second(key, images_BHWC, *_):
-        return views.plain(255 - images_BHWC[:, ::-1])
-
-    if hasattr(views, "weak"):
-        return views._replace(weak=first, strong=second)
-    return views._replace(first=first, second=second)
-
-
-def _views(views, batch) -> list[jax.Array]:
-    """Of a batch, in the order of `torch_peers.algorithms`."""
-    if not hasattr(views, "weak"):
-        return [views.first(None, batch["image"]), views.second(None, batch["image"])]
-    of = [views.weak(None, batch["image"])]
-    if "unlabeled_image" in batch:
-        images = batch["unlabeled_image"]
-        of += [views.weak(None, images), views.strong(None, images)]
-    return of
 
 
 if __name__ == "__main__":

@@ -3,17 +3,19 @@
 import dataclasses
 import random
 
+import jax
 import numpy as np
 import pytest
 from absl import flags
 
-from experiments.speed import tables
+from experiments.speed import pillow_views, tables
+from ssl_jax import core
 from ssl_jax.errors import UserError
 
 torch = pytest.importorskip("torch")
 
-from experiments.speed import peers  # noqa: E402
-from experiments.speed.torch_peers import batched, loops, pillow  # noqa: E402
+from experiments.speed import one_step, peers, works  # noqa: E402
+from experiments.speed.torch_peers import batched, pillow  # noqa: E402
 
 FILL = dict(flip=True, shift=4, mean=(0.0,), std=(1.0,))
 WEAK_STRONG = dict(FILL, weak="shift", strong="randaugment_google")
@@ -38,40 +40,40 @@ def given(*argv):
     return parsed
 
 
-def test_a_work_is_checked_and_timed_in_turn(monkeypatch):
-    """And one whose step is another is told, and not timed."""
-    given_ = given("--compile=no", "--steps=1")
-    measured = peers.measure("digits", given_)
+def test_one_step_is_the_same_or_is_told():
+    """In float64; and not the same without weight decay."""
+    work, config = works.WORKS["digits"], works.configured("digits", debug=True)
+    dataset = works.made_up(work.shape, 512)
+    step = one_step.here(work, config, dataset, core.make_mesh(jax.devices()[:1]))
+    settings, on = works.settings_of(work, step.config), torch.device("cpu")
+    apart = one_step.compared(step, settings, on)
+    assert {*apart} == {"loss", "network", "average"} and max(apart.values()) < 1e-6
+    optimizer = {**settings.optimizer, "weight_decay": 0.0}
+    with pytest.raises(UserError, match="PyTorch's is not ours: .* network by "):
+        one_step.compared(step, dataclasses.replace(settings, optimizer=optimizer), on)
+
+
+def test_all_are_timed_in_turn():
+    measured = peers.measure("digits", given("--compile=no", "--steps=1", "--nocheck"))
     assert {*measured["seconds"]} == {*peers.PEERS}
     for peer in ("workers", "tuned"):
         (ours,), (theirs,) = (measured["seconds"][name] for name in ("ours", peer))
         assert measured["ratios"][peer] == [ours / theirs]
-    assert max(measured["one_step"].values()) <= 1e-6
-    table = tables.peers_all({"cpu_digits": [measured]}).splitlines()
-    assert len(table) == 5 and tables.WORKS["digits"] in table[-1]
-    assert len(tables.peers({"cpu_digits": [measured]}).splitlines()) == 5
-
-    one_step = loops.one_step
-
-    def other(settings, *args):
-        optimizer = {**settings.optimizer, "weight_decay": 0.0}
-        return one_step(dataclasses.replace(settings, optimizer=optimizer), *args)
-
-    monkeypatch.setattr(loops, "one_step", other)
-    with pytest.raises(UserError, match="PyTorch's is not ours: .* network by "):
-        peers.measure("digits", given_)
+    for table in (tables.peers, tables.peers_all):
+        lines = table({"cpu_digits": [measured]}).splitlines()
+        assert len(lines) == 5 and tables.WORKS["digits"] in lines[-1]
 
 
 def test_flags_that_name_what_there_is_not():
     with pytest.raises(UserError, match="--works names wrn65; there are: wrn64, "):
         peers.run(given("--works=wrn65"))
-    assert {*tables.WORKS} == {*peers.WORKS}
+    assert {*tables.WORKS} == {*works.WORKS}
 
 
 @pytest.mark.parametrize("C", [1, 3])
 def test_randaugments_operations_are_pillows(C):
     """In the batch as by Pillow, but for a level of rounding here and there."""
-    images_NHWC = peers.pillow_views.smooth_noise(4, 16, 16, C)
+    images_NHWC = pillow_views.smooth_noise(4, 16, 16, C)
     x_NCHW = torch.from_numpy(images_NHWC).permute(0, 3, 1, 2).float()
     for name, bounds in batched.OPERATIONS.items():
         if name == "identity" or (C == 1 and name == "color"):
@@ -87,13 +89,13 @@ def test_randaugments_operations_are_pillows(C):
         for image_HWC, ours_HWC in zip(images_NHWC, out_NHWC, strict=True):
             image = pillow.opened(image_HWC)
             color = (127,) * 3 if C == 3 else 127
-            expected = peers.pillow_views.operation(name, image, magnitude, color)
+            expected = pillow_views.operation(name, image, magnitude, color)
             off_HWC = np.abs(np.asarray(expected).reshape(image_HWC.shape) - ours_HWC)
             assert (off_HWC > 1).mean() < 0.02, name
 
 
 def test_both_augmentations_give_views_of_the_same_kind():
-    images_NHWC = peers.pillow_views.smooth_noise(32, 16, 16, 3)
+    images_NHWC = pillow_views.smooth_noise(32, 16, 16, 3)
     random.seed(0)
     torch.manual_seed(0)
     x_NCHW = torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)
