@@ -24,13 +24,14 @@ import os
 import statistics
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 import torch
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import command, jobs
+from experiments import command, jobs, readme
 from experiments.speed import one_step, works
 from experiments.speed.torch_peers import loops
 from experiments.speed.works import WORKS, Work
@@ -43,7 +44,6 @@ from ssl_jax.workdir import results
 
 PEERS = ("ours", "workers", "tuned")
 PRECISIONS = ("float32", "tf32", "bfloat16")
-COMPILE = ("auto", "yes", "no")
 
 
 def define_flags(to: flags.FlagValues) -> None:
@@ -61,14 +61,12 @@ def define_flags(to: flags.FlagValues) -> None:
         ("threads", 0, "of PyTorch; 0: as many as cores"),
     ):
         flags.DEFINE_integer(name, default, said, flag_values=to)
-    for name, known, said in (
-        ("precision", PRECISIONS, "what networks compute in"),
-        ("compile", COMPILE, "whether tuned is compiled"),
-    ):
-        flags.DEFINE_enum(name, known[0], known, said, to)
+    flags.DEFINE_enum("precision", "float32", PRECISIONS, "of the networks", to)
+    flags.DEFINE_bool("compile", True, "whether tuned may be compiled", to)
     flags.DEFINE_bool("check", True, "first, that one step of both is the same", to)
     flags.DEFINE_bool("debug", False, "small networks and batches, one round", to)
     flags.DEFINE_string("keep", "", "name to keep the results by", to)
+    flags.DEFINE_string("results", str(readme.RESULTS), "folder of the results", to)
 
 
 def run(given: flags.FlagValues) -> None:
@@ -78,10 +76,18 @@ def run(given: flags.FlagValues) -> None:
             raise UserError(
                 f"--{flag} names {', '.join(unknown)}; there are: {', '.join(known)}."
             )
+    if given.keep and {*given.peers} != {*PEERS}:
+        raise UserError(
+            f"--keep={given.keep} is for a row of a table, which has all peers: leave "
+            f"out --peers={','.join(given.peers)}."
+        )
     process.set_up(_configured(given.works[0], given))
     for name in given.works:
         measured = measure(name, given)
-        jobs.keep("peers", f"{given.keep}_{name}" if given.keep else "", measured)
+        kept = f"{given.keep}_{name}" if given.keep else ""
+        # Debug results lie beside the real ones, never among them.
+        experiment = "peers_debug" if given.debug else "peers"
+        jobs.keep(experiment, kept, measured, Path(given.results))
 
 
 def measure(name: str, given: flags.FlagValues) -> dict:
@@ -92,11 +98,8 @@ def measure(name: str, given: flags.FlagValues) -> dict:
     """
     load_before = os.getloadavg()
     work, config = WORKS[name], _configured(name, given)
-    dataset, mesh = (
-        works.made_up(work.shape, 512 if given.debug else 4096),
-        core.make_mesh(),
-    )
-    on = _device()
+    dataset = works.made_up(work.shape, 512 if given.debug else 4096)
+    mesh, on = core.make_mesh(), _device()
     loops.prepare(given.threads, tf32=given.precision == "tf32")
     apart = None
     if given.check:
@@ -113,10 +116,10 @@ def measure(name: str, given: flags.FlagValues) -> dict:
     if "ours" in given.peers:
         made["ours"] = Ours(work, config, dataset, mesh)
     if "workers" in given.peers:
+        count = given.workers or os.cpu_count()
         made["workers"] = loops.Workers(
-            settings, *arrays, on, workers=given.workers or os.cpu_count(),
-            bfloat16=bfloat16,
-        )  # fmt: skip
+            settings, *arrays, on, workers=count, bfloat16=bfloat16
+        )
     if "tuned" in given.peers:
         made["tuned"], compiled = tuned(
             given.compile, settings, *arrays, on, bfloat16=bfloat16
@@ -130,7 +133,7 @@ def measure(name: str, given: flags.FlagValues) -> dict:
     return {
         "work": name,
         "config": config.to_dict(),
-        "images_per_step": settings.images_per_step,
+        "views": settings.views_per_step,
         "precision": given.precision,
         "median_seconds": {n: statistics.median(s) for n, s in seconds.items()},
         "median_ratio": {n: statistics.median(r) for n, r in ratios.items()},
@@ -171,23 +174,21 @@ class Ours:
         return (time.perf_counter() - began) / steps
 
 
-def tuned(compile: str, *args, **kwargs) -> tuple[loops.Tuned, dict]:
-    """(the loop, what its choice was by). Compiled and not are both tried, where
-    `compile` is "auto", and the quicker is taken."""
-    forms = {"auto": (False, True), "yes": (True,), "no": (False,)}[compile]
-    tried, made = {}, {}
-    for compiled in forms:
-        name = "compiled" if compiled else "eager"
-        made[name] = loops.Tuned(*args, compiled=compiled, **kwargs)
+def tuned(compiles: bool, *args, **kwargs) -> tuple[loops.Tuned, dict]:
+    """(the loop, its form and what the choice was by): of `loops.forms` the quickest
+    that can be had; without `compiles`, the eager one."""
+    made, tried = {}, {}
+    for form in loops.forms(args[-1]) if compiles else ["eager"]:
+        made[form] = loops.Tuned(*args, form=form, **kwargs)
         try:
-            tried[name] = min(made[name].run(1) for _ in range(3))
+            tried[form] = min(made[form].run(1) for _ in range(3))
         except Exception as error:  # of any kind: a compiler is missing, say
-            if not compiled or compile == "yes":
+            if form == "eager":
                 raise
-            tried[name] = f"failed: {type(error).__name__}: {error}"[:300]
-    timed = {name: s for name, s in tried.items() if isinstance(s, float)}
-    chosen = min(timed, key=timed.get)
-    return made[chosen], {"chosen": chosen, "tried": tried}
+            tried[form] = f"failed: {type(error).__name__}: {error}"[:300]
+    timed = {form: s for form, s in tried.items() if isinstance(s, float)}
+    quickest = min(timed, key=timed.get)
+    return made[quickest], {"chosen": quickest, "tried": tried}
 
 
 def alternated(

@@ -14,8 +14,9 @@ from ssl_jax.workdir.results import Table
 
 BENCHMARK = "fixmatch_mnist_cpu"  # of benchmark.py's results, the one shown
 
-# Of peers.py: the works, and what a step of each is. README has those kept as "cpu".
+# Of peers.py: the works, and what a step of each is. README has SHOWN, kept as "cpu".
 PEERS = "cpu"
+NOT_MEASURED = "Not measured yet: `python -m experiments.speed.peers --keep=cpu`."
 WORKS = {
     "wrn64": "supervised, WRN-28-2",
     "fixmatch": "FixMatch, WRN-28-2",
@@ -27,6 +28,7 @@ WORKS = {
     "convnet_mnist_network": "the same without augmentation",
     "digits": "FixMatch, digits' convnet",
 }
+SHOWN = [work for work in WORKS if work not in ("convnet_mnist_network", "digits")]
 
 # Of benchmark_gcn.py.
 FORMS = {
@@ -88,30 +90,35 @@ def of_benchmark(results: dict) -> str:
 
 
 def peers(results: Table) -> str:
-    """Of one machine, in short."""
-    found = _by_keep(results)[PEERS]
+    """Of one machine, the works of README."""
+    found = [one for one in _by_keep(results).get(PEERS, []) if one["work"] in SHOWN]
+    if not found:
+        return NOT_MEASURED
     rows = [
         [
-            f"{WORKS[one['work']]}: {one['images_per_step']} images",
+            WORKS[one["work"]],
+            f"{one['views']:,}",
             _milliseconds(one, "ours"),
             *_beside(one, "tuned"),
             *_beside(one, "workers"),
         ]
         for one in found
     ]
-    header = ["a step of", "here, ms", "tuned, ms", "ratio", "workers, ms", "ratio"]
+    header = ["a step of", "views", "ours, ms", "tuned, ms", "ours / tuned"]
+    header += ["workers, ms", "ours / workers"]
     return f"{_said(found)}:\n\n{formats.markdown_table(header, rows)}"
 
 
 def peers_all(results: Table) -> str:
     """A part for each machine and precision."""
-    header = ["a step of", "images", "here, ms", "tuned, ms", "ratios", "tuned is"]
-    header += ["workers, ms", "ratios", "one step differs by"]
-    return "\n\n".join(
-        f"{_said(found)}:\n\n"
+    header = ["a step of", "views", "ours, ms", "tuned, ms", "ours / tuned"]
+    header += ["tuned is", "workers, ms", "ours / workers", "steps differ by"]
+    parts = [
+        f"`{keep}`: {_said(found)}:\n\n"
         + formats.markdown_table(header, [_peers_row(one) for one in found])
-        for _, found in sorted(_by_keep(results).items())
-    )
+        for keep, found in sorted(_by_keep(results).items())
+    ]
+    return "\n\n".join(parts) or NOT_MEASURED
 
 
 def _peers_row(one):
@@ -119,7 +126,7 @@ def _peers_row(one):
     worst = max(step.values(), default=None)
     return [
         WORKS[one["work"]],
-        f"{one['images_per_step']}",
+        f"{one['views']:,}",
         _milliseconds(one, "ours"),
         _milliseconds(one, "tuned"),
         _range(one, "tuned"),

@@ -36,9 +36,11 @@ class Settings:
         return self.algorithm["name"]
 
     @property
-    def images_per_step(self) -> int:
-        """Without views counted apart, as train.phases counts them."""
-        return self.batch_size * (1 + self.unlabeled_ratio)
+    def views_per_step(self) -> int:
+        """Images that the network sees in a step: two of each unlabeled one."""
+        if self.method == "byol.BYOL":
+            return 2 * self.batch_size
+        return self.batch_size * (1 + 2 * self.unlabeled_ratio)
 
 
 class Training:
@@ -52,12 +54,13 @@ class Training:
         tuned: bool,
         channels_last: bool = True,
         bfloat16: bool = False,
-        compiled: bool = False,
+        compile: Callable[[Callable], Callable] = lambda function: function,
     ):
         """
         Args:
           tuned: the optimizer's fused form, and averages by one call over all tensors;
             otherwise both as the public codebases have them, tensor by tensor.
+          compile: is given the loss, with its networks: torch.compile, if any.
         """
         self.settings, self.device, self.tuned = settings, device, tuned
         self.channels_last, self.bfloat16, self.steps = channels_last, bfloat16, 0
@@ -67,7 +70,7 @@ class Training:
         self.average.to(device, memory_format=form).requires_grad_(False)
         self.optimizer = optimizer(self.network, settings.optimizer, fused=tuned)
         self.rate = schedule(settings)
-        self._loss = torch.compile(self.loss) if compiled else self.loss
+        self._loss = compile(self.loss)
 
     def build(self) -> tuple[nn.Module, nn.Module]:
         """(network, what is an average of it)."""

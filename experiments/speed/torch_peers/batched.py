@@ -7,6 +7,7 @@ are quicker than grid_sample here and are Pillow's bicubic kernel, where grid_sa
 another; warps take the nearest pixel by one gather.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -67,9 +68,8 @@ class Views:
         return self.normalized(255 * x)
 
     def normalized(self, levels_BCHW: Tensor) -> Tensor:
-        shape = (1, -1, 1, 1)
         mean, std = (
-            torch.tensor(self.given[name], device=levels_BCHW.device).view(shape)
+            _constant(self.given[name], levels_BCHW.device).view(1, -1, 1, 1)
             for name in ("mean", "std")
         )
         return (levels_BCHW.float() - mean) / std
@@ -93,6 +93,11 @@ def where_asked(asked_B: Tensor, function: Callable, images: Tensor, *drawn) -> 
     rows = asked_B.nonzero().squeeze(1)
     changed = function(images[rows], *(x[rows] for x in drawn))
     return images.index_copy(0, rows, changed) if len(rows) else images
+
+
+@functools.cache  # a copy to a GPU would wait for all that it has to do
+def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, device=device)
 
 
 def flip_and_shift(images_BCHW: Tensor, flips: bool, shift: int) -> Tensor:
@@ -124,10 +129,9 @@ def randaugment(levels_BCHW: Tensor, slots: int = 2) -> Tensor:
     B, C, _, _ = levels_BCHW.shape
     device = levels_BCHW.device
     least, change = (
-        torch.tensor([0.0 if m is None else m[i] for m in OPERATIONS.values()])
+        _constant(tuple((m or (0.0, 0.0))[i] for m in OPERATIONS.values()), device)
         for i in (0, 1)
     )
-    least, change = least.to(device), change.to(device)
     for _ in range(slots):
         which, level, sign, applied = torch.rand(4, B, device=device)
         operation_B = (which * len(_NAMES)).long()
@@ -339,7 +343,7 @@ def _turned(x, shift):
             value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor
         ),
     )
-    offset = torch.tensor([5.0, 3.0, 1.0], device=x.device).view(1, 3, 1, 1)
+    offset = _constant((5.0, 3.0, 1.0), x.device).view(1, 3, 1, 1)
     k = (sextant + 6 * shift + offset).remainder(6)
     return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
 
