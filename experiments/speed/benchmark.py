@@ -11,7 +11,9 @@ of that name: "fixmatch_mnist_cpu" is README's.
 Timings are taken in alternation, round by round, and the medians are shown: machines
 are shared and noisy. The full loop is `train.run` in a temporary workdir, with its
 feeding, logging and checkpoints but without evaluations; the bare step is the same
-compiled call on one batch that already lies on the device.
+compiled call on one batch that already lies on the device. where.py takes that apart:
+its arithmetic and memory against the rates of this machine, and what of a step are
+augmentation, optimizer and averages, network and host.
 
 With --against the bare steps of several configs are measured instead, in alternation,
 each on the data of --config: what a method costs over another.
@@ -29,11 +31,11 @@ from absl import app, flags
 
 import launch
 from experiments import jobs
-from experiments.speed import augment_speed, tables
+from experiments.speed import augment_speed, tables, where
 from ssl_jax import core
 from ssl_jax.errors import UserError
 from ssl_jax.train import phases
-from ssl_jax.train.program import compile_phase, first_item
+from ssl_jax.train.program import at, compile_phase, first_item
 from ssl_jax.train.run import run
 from ssl_jax.workdir import results
 
@@ -71,12 +73,15 @@ def main(config):
     jobs.keep("benchmark", KEEP.value, results)
 
 
-def measure(config, counts: list[int], *, steps: int, rounds: int) -> dict:
+def measure(
+    config, counts: list[int], *, steps: int, rounds: int, shrink: int = 1
+) -> dict:
     """Measures the config's first phase, once for each number of devices in `counts`.
 
     Args:
       steps: a measurement's.
       rounds: measurements, of which the median is given.
+      shrink: of what the machine's own rates are measured by (`where.ceilings`).
     """
     if max(counts) > jax.device_count():
         raise UserError(
@@ -92,7 +97,7 @@ def measure(config, counts: list[int], *, steps: int, rounds: int) -> dict:
     for count in counts:
         mesh = core.make_mesh(jax.devices()[:count])
         phase, _ = phases.prepared(config, name, mesh)
-        runs.append(_on_devices(config, phase, rounds))
+        runs.append(_on_devices(config, phase, rounds, shrink))
         gain = runs[-1]["steps_per_second"] / runs[0]["steps_per_second"]
         runs[-1]["scaling_efficiency"] = gain / (count / counts[0])
     return {
@@ -153,36 +158,46 @@ def compare(config, against: list[str], steps: int, rounds: int) -> dict:
     }
 
 
-def _on_devices(config, phase, rounds):
+def _on_devices(config, phase, rounds, shrink):
     with jax.set_mesh(phase.mesh):
         program = compile_phase(phase)
         strong, images = _strong_view(phase)
     steps, per_call = phase.section.steps, phase.section.steps_per_call
-    item = next(phase.feed.items(0, per_call))
-    state, sums = program.state, program.sums
-    rates = {"full": [], "bare": [], "augmented": []}
+    item, arrays = first_item(phase), phase.feed.arrays
+    done = where.work(phase, program)
+    bare = where.Piece(
+        lambda state: program.call(*state, arrays, item), (program.state, program.sums)
+    )
+    _, bare = bare.seconds(1)
+    peak_memory = _peak_memory(phase.mesh)  # before anything else lies there
+    best, best_work = where.ceilings(phase.mesh, config.model.dtype, shrink)
+    timed = {"bare": bare, **where.pieces(phase, bare.state[0]), **best}
+    times = dict.fromkeys(timed, steps) | dict.fromkeys(best, 1)
+    times["bare"] = steps // per_call
+    seconds = {name: [] for name in (*timed, "full", "strong")}
     for _ in range(1 + rounds):  # the first warms up
-        began = time.perf_counter()
-        for _ in range(steps // per_call):
-            state, sums = program.call(state, sums, phase.feed.arrays, item)
-        jax.block_until_ready(state)
-        rates["bare"].append(steps / (time.perf_counter() - began))
-
-        peak_memory = _peak_memory(phase.mesh)  # before train.run has its own copies
+        for name, piece in timed.items():
+            taken, timed[name] = piece.seconds(times[name])
+            seconds[name].append(taken / per_call if name == "bare" else taken)
 
         began = time.perf_counter()
         for i in range(steps):
             views = strong(jax.random.key(i), images)
         jax.block_until_ready(views)
-        seconds = time.perf_counter() - began
-        rates["augmented"].append(steps * len(images) / seconds)
+        seconds["strong"].append((time.perf_counter() - began) / steps)
 
         with tempfile.TemporaryDirectory() as folder:
             devices = list(phase.mesh.devices)
             result = run(config, Path(folder) / "run", devices)
         images_per_second = result["phases"][phase.name]["images_per_second"]
-        rates["full"].append(images_per_second / phase.images_per_step)
-    rates = {name: values[1:] for name, values in rates.items()}
+        seconds["full"].append(phase.images_per_step / images_per_second)
+    seconds = {name: values[1:] for name, values in seconds.items()}
+    strong = seconds.pop("strong")
+    rates = {
+        "full": [1 / taken for taken in seconds["full"]],
+        "bare": [1 / taken for taken in seconds["bare"]],
+        "augmented": [len(images) / taken for taken in strong],
+    }
     ratios = [f / b for f, b in zip(rates["full"], rates["bare"], strict=True)]
     median = {name: statistics.median(values) for name, values in rates.items()}
     return {
@@ -193,7 +208,7 @@ def _on_devices(config, phase, rounds):
         "images_per_second": median["full"] * phase.images_per_step,
         "augmented_images_per_second": median["augmented"],
         "compile_seconds": program.compile_seconds,
-        "flops_per_step": program.call.cost_analysis().get("flops", 0) / per_call,
+        "where": where.shares(seconds, done, best_work),
         "peak_memory_bytes": peak_memory,
         "rounds": rates,
     }
@@ -201,9 +216,7 @@ def _on_devices(config, phase, rounds):
 
 def _strong_view(phase):
     """The compiled strong view, and the images of a step that it is for."""
-    item = next(phase.feed.items(0, phase.section.steps_per_call))
-    item = jax.tree.map(lambda leaf: leaf[0], item)
-    batch = phase.feed.batch(phase.feed.arrays, item)
+    batch = phase.feed.batch(phase.feed.arrays, at(first_item(phase), 0))
     images = batch.get("unlabeled_image", batch["image"])
     key = jax.random.key(0)
     return jax.jit(phase.section.views.strong).lower(key, images).compile(), images

@@ -79,6 +79,8 @@ def of_benchmark(results: dict) -> str:
     ]
     header = [name.replace("_", " ") for name in columns]
     lines = [formats.markdown_table(header, rows)]
+    if all("where" in run for run in results["runs"]):  # not measured once
+        lines.append(f"\n{of_where(results['runs'])}")
     if pillow := results.get("randaugment_against_pillow"):
         rates = pillow["images_per_second"]
         lines.append(
@@ -177,6 +179,40 @@ def _range(one, peer):
         return ""
     least, most = min(one["ratios"][peer]), max(one["ratios"][peer])
     return f"{one['median_ratio'][peer]:.2f} ({least:.2f} to {most:.2f})"
+
+
+def of_where(runs: list[dict]) -> str:
+    """What a step computes and moves, against this machine's rates, and its parts."""
+    lines = []
+    for run in runs:
+        where = run["where"]
+        flops, of_xla, moved = (where[n] for n in ("flops", "xla_flops", "bytes"))
+        reached = [where["of_matmul"], where["of_copy"]]
+        lines.append(
+            [
+                f"{run['devices']}",
+                f"{flops / 1e9:,.2f}",
+                "" if of_xla is None else f"{of_xla / 1e9:,.2f}",
+                "" if moved is None else f"{moved / 1e9:,.2f}",
+                *("" if share is None else f"{100 * share:.0f}" for share in reached),
+                *(f"{100 * share:.0f}" for share in where["share"].values()),
+            ]
+        )
+    (share, *_) = (run["where"]["share"] for run in runs)
+    header = ["devices", "GFLOP a step", "by XLA", "GB a step"]
+    header += ["% of matmul's rate", "% of copy's rate", *(f"% {n}" for n in share)]
+    rates = "; ".join(
+        f"{run['where']['matmul_flops_per_second'] / 1e9:,.0f} GFLOP/s and "
+        f"{run['where']['copy_bytes_per_second'] / 1e9:,.1f} GB/s"
+        for run in runs
+    )
+    return (
+        "Where a step's time goes. GFLOP are of matrix products and convolutions; of "
+        "all, with loops taken once, by XLA, whose are the GB, as if nothing were "
+        f"cached. The machine's own rates: {rates}. The last four are of the loop: "
+        "drawing and views, optimizer and averages, the network, waiting for the host."
+        f"\n\n{formats.markdown_table(header, lines)}"
+    )
 
 
 def gcn(results: Table) -> str:
