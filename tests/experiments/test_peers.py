@@ -54,7 +54,7 @@ def test_one_step_is_the_same_or_is_told():
 
 
 def test_all_are_timed_in_turn():
-    measured = peers.measure("digits", given("--nocompile", "--steps=1", "--nocheck"))
+    measured = peers.measure("digits", given("--compile=no", "--steps=1", "--nocheck"))
     assert {*measured["seconds"]} == {*peers.PEERS}
     for peer in ("workers", "tuned"):
         (ours,), (theirs,) = (measured["seconds"][name] for name in ("ours", peer))
