@@ -12,7 +12,8 @@ python -m experiments.papers.byol_cifar10 --task=1/2       # every second run
 python -m experiments.papers.byol_cifar10 --debug          # in minutes, on digits
 
 On a machine with two GPUs, run --task=1/2 with CUDA_VISIBLE_DEVICES=0 and --task=2/2
-with CUDA_VISIBLE_DEVICES=1; papers/*.sbatch do the like in a SLURM job array.
+with CUDA_VISIBLE_DEVICES=1; papers/*.sbatch do the like in a SLURM job array, and so
+does --submitit=PARTITION (submitted.py).
 
 Each run is what launch.py would train, in runs/<experiment>/<run>-seed<seed>: what is
 finished there is not run again, and what was stopped or failed goes on. Its result is a
@@ -37,7 +38,7 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import command, readme
+from experiments import command, readme, submitted
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import results, settings
 from ssl_jax.workdir.phase_folder import PhaseFolder
@@ -108,6 +109,7 @@ def define_flags(to: flags.FlagValues) -> None:
     flags.DEFINE_list("only", "", "parts of names or rows of runs; default: all", to)
     flags.DEFINE_string("task", "1/1", "i/n: every n-th run, from the i-th", to)
     flags.DEFINE_bool("debug", False, "the configs with :debug, seconds a run", to)
+    submitted.define_flags(to)
     command.define_flags(to, seeds="0,1,2")
 
 
@@ -120,7 +122,7 @@ def run(
 ) -> None:
     """`main` with its flags parsed."""
     # Debug runs lie beside the real ones, never among them.
-    experiment = f"{experiment}_debug" if given.debug else experiment
+    program, experiment = experiment, experiment + "_debug" * given.debug
     try:
         chosen = share(
             jobs(
@@ -136,6 +138,10 @@ def run(
         command.fail(experiment, error)
     if given.dry_run:
         print(listing(chosen, gpu))
+        return
+    if given.submitit:
+        names = [job.name if state(job) != "finished" else "" for job in chosen]
+        submitted.queue(program, Path("runs") / experiment, names, given)
         return
     path, failed = Path(given.results) / f"{experiment}.jsonl", []
     try:
