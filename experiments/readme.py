@@ -52,6 +52,7 @@ TABLES = {  # by the name in the documents
     "benchmark": Source("benchmark", "speed.tables", "benchmark"),
     "peers": Source("peers", "speed.tables", "peers", may_lack=True),
     "peers_all": Source("peers", "speed.tables", "peers_all", may_lack=True),
+    "stream_speed": Source("stream_speed", "speed.tables", "streams", may_lack=True),
     "benchmark_gcn": Source("benchmark_gcn", "speed.tables", "gcn"),
     "label_spreading_scale": Source(
         "label_spreading_scale", "speed.tables", "label_spreading"

@@ -1,14 +1,15 @@
 """Does a run whose images stay in their files keep up with one that has them in memory?
 
-python -m experiments.speed.stream_speed [--dir=DIR] [--parts=rate,decoding,memory]
-    [--keep=cpu]
+python -m experiments.speed.stream_speed [--dir=DIR] [--keep=cpu]
+    [--parts=rate,decoding,jpegs,memory]
 
 rate: steps of configs/mnist.py with data.placement "device" and "stream", from MNIST's
 array_record files, in alternated rounds: each round takes the feed from its beginning,
 so that what a stream costs before its first step counts. Beside it the CPU seconds of a
 step. decoding: what a step's images cost alone, by grain's threads and by grain's
-processes. memory: what the process holds over 2,000 streamed steps of
-configs/mnist.py:supervised, and how many threads it has when they are over.
+processes. jpegs: 3,000 made JPEG files of 200 to 500 pixels a side, opened for their
+sizes, and brought to 256. memory: what the process holds over 2,000 streamed steps of
+configs/mnist.py:supervised with a smaller network, and how many threads are left then.
 
 With --keep, lines of experiments/results/stream_speed.jsonl: rate_cpu, and so on.
 """
@@ -16,6 +17,7 @@ With --keep, lines of experiments/results/stream_speed.jsonl: rate_cpu, and so o
 import argparse
 import os
 import statistics
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -23,11 +25,13 @@ from pathlib import Path
 import jax
 import numpy as np
 from absl import flags
+from PIL import Image
 
 from configs import mnist
 from experiments import jobs, readme
 from ssl_jax import core
-from ssl_jax.data import streams
+from ssl_jax.data import sources, streams
+from ssl_jax.data.wanted import Wanted
 from ssl_jax.train import phases
 from ssl_jax.train.program import compile_phase
 from ssl_jax.workdir import results
@@ -36,9 +40,10 @@ PLACES = ("device", "stream")
 MEMORY_AT = (200, 500, 1_000, 1_500, 2_000)  # steps
 
 
-def _built(words: str, folder: str, place: str):
+def _built(words: str, folder: str, place: str, **model):
     """configs/mnist.py's phase, its images where `place` says, and its data."""
     config = mnist.get_config(words)
+    config.model.update(model)
     config.data.update(dir=folder, placement=place)
     return phases.prepared(config, "train", core.make_mesh())
 
@@ -133,9 +138,39 @@ class _Steps:
         return self._images_NHWC[self._indices[step]]
 
 
+def jpegs(count: int = 3_000, read: int = 600) -> dict:
+    """A made folder of photographs' sizes: what opening it takes, and decoding."""
+    with tempfile.TemporaryDirectory() as root:
+        rng = np.random.default_rng(0)
+        for i in range(count):
+            path = Path(root, f"class_{i % 10}", f"{i}.jpg")
+            path.parent.mkdir(exist_ok=True)
+            height, width = (int(side) for side in rng.integers(200, 501, 2))
+            # As smooth as a photograph is: it grows from a few pixels.
+            small_HWC = rng.integers(0, 256, (height // 16, width // 16, 3), np.uint8)
+            image = Image.fromarray(small_HWC).resize((width, height))
+            image.save(path, quality=90)
+        how = dict(name="folder", dir=root, image_size=256, placement="stream")
+        began = time.perf_counter()
+        images_NHWC = sources.read(Wanted(**how)).images_NHWC
+        found = {"files": count, "opening_seconds": time.perf_counter() - began}
+        indices = rng.integers(0, count, (read // 60, 60))
+        for workers in (1, 2):
+            images_NHWC.workers = workers
+            began, cpu_began = time.perf_counter(), time.process_time()
+            for _ in streams.gathered(images_NHWC, indices):
+                pass
+            found[f"{workers} threads"] = {
+                "images_per_second": round(read / (time.perf_counter() - began)),
+                "cpu_ms_an_image": _ms((time.process_time() - cpu_began) / read),
+            }
+    return {**found, "opening_seconds": round(found["opening_seconds"], 2)}
+
+
 def memory(folder: str) -> dict:
     """Megabytes that the process holds after so many streamed steps."""
-    phase, _ = _built("supervised", folder, "stream")
+    # Small, for 2,000 steps in a minute.
+    phase, _ = _built("supervised", folder, "stream", filters=(8, 16, 16))
     threads, held = threading.active_count(), {}
     with jax.set_mesh(phase.mesh):
         program = compile_phase(phase)
@@ -167,7 +202,7 @@ def _ms(seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dir", default="", help="with mnist/3.0.1 in array_record")
-    parser.add_argument("--parts", default="rate,decoding,memory")
+    parser.add_argument("--parts", default="rate,decoding,jpegs,memory")
     parser.add_argument("--steps", type=int, default=30, help="of a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keep", default="", help="the device, to keep results by")
@@ -176,6 +211,7 @@ def main():
     parts = {
         "rate": lambda: rate(args.dir, args.steps, args.rounds),
         "decoding": lambda: decoding(args.dir),
+        "jpegs": jpegs,
         "memory": lambda: memory(args.dir),
     }
     for part in args.parts.split(","):

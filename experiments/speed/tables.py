@@ -215,6 +215,46 @@ def of_where(runs: list[dict]) -> str:
     )
 
 
+def streams(results: Table) -> str:
+    """What stream_speed.py measured, a part after the other."""
+    found = {name.partition("_")[0]: measured[0] for name, measured in results.items()}
+    rate = found["rate"]
+    said = f"{rate['device']['kind']}, {rate['cpus']} CPU cores"
+    ms, cpu = rate["step_ms"], rate["cpu_ms"]
+    low, high = min(rate["ratios"]), max(rate["ratios"])
+    parts = [
+        f"`fixmatch_mnist` on {said}: a step of {rate['images_per_step']} images takes "
+        f"{ms['device']:.0f} ms with the images on the device and {ms['stream']:.0f} "
+        f"ms streamed from array_record files, {rate['ratio']:.2f} times the rate "
+        f"({low:.2f} to {high:.2f} in {len(rate['ratios'])} alternated rounds of "
+        f"{rate['steps']} steps), and {cpu['device']:.0f} and {cpu['stream']:.0f} ms "
+        "of CPU time."
+    ]
+    if decoding := found.get("decoding"):
+        lines = [
+            [workers, f"{e['step_ms']:.1f}", f"{e.get('start_seconds', 0):.1f}"]
+            for workers, e in decoding["workers"].items()
+        ]
+        header = ["workers", "ms", "seconds to begin"]
+        parts.append(f"Decoding alone, {decoding['images_per_step']} images at a time:")
+        parts.append(formats.markdown_table(header, lines))
+    if jpegs := found.get("jpegs"):
+        parts.append(
+            f"{jpegs['files']:,} JPEG files of 200 to 500 pixels a side, brought to "
+            f"256: {jpegs['opening_seconds']:.1f} s to open all, "
+            f"{jpegs['1 threads']['images_per_second']:,} images/s by one thread, "
+            f"{jpegs['2 threads']['images_per_second']:,} by two."
+        )
+    if memory := found.get("memory"):
+        held = [f"{mib:,.0f} after {at}" for at, mib in memory["held_MiB"].items()]
+        parts.append(
+            f"Memory of the process, MiB, by steps of {memory['images_per_step']} "
+            f"streamed images: {', '.join(held)}; threads left behind: "
+            f"{memory['threads_left']}."
+        )
+    return "\n\n".join(parts)
+
+
 def gcn(results: Table) -> str:
     """A part for each device."""
     return "\n\n".join(of_gcn(measured) for (measured,) in results.values())

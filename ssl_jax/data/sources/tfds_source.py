@@ -80,13 +80,13 @@ def load(wanted: Wanted) -> Dataset:
 
 def _nbytes(folder: Path, image_size: int) -> int:
     """Of all images, by what lies beside the records; 0 where it does not say."""
-    features = json.loads((folder / "features.json").read_text())
-    info = json.loads((folder / "dataset_info.json").read_text())
     try:
+        features = json.loads((folder / "features.json").read_text())
+        info = json.loads((folder / "dataset_info.json").read_text())
         image = features["featuresDict"]["features"]["image"]["image"]
         shape = [int(side) for side in image["shape"]["dimensions"]]
         lengths = [split["shardLengths"] for split in info["splits"]]
-    except KeyError:  # of another form, or no images, which is found elsewhere
+    except (OSError, KeyError):  # of another form, or no images: found elsewhere
         return 0
     if image_size:
         shape[:2] = image_size, image_size
