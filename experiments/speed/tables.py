@@ -218,6 +218,10 @@ def of_where(runs: list[dict]) -> str:
 def streams(results: Table) -> str:
     """What stream_speed.py measured, a part after the other."""
     found = {name.partition("_")[0]: measured[0] for name, measured in results.items()}
+    if "rate" not in found:
+        return (
+            "Not measured yet: `python -m experiments.speed.stream_speed --keep=cpu`."
+        )
     rate = found["rate"]
     said = f"{rate['device']['kind']}, {rate['cpus']} CPU cores"
     ms, cpu = rate["step_ms"], rate["cpu_ms"]
