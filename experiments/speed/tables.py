@@ -224,6 +224,7 @@ def streams(results: Table) -> str:
         )
     rate = found["rate"]
     said = f"{rate['device']['kind']}, {rate['cpus']} CPU cores"
+    said += f" (load average {rate['load_average']:.1f})"
     ms, cpu = rate["step_ms"], rate["cpu_ms"]
     low, high = min(rate["ratios"]), max(rate["ratios"])
     parts = [
@@ -239,7 +240,7 @@ def streams(results: Table) -> str:
             [workers, f"{e['step_ms']:.1f}", f"{e.get('start_seconds', 0):.1f}"]
             for workers, e in decoding["workers"].items()
         ]
-        header = ["workers", "ms", "seconds to begin"]
+        header = ["grain's workers", "ms", "seconds to begin"]
         parts.append(f"Decoding alone, {decoding['images_per_step']} images at a time:")
         parts.append(formats.markdown_table(header, lines))
     if jpegs := found.get("jpegs"):
