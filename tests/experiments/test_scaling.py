@@ -1,0 +1,59 @@
+"""What docs/scaling.md counts, and the arithmetic on it."""
+
+import pytest
+
+import tiny
+from experiments import scaling
+from experiments.tables import scaling as tables
+from ssl_jax import models
+
+
+def test_all_reduces_are_read_and_nothing_else_may_be_exchanged():
+    text = """
+  %a = (f32[16]{0}, f32[16]{0}) all-reduce(%x, %y), to_apply=%add
+  ROOT %b.1 = (f32[3,3,3,16]{3,2,1,0}, /*index=1*/f32[]) all-reduce-start(%z, %c)
+  %d = f32[] all-reduce-done(%b.1)
+  %e = f32[32]{0} all-reduce(%f), channel_id=1
+  %g = bf16[64]{0} fusion(%all-reduce), calls=%h
+"""
+    assert scaling.all_reduces(text) == {"128": 2, "1732": 1}
+    with pytest.raises(ValueError, match="no all-reduce: .*all-gather"):
+        scaling.all_reduces("  %a = f32[8]{0} all-gather(%x), dimensions={0}")
+
+
+def test_what_devices_exchange_hangs_neither_on_images_nor_on_their_size():
+    config = tiny.config("supervised.Supervised")
+    config.model.filters = (4,)
+    sizes = dict(image=(8, 8, 1), classes=10, images=100)
+    few, more = (
+        scaling.all_reduces(scaling.compiled(config, sizes, devices=4, **given))
+        for given in (dict(side=8), dict(side=12, rows=2))
+    )
+    assert few == more
+    # Two BatchNorms of 4 channels, forward and backward; and parameters, their
+    # gradients and some metrics.
+    count, _, small, _ = tables.split(few)
+    assert count == 0 and small <= 2 * 2 + 2
+    parameters = 9 * (1 * 4 + 4 * 4) + 2 * (4 + 4) + 4 * 10 + 10
+    assert 4 * parameters <= sum(int(size) * n for size, n in few.items())
+
+
+def test_work_and_memory_by_hand():
+    """Of a stem and one block of 16 filters at 8 px: three 3x3 convolutions."""
+    model = models.build(
+        *("wide_resnet",), num_classes=2, dtype="bfloat16", widen=1, blocks=1, scales=1
+    )
+    counted = scaling.encoder(model, (8, 8, 3))
+    assert counted == {
+        "multiply_adds": 64 * 9 * (3 * 16 + 2 * 16 * 16),
+        "kept_bytes": 2 * 64 * (3 + 5 * 16),
+        "remat_bytes": 2 * 64 * 16,
+    }
+
+
+def test_seconds_by_hand():
+    assert tables.latency(8) == pytest.approx((4.4 + 14 * 0.52) * 1e-6)
+    assert tables.latency(64) == pytest.approx((4.4 + 14 * 0.936 + 6 * 5) * 1e-6)
+    seconds = tables.exchange(400_000_000, 16) - tables.latency(16)
+    assert seconds == pytest.approx(2 * 15 / 16 * 1e-3)
+    assert tables.split({"128": 3, "5000000": 2}) == (2, 10_000_000, 3, 384)
