@@ -54,9 +54,9 @@ TABLES = {  # by the name in the documents
     "peers_all": Source("peers", "speed.tables", "peers_all", may_lack=True),
     "stream_speed": Source("stream_speed", "speed.tables", "streams", may_lack=True),
     "benchmark_gcn": Source("benchmark_gcn", "speed.tables", "gcn"),
-    "scaling_step": Source("scaling", "tables.scaling", "step"),
-    "scaling_memory": Source("scaling", "tables.scaling", "memory"),
-    "scaling_time": Source("scaling", "tables.scaling", "time"),
+    "scaling_step": Source("scaling", "speed.scaling_tables", "step"),
+    "scaling_memory": Source("scaling", "speed.scaling_tables", "memory"),
+    "scaling_time": Source("scaling", "speed.scaling_tables", "time"),
     "label_spreading_scale": Source(
         "label_spreading_scale", "speed.tables", "label_spreading"
     ),

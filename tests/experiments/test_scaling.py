@@ -4,7 +4,7 @@ import pytest
 
 import tiny
 from experiments import scaling
-from experiments.tables import scaling as tables
+from experiments.speed import scaling_tables as tables
 from ssl_jax import models
 
 
