@@ -14,7 +14,7 @@ from ssl_jax.data import answers, sources
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.splits import candidates
 from ssl_jax.errors import UserError
-from ssl_jax.report.figures import active as figures
+from ssl_jax.report import figures
 from ssl_jax.train import phases, restored, sections
 from ssl_jax.train.parts import Query
 from ssl_jax.train.restored import Trained
@@ -49,7 +49,7 @@ def ask(config: Mapping[str, Any], path: Path) -> None:
     def images_of(sheet):
         return sources.originals(wanted.data, dataset, chosen_M[sheet])
 
-    sheets = figures.question_sheets(images_of, asked, title)
+    sheets = figures.active.question_sheets(images_of, asked, title)
     drawn = workdir.draw_pages("queries", sheets)
     shown = f", the images in {', '.join(map(str, drawn))}" if drawn else ""
     print(

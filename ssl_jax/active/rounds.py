@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import classification_report, confusion_matrix
 
 from ssl_jax.active import questions
 from ssl_jax.core import make_mesh
@@ -18,7 +17,7 @@ from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.splits import candidates
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
-from ssl_jax.report.figures import active as figures
+from ssl_jax.report import figures
 from ssl_jax.train import restored, sections
 from ssl_jax.train import run as runs
 from ssl_jax.workdir import logs, settings
@@ -68,7 +67,7 @@ def simulate(
         ]
         of = f"{rounds[0]['labels']:,} to {rounds[-1]['labels']:,} labels"
         title = f"{wanted.name}, {wanted.query.strategy} (seed {wanted.seed}, {of})"
-        shown = figures.of_simulation(title, rounds, asked, dataset.class_names)
+        shown = figures.active.of_simulation(title, rounds, asked, dataset.class_names)
         workdir.draw(wanted.name, shown)
         if workdir.result is not None:
             return workdir.result  # figures alone were left
@@ -140,6 +139,9 @@ def _judge(config, folder: Round):
         row["label"] = names[dataset.labels_N[index]]
     known = questions.answered(wanted.data.labels)
     questions.write(folder.queries, known, queried)
+    # Here because it takes two seconds, which no other run need pay.
+    from sklearn.metrics import classification_report, confusion_matrix
+
     classes = range(len(names))
     return {
         "labels": len(trained.data.split.labeled),

@@ -58,8 +58,7 @@ def train(
     ):
         call = at_end.enter_context(profiling.traced(call, phase, folder.profile))
         first, state, sums = _newest(checkpoints, state, sums)
-        if not first or workdir.undrawn(phase.name):
-            show(workdir, tensorboard, phase.name, 0, pictures.before(phase))
+        views_wait = not first or workdir.undrawn(phase.name)
         rows = journal.resume(phase.name, first)
         progress = Progress(phase.name, first, section.steps)
         at_end.callback(progress.close)
@@ -72,10 +71,17 @@ def train(
             log.put(_head(phase, 0), {"train": quality}, Moment(0.0, 0.0))
         # Nothing may be left but the figures.
         over = step == section.steps or stopping.over(rows, section)
+        if over and views_wait:
+            show(workdir, tensorboard, phase.name, 0, pictures.before(phase))
 
         for item in () if over else phase.feed.items(step, section.steps):
             state, sums = call(state, sums, phase.feed.arrays, item)
             step += section.steps_per_call
+            if views_wait:  # and not the first step for them
+                jax.block_until_ready(state)
+                with clock.stopped():
+                    show(workdir, tensorboard, phase.name, 0, pictures.before(phase))
+                views_wait = False
             progress.at(step)
             log.write_done()
             over = step == section.steps

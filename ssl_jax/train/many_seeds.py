@@ -28,7 +28,7 @@ from ssl_jax.data import loading
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate import reported
 from ssl_jax.evaluate.batches import sums
-from ssl_jax.report.figures import curves
+from ssl_jax.report import figures
 from ssl_jax.train import phases, pictures, program, sections, stopping
 from ssl_jax.train.phases import Phase
 from ssl_jax.train.run import entered, say_found
@@ -128,7 +128,7 @@ def _draw(wanted, data, workdir):
         rows_of.setdefault(row["seed"], []).append(row)
     title = phases.title(wanted, data.split, section.name)
     rows, loss = list(rows_of.values()), pictures.loss_of(section)
-    bands = partial(curves.bands, rows, title, loss)
+    bands = partial(figures.curves.bands, rows, title, loss)
     workdir.draw(section.name, {"seeds": bands})
 
 

@@ -11,9 +11,8 @@ import numpy as np
 from ssl_jax.augment import ctaugment
 from ssl_jax.core import TrainState, can, fetch
 from ssl_jax.data.loading import Data
-from ssl_jax.report.figures import curves
-from ssl_jax.report.figures.curves import Drawing
-from ssl_jax.report.figures.images import views_grid
+from ssl_jax.report import figures
+from ssl_jax.report.figures import Drawing
 from ssl_jax.train import phases
 from ssl_jax.train.parts import Run, Trains
 from ssl_jax.train.phases import Phase
@@ -27,7 +26,7 @@ def before(phase: Phase) -> dict[str, Drawing]:
 
     def views():
         title = f"{phase.title}: what the model sees"
-        return views_grid(example_views(phase), title)
+        return figures.images.views_grid(example_views(phase), title)
 
     return {"views": views}
 
@@ -47,22 +46,22 @@ def after(
     """
     unit, names = "images" if data.graph is None else "nodes", data.dataset.class_names
     loss = loss_of(phase.section)
-    figures = curves.of_phase(phase.title, rows, counts_KK, names, unit, loss)
+    shown = figures.curves.of_phase(phase.title, rows, counts_KK, names, unit, loss)
 
     def reconstructions():
         images = phase.algorithm.reconstruct(state, data.eval_sets["test"][0])
-        images = {name: fetch(shown) for name, shown in images.items()}
-        return views_grid(images, f"{phase.title}: test images")
+        images = {name: fetch(of_it) for name, of_it in images.items()}
+        return figures.images.views_grid(images, f"{phase.title}: test images")
 
     if can(phase.algorithm, "reconstruct") and "test" in data.eval_sets:
-        figures["reconstructions"] = reconstructions
-    return figures
+        shown["reconstructions"] = reconstructions
+    return shown
 
 
 def loss_of(section: Trains) -> str:
     """What its training loss is, where the rows have no other name for it."""
     spreads = section.method.draws_from == "pool"
-    return curves.CHANGE if spreads else curves.CROSS_ENTROPY
+    return figures.curves.CHANGE if spreads else figures.curves.CROSS_ENTROPY
 
 
 def compared(run: Run, data: Data, rows: Iterable[dict]) -> dict[str, Drawing]:
@@ -74,7 +73,7 @@ def compared(run: Run, data: Data, rows: Iterable[dict]) -> dict[str, Drawing]:
     if len(rows_of) < 2:
         return {}
     title = phases.title(run, data.split)
-    return {"comparison": partial(curves.comparison, rows_of, title)}
+    return {"comparison": partial(figures.curves.comparison, rows_of, title)}
 
 
 def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from ssl_jax.evaluate import protocol
 from ssl_jax.evaluate.batches import compile_features
 from ssl_jax.evaluate.protocol import Protocol
 from ssl_jax.graphs import neighbors
-from ssl_jax.report.figures import images
+from ssl_jax.report import figures
 from ssl_jax.train.phases import Phase
 from ssl_jax.train.program import initialise, like
 from ssl_jax.workdir import handover, logs
@@ -129,8 +129,8 @@ def _figures(how, phase, data, train, test):
 
     def feature_map():
         shown = slice(0, how.map_images)
-        return images.feature_map(
-            images.projections(test[0][shown]),
+        return figures.images.feature_map(
+            figures.images.projections(test[0][shown]),
             test[1][shown],
             data.dataset.class_names,
             f"{phase.title}: test images",
@@ -140,7 +140,7 @@ def _figures(how, phase, data, train, test):
         queries = np.arange(10) * (len(test[0]) // 10)
         _, index_Qk = neighbors.nearest(test[0][queries], train[0], 5, metric="cosine")
         rows_Qk = data.split.labeled[np.asarray(index_Qk)]
-        return images.nearest_neighbors(
+        return figures.images.nearest_neighbors(
             data.dataset.test_images_MHWC[queries],
             data.dataset.images_NHWC[rows_Qk],
             data.dataset.labels_N[rows_Qk] == test[1][queries][:, None],

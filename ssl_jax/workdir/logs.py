@@ -52,6 +52,13 @@ class Clock:
         return Moment(self._before + elapsed, elapsed - self._paused)
 
     @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Around what is no part of the phase."""
+        began = self._time()
+        yield
+        self._began += self._time() - began
+
+    @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Around what is no training."""
         began = self._time()

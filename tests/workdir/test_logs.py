@@ -101,6 +101,9 @@ def test_the_clock_goes_on_between_launches_and_counts_training_apart():
         hand.at = 8.0
     hand.at = 10.0
     assert clock.now() == logs.Moment(seconds=110.0, training=7.0)
+    with clock.stopped():
+        hand.at = 20.0
+    assert clock.now() == logs.Moment(seconds=110.0, training=7.0)
 
 
 def test_a_row_holds_means_and_leaves_out_what_counts_nothing(log, tmp_path):

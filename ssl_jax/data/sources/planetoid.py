@@ -10,7 +10,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from scipy import sparse as scipy_sparse
 
 from ssl_jax.data import cache
 from ssl_jax.data.graph_nodes import GraphData
@@ -140,6 +139,8 @@ def _assemble(name, paths):
         raise ValueError(f"edges to {edges_E2.max()} of {N} nodes")
 
     node_of_row = np.r_[np.arange(known), test]  # rows of tx are in test.index's order
+    from scipy import sparse as scipy_sparse  # not for every source that is asked
+
     entries = scipy_sparse.vstack([features["allx"], features["tx"]]).tocoo()
     labels_N = np.full(N, -1, np.int32)
     labels_N[node_of_row] = np.r_[labels["ally"], labels["ty"]]
@@ -163,6 +164,8 @@ def _assemble(name, paths):
 
 def _matrix(csr):
     """A SciPy matrix of what a pickled one consists of."""
+    from scipy import sparse as scipy_sparse
+
     parts = (csr.data, csr.indices, csr.indptr)
     matrix = scipy_sparse.csr_matrix(parts, shape=csr._shape)
     matrix.check_format(full_check=True)

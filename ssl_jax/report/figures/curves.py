@@ -1,6 +1,6 @@
 """Runs made visible, in colours that colour-blind readers tell apart."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -9,6 +9,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ssl_jax.report.figures import Drawing
 from ssl_jax.report.figures.drawing import (
     BLUE,
     MANY,
@@ -46,9 +47,6 @@ _ALIKE = (
     ("labeled_loss", "loss", f"{CROSS_ENTROPY} of labeled images"),
     ("cross_entropy", "loss", CROSS_ENTROPY),
 )
-
-# Draws a Figure when it is called (workdir.Workdir.draw).
-Drawing = Callable[[], Figure]
 
 
 def learning_curves(rows: list[dict], title: str, loss: str = CROSS_ENTROPY) -> Figure:

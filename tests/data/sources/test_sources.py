@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from ssl_jax import core
 from ssl_jax.data import loading, sources
@@ -59,8 +61,17 @@ def test_digits():
     assert data.images_NHWC.dtype == np.uint8
     assert (data.images_NHWC.min(), data.images_NHWC.max()) == (0, 255)
     assert set(np.bincount(data.test_labels_M)) <= {48, 49, 50, 51}  # stratified
-    again = sources.load("digits")
-    np.testing.assert_array_equal(data.test_images_MHWC, again.test_images_MHWC)
+    # Which is scikit-learn's, though it is not imported for it.
+    pixels_ND, digits_N = load_digits(return_X_y=True)
+    images_NHWC = np.round(pixels_ND.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+    rows = train_test_split(
+        np.arange(1_797), test_size=500, stratify=digits_N, random_state=0
+    )
+    train, test = map(np.sort, rows)
+    np.testing.assert_array_equal(data.images_NHWC, images_NHWC[train])
+    np.testing.assert_array_equal(data.labels_N, digits_N[train])
+    np.testing.assert_array_equal(data.test_images_MHWC, images_NHWC[test])
+    np.testing.assert_array_equal(data.test_labels_M, digits_N[test])
 
 
 @pytest.mark.parametrize("shape", [(32, 32, 3, 10), (32, 32, 3, 100), (28, 20, 1, 20)])
