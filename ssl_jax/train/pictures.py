@@ -12,11 +12,11 @@ from ssl_jax.augment import ctaugment
 from ssl_jax.core import TrainState, can, fetch
 from ssl_jax.data.loading import Data
 from ssl_jax.report import figures
-from ssl_jax.report.figures import Drawing
 from ssl_jax.train import phases
 from ssl_jax.train.parts import Run, Trains
 from ssl_jax.train.phases import Phase
 from ssl_jax.train.program import at, first_item
+from ssl_jax.workdir.drawing import Drawing
 
 
 def before(phase: Phase) -> dict[str, Drawing]:

@@ -6,12 +6,7 @@ matplotlib takes half a second, for which no run should wait before its first st
 
 import importlib
 import importlib.util
-from collections.abc import Callable
 from types import ModuleType
-from typing import Any
-
-# Draws a Figure when it is called (workdir.Workdir.draw).
-Drawing = Callable[[], Any]
 
 
 def __getattr__(name: str) -> ModuleType:

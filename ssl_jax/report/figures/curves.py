@@ -9,7 +9,6 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ssl_jax.report.figures import Drawing
 from ssl_jax.report.figures.drawing import (
     BLUE,
     MANY,
@@ -29,6 +28,7 @@ from ssl_jax.report.figures.pseudo_labels import (
     pseudo_label_quality,
     reliability,
 )
+from ssl_jax.workdir.drawing import Drawing
 
 _LINES = {
     "train": dict(color=BLUE, linestyle=":"),
