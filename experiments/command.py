@@ -29,7 +29,10 @@ def start(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def main(_):
+        from ssl_jax.cli import process  # not for --help: it takes a second
+
         try:
+            process.keep_compiled()
             program(given)
         except UserError as error:
             fail(experiment, error)

@@ -50,6 +50,7 @@ PILLOW = flags.DEFINE_bool("pillow", True, "also RandAugment against Pillow, 32x
 
 
 def main(config):
+    jax.config.update("jax_enable_compilation_cache", False)  # compiling is measured
     counts = [int(count) for count in DEVICES.value]
     # Virtual CPU devices, where there is no accelerator; elsewhere without effect.
     os.environ["XLA_FLAGS"] = " ".join(

@@ -12,18 +12,34 @@ from ssl_jax.workdir import compiled
 _COMPILED = 0.1  # share of SSL_JAX_CACHE_GB: a run leaves about a megabyte
 
 
-def set_up(config: ConfigDict) -> None:
+def set_up(config: ConfigDict, *, alone: bool = True) -> None:
     """Of each run once, between its command line and the first use of a device.
 
     What JAX reads from the environment as its devices start goes there, behind what the
     user has put there.
+
+    Args:
+      alone: whether no other process trains the same run. Processes that do must
+        compile a program for GPUs together (XLA shares out its tuning), and one that
+        found it in a folder that the others do not have would be waited for in vain.
 
     Raises:
       UserError: SSL_JAX_CACHE_GB is no size.
     """
     if config.deterministic:
         _add_xla_flag(sections.DETERMINISTIC)
-    # Whoever has told JAX of a folder, or to keep nothing, is obeyed.
+    if alone:
+        keep_compiled()
+
+
+def keep_compiled() -> None:
+    """Has JAX keep what it compiles for the next process, beside the decoded images.
+
+    Whoever has told JAX of another folder, or to keep nothing, is obeyed.
+
+    Raises:
+      UserError: SSL_JAX_CACHE_GB is no size.
+    """
     told = jax.config.jax_compilation_cache_dir
     if jax.config.jax_enable_compilation_cache and not told:
         compiled.keep(cache.root() / "compiled", _COMPILED * cache.limit())

@@ -46,6 +46,7 @@ def test_compiled_programs_are_kept_unless_jax_is_told_otherwise(
         for name, value in told.items():
             jax.config.update(name, value)
         process.set_up(digits.get_config("debug"))
+        process.set_up(digits.get_config("debug"), alone=False)
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
