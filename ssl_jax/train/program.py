@@ -55,7 +55,7 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
 
     state = initialise(phase, initial)
     jaxpr, shapes = _trace_step(phase, step, state)
-    convolves = "conv_general_dilated" in str(jaxpr)
+    convolves = "conv_general_dilated" in _primitives(jaxpr)
     sums = place(
         jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), replicated
     )
@@ -103,6 +103,8 @@ def check_handovers(phases: list[Phase]) -> None:
     Raises:
       UserError: so it is.
     """
+    if not any(phase.section.start_from for phase in phases):
+        return  # and the shapes of each would be traced for nothing
     variables = {}
     for phase in phases:
         start_from, keep = phase.section.start_from, phase.section.keep
@@ -153,3 +155,23 @@ def _trace_step(phase, step, state):
             f"{phase.name}.unlabeled_ratio=0 must be at least 1."
         ) from error
     return jaxpr, shapes
+
+
+def _primitives(jaxpr) -> set[str]:
+    """The names of those in a jaxpr, and in what its equations hold. To look for one in
+    the jaxpr as it is printed takes a tenth of the time that tracing it took."""
+    names, seen, within = set(), set(), [jaxpr]
+    while within:
+        jaxpr = within.pop()
+        if id(jaxpr) in seen:
+            continue
+        seen.add(id(jaxpr))
+        for equation in jaxpr.eqns:
+            names.add(equation.primitive.name)
+            held = jax.tree.leaves(equation.params, is_leaf=_is_jaxpr)
+            within += filter(_is_jaxpr, held)
+    return names
+
+
+def _is_jaxpr(value):
+    return hasattr(value, "eqns")
