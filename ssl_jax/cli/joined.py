@@ -19,6 +19,7 @@ from ssl_jax.core import processes
 from ssl_jax.errors import UserError
 
 _ENDED, _HEARD = "ssl_jax/ended", "ssl_jax/heard"
+_GOES_ON = "the same command on all goes on from the last checkpoint, if any."
 _LOOK = 1.0  # seconds between two looks whether another has ended
 _LINGER = 5.0  # seconds that process 0 stays for the others to hear why
 
@@ -98,6 +99,7 @@ def together() -> Iterator[None]:
         over.set()
         watch.join()
         status, text = _meant(error)
+        text = f"process {processes.index()} of {processes.count()} {text}"
         # Not by the interpreter's end, at which JAX waits for the others.
         atexit.register(_leave, status)
         if _lost(error):
@@ -110,18 +112,16 @@ def together() -> Iterator[None]:
 
 def _meant(error):
     """(status, what to say of it)."""
-    who = f"process {processes.index()} of {processes.count()}"
     if isinstance(error, UserError):
-        return 2, str(error)
+        return 2, f"says: {error}"
     if isinstance(error, KeyboardInterrupt):
-        return 0, f"{who} was stopped by a signal"
+        return 0, f"was stopped by a signal; {_GOES_ON}"
     if _lost(error):
         return 1, (
-            f"{who} has lost another ({str(error).splitlines()[0]}): see what that one "
-            "said. The same command on all of them goes on from the last checkpoint, "
-            "if any."
+            f"has lost another ({str(error).splitlines()[0]}): see what that one said; "
+            f"{_GOES_ON}"
         )
-    return 1, f"{who} ended by {type(error).__name__}: {error}"
+    return 1, f"ended by {type(error).__name__}: {error}"
 
 
 def _lost(error):
