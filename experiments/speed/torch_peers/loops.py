@@ -110,8 +110,7 @@ class Tuned:
 
     Tried on a CPU with PyTorch 2.13, in CPU seconds of one thread: without
     channels_last WRN-28-2 takes 1.16 times as long, MobileNet 1.6, MNIST's convnet 1.3.
-    Compiled, they take 0.96, 0.87 and 1.0 times as long; a compiled BYOL at 96 px ended
-    its process in the backward pass, so that forms are tried in one of their own.
+    Compiled, they take 0.96, 0.87 and 1.0 times as long.
     Padding on both sides, which is not our network, would save 1 to 3%.
     """
 
