@@ -22,6 +22,8 @@ python launch.py --config=digits:flexmatch [--config.FIELD=VALUE] [--workdir=W]
                              configs/base.py explains the fields
   --workdir=W                of the run: runs/<name>-seed<seed>, if not given
   --mode=MODE                what to do, train if not given
+  --coordinator=HOST:PORT --num_processes=N --process_id=I
+                             of several hosts; SLURM's srun needs none
   --helpfull                 the flags of all libraries\
 """
 

@@ -369,9 +369,10 @@ def all_rows(dataset: Dataset, split: Split, mesh: Mesh) -> Batch:
 def _call_entries(rows: Rows, step: int, steps_per_call: int, mesh: Mesh) -> Entries:
     """[steps_per_call, batch, ...] of each entry, of the batch this process's rows."""
     steps = [rows.at(step + i) for i in range(steps_per_call)]
+    entries = {name: np.stack([of[name] for of in steps]) for name in steps[0]}
     return {
-        name: np.stack([of[name][own_rows(mesh, len(of[name]))] for of in steps])
-        for name in steps[0]
+        name: of_all[:, own_rows(mesh, of_all.shape[1])]
+        for name, of_all in entries.items()
     }
 
 
