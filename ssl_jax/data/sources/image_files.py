@@ -242,7 +242,8 @@ def reader(
                     f"{names[row]} in {root} cannot be read ({result.reason}), which a "
                     "stream finds when it comes to it: put a readable image of that "
                     "name there and run the same command again, or have all images "
-                    "decoded before the first step by data.placement='host'."
+                    "decoded before the first step, by data.placement='host' and "
+                    "another --workdir."
                 )
             yield result.image_HWC
 
