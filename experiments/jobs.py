@@ -234,7 +234,7 @@ def keep(
     print(json.dumps(measured, indent=1))
     if name:
         results.add_to_table(folder / f"{experiment}.jsonl", name, measured)
-        if folder == readme.RESULTS:
+        if folder.resolve() == readme.RESULTS.resolve():
             readme.fill()
 
 

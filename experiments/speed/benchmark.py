@@ -173,8 +173,9 @@ def _on_devices(config, phase, rounds, shrink):
     peak_memory = _peak_memory(phase.mesh)  # before anything else lies there
     best, best_work = where.ceilings(phase.mesh, config.model.dtype, shrink)
     timed = {"bare": bare, **where.pieces(phase, bare.state[0]), **best}
-    times = dict.fromkeys(timed, steps) | dict.fromkeys(best, 1)
-    times["bare"] = steps // per_call
+    times = dict.fromkeys(timed, steps) | {"bare": steps // per_call}
+    platform = phase.mesh.devices.flat[0].platform
+    times |= dict.fromkeys(best, where.TIMES.get(platform, where.GPU_TIMES))
     seconds = {name: [] for name in (*timed, "full", "strong")}
     for _ in range(1 + rounds):  # the first warms up
         for name, piece in timed.items():

@@ -29,8 +29,10 @@ from ssl_jax import core
 from ssl_jax.train.phases import Phase
 from ssl_jax.train.program import Program, at, first_item
 
-SIDE = {"cpu": 2048}  # of the matrices of the matmul's rate
-GPU_SIDE = 8192
+# Of a measurement of the machine's rates: the matrices' side, and how often. A GPU is
+# done with one in less time than a call takes to get there.
+SIDE, GPU_SIDE = {"cpu": 2048}, 8192
+TIMES, GPU_TIMES = {"cpu": 1}, 50
 COPIED = 2**28  # bytes on a device: past every cache
 
 
@@ -183,8 +185,8 @@ def shares(seconds: Mapping[str, list[float]], done: Mapping, best: Mapping) -> 
 
     Returns:
       share: of the full loop's time, by views, update, network and host;
-      of_matmul, of_copy: the shares of the machine's rates that the bare step reaches;
-      least: of the bare step's time, what its FLOPs and bytes would take at those.
+      of_matmul, of_copy: the shares of the machine's rates that the bare step reaches,
+      None where its bytes are not known; and the medians that they are of.
     """
     rounds = [
         dict(zip(seconds, row, strict=True))
