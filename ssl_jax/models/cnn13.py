@@ -18,6 +18,7 @@ from flax import linen as nn
 from ssl_jax.core.ranges import Count, Decay
 from ssl_jax.errors import UserError
 from ssl_jax.models.shared.batch_norm import BatchNorm
+from ssl_jax.models.shared.convolution import Conv
 
 _he = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 _SMALLEST_SIDE = 12  # halved twice: 3 px, which the unpadded 3x3 convolution turns to 1
@@ -57,7 +58,7 @@ class Encoder(nn.Module):
         )
 
         def layer(y, filters, kernel, padding="SAME"):
-            conv = nn.Conv(
+            conv = Conv(
                 filters,
                 (kernel, kernel),
                 padding=padding,

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from ssl_jax.core.ranges import Count, Decay, Some
 from ssl_jax.models.shared.batch_norm import BatchNorm
+from ssl_jax.models.shared.convolution import Conv
 
 
 class Encoder(nn.Module):
@@ -25,7 +26,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """features_BD, D = filters[-1]."""
-        conv = partial(nn.Conv, kernel_size=(3, 3), use_bias=False, dtype=self.dtype)
+        conv = partial(Conv, kernel_size=(3, 3), use_bias=False, dtype=self.dtype)
         norm = partial(
             BatchNorm,
             use_running_average=not train,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ssl_jax.core.ranges import Count, Some
+from ssl_jax.models.shared.convolution import Conv
 
 
 class Encoder(nn.Module):
@@ -28,6 +29,6 @@ class Encoder(nn.Module):
         del train  # nothing here behaves otherwise in training
         y = x_BHWC.astype(self.dtype)
         for filters in self.filters:
-            y = nn.relu(nn.Conv(filters, (3, 3), strides=2, dtype=self.dtype)(y))
+            y = nn.relu(Conv(filters, (3, 3), strides=2, dtype=self.dtype)(y))
         y = y.reshape(y.shape[0], -1)
         return nn.relu(nn.Dense(self.features, dtype=self.dtype)(y))

@@ -16,6 +16,7 @@ from flax import linen as nn
 from ssl_jax.core.ranges import Decay, Positive
 from ssl_jax.errors import UserError
 from ssl_jax.models.shared.batch_norm import BatchNorm
+from ssl_jax.models.shared.convolution import Conv
 
 _BLOCKS = (  # filters and stride
     (64, 1),
@@ -92,7 +93,7 @@ class Encoder(nn.Module):
                 "larger data.image_size, or 'convnet'."
             )
         conv = partial(
-            nn.Conv,
+            Conv,
             use_bias=False,
             kernel_init=nn.initializers.glorot_uniform(),
             dtype=self.dtype,

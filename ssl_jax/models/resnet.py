@@ -16,6 +16,7 @@ from flax import linen as nn
 from ssl_jax.core.ranges import Count, Decay
 from ssl_jax.errors import UserError
 from ssl_jax.models.shared.batch_norm import BatchNorm
+from ssl_jax.models.shared.convolution import Conv
 from ssl_jax.models.shared.in_parts import Recomputed
 
 _he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -137,7 +138,7 @@ class Encoder(nn.Module):
 
 
 def _conv(filters: int, kernel: int, stride: int = 1, **kwargs) -> nn.Conv:
-    return nn.Conv(
+    return Conv(
         filters,
         (kernel, kernel),
         strides=stride,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ssl_jax.core.ranges import Count
+from ssl_jax.models.shared.convolution import Conv
 
 
 class Encoder(nn.Module):
@@ -25,7 +26,7 @@ class Encoder(nn.Module):
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """features_BD, D = (H - 2) * (W - 2) * filters."""
         del train  # nothing here behaves otherwise in training
-        conv = nn.Conv(
+        conv = Conv(
             self.filters,
             (3, 3),
             padding="VALID",

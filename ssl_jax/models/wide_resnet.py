@@ -14,6 +14,7 @@ from flax import linen as nn
 
 from ssl_jax.core.ranges import Count, Decay
 from ssl_jax.models.shared.batch_norm import BatchNorm
+from ssl_jax.models.shared.convolution import Conv
 from ssl_jax.models.shared.in_parts import Recomputed
 
 _he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -59,9 +60,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """features_BD, D = 16 * widen * 2 ** (scales - 1)."""
-        conv = partial(
-            nn.Conv, use_bias=False, kernel_init=_he_fan_out, dtype=self.dtype
-        )
+        conv = partial(Conv, use_bias=False, kernel_init=_he_fan_out, dtype=self.dtype)
         norm = partial(
             BatchNorm,
             use_running_average=not train,

@@ -1,0 +1,120 @@
+"""Convolutions as a CPU is fast at them; on an accelerator XLA's own, unchanged.
+
+What XLA:CPU makes of a convolution in float32, measured on one core with images of
+WRN-28-2 (of its 100 GFLOP/s or so):
+
+* the gradient by the kernel takes the batch as channels and falls out of the cache as
+  it grows: 20 GFLOP/s for 448 images of 16x16x64, 65 to 80 as a sum over pieces of 16;
+* where channels are many, Winograd's way is 1.5 (64) to 1.8 (128) times as fast;
+* with a stride, the gradient by the images multiplies the zeros between the pixels.
+
+A convolution inside a loop, or vmapped over kernels, is 20 to 50 times slower than
+outside on a CPU, however it is written: `train.program` does without loops there.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.sharding import PartitionSpec as P
+
+from ssl_jax import core
+from ssl_jax.models.shared import winograd
+
+PIECE = 16  # images whose gradient by the kernel is taken at once
+MANY = 64  # channels, in and out, from which on Winograd's way is faster
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+
+
+def convolution(
+    x_BHWC: jax.Array,
+    kernel: jax.Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    **others,
+) -> jax.Array:
+    """`jax.lax.conv_general_dilated` as `nn.Conv` calls it."""
+    plain = dict(others)
+    layout = plain.pop("dimension_numbers")
+    simple = all(given in (None, 1, (1, 1)) for given in plain.values())
+    float32 = x_BHWC.dtype == kernel.dtype == jnp.float32
+    if jax.default_backend() != "cpu" or not (simple and float32):
+        return jax.lax.conv_general_dilated(
+            x_BHWC, kernel, window_strides, padding, **others
+        )
+    del layout  # flax's: NHWC, HWIO
+    strides = tuple(window_strides)
+    pads = padding
+    if isinstance(padding, str):
+        pads = jax.lax.padtype_to_pads(
+            x_BHWC.shape[1:3], kernel.shape[:2], strides, padding
+        )
+    return _on_cpu(x_BHWC, kernel, strides, tuple(map(tuple, pads)))
+
+
+# In place of nn.Conv: the same parameters, names and numbers up to rounding.
+Conv = partial(nn.Conv, conv_general_dilated=convolution)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _on_cpu(x_BHWC, kernel, strides, pads):
+    if _by_winograd(kernel, strides, pads):
+        return winograd.convolve(x_BHWC, kernel)
+    return _plain(x_BHWC, kernel, strides, pads)
+
+
+def _forward(x_BHWC, kernel, strides, pads):
+    return _on_cpu(x_BHWC, kernel, strides, pads), (x_BHWC, kernel)
+
+
+def _backward(strides, pads, saved, dy_BHWD):
+    x_BHWC, kernel = saved
+    if _by_winograd(kernel, strides, pads):
+        dx_BHWC = winograd.image_gradient(dy_BHWD, kernel)
+    else:
+        _, pull = jax.vjp(lambda x: _plain(x, kernel, strides, pads), x_BHWC)
+        (dx_BHWC,) = pull(dy_BHWD)
+    return dx_BHWC, _kernel_gradient(x_BHWC, kernel, strides, pads, dy_BHWD)
+
+
+_on_cpu.defvjp(_forward, _backward)
+
+
+def _by_winograd(kernel, strides, pads):
+    many = min(kernel.shape[2:]) >= MANY
+    one_each = strides == (1, 1) and pads == ((1, 1), (1, 1))
+    return kernel.shape[:2] == (3, 3) and one_each and many
+
+
+def _plain(x_BHWC, kernel, strides, pads):
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        x_BHWC, kernel, strides, pads, dimension_numbers=layout
+    )
+
+
+def _kernel_gradient(x_BHWC, kernel, strides, pads, dy_BHWD):
+    """Each device's own rows, in pieces; one all-reduce of the sum."""
+
+    def of_rows(x_BHWC, kernel, dy_BHWD):
+        if _by_winograd(kernel, strides, pads):
+            return winograd.kernel_gradient(x_BHWC, dy_BHWD)
+        total = 0.0
+        for i in range(0, len(x_BHWC), PIECE):
+            x, dy = x_BHWC[i : i + PIECE], dy_BHWD[i : i + PIECE]
+            _, pull = jax.vjp(lambda k, x=x: _plain(x, k, strides, pads), kernel)
+            total += pull(dy)[0]
+        return total
+
+    devices = core.num_devices()
+    if devices == 1 or len(x_BHWC) % devices:
+        return of_rows(x_BHWC, kernel, dy_BHWD)
+    return jax.shard_map(
+        lambda *rows: jax.lax.psum(of_rows(*rows), "data"),
+        in_specs=(P("data"), P(), P("data")),
+        out_specs=P(),
+        check_vma=False,  # or each piece would be summed over the devices
+    )(x_BHWC, kernel, dy_BHWD)
