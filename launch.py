@@ -58,7 +58,7 @@ def parse(argv):
         given = COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value
         place = cluster.place(os.environ, *given)
         logging.set_verbosity(logging.WARNING)  # orbax tells of every file at INFO
-        process.set_up(config, alone=place is None)
+        process.set_up(config, processes=1 if place is None else place.count)
         if place is not None:
             modes.check_together(MODE.value, config)
             joined.join(place)

@@ -31,6 +31,9 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
             # parts that a step's images go through the network in, one after the other,
             # to save memory: the gradient is of all, BatchNorm sees a part at a time
             accumulate=1,
+            # devices that a CPU's cores become, each with its rows of a batch; 0: as
+            # many as divide it
+            cpu_devices=0,
             deterministic=False,  # on a GPU: ops that repeat bit for bit, and slower
             tensorboard=True,  # event files too
             profile=0,  # steps of each phase to trace, into its profile/ in the workdir

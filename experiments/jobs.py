@@ -205,7 +205,10 @@ def collect(
     Raises:
       UserError: a run's.
     """
-    path = Path(given.results) / f"{experiment}.jsonl"
+    path, chosen = Path(given.results) / f"{experiment}.jsonl", list(chosen)
+    # Which imports JAX, as what trains does: tables do without.
+    process = importlib.import_module("ssl_jax.cli.process")
+    process.set_up(*(config for _, config in chosen))
     for run, config in chosen:
         workdir = Path("runs") / experiment / f"{run}-seed{config.seed}"
         print(f"workdir {workdir}", flush=True)

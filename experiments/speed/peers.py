@@ -84,7 +84,7 @@ def run(given: flags.FlagValues) -> None:
             f"--keep={given.keep} is for a row of a table, which has all peers: leave "
             f"out --peers={','.join(given.peers)}."
         )
-    process.set_up(_configured(given.works[0], given))
+    process.set_up(*(_configured(name, given) for name in given.works))
     for name in given.works:
         measured = measure(name, given)
         kept = f"{given.keep}_{name}" if given.keep else ""

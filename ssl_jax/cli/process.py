@@ -5,6 +5,7 @@ import os
 import jax
 from ml_collections import ConfigDict
 
+from ssl_jax.cli import cores
 from ssl_jax.data import cache
 from ssl_jax.train import sections
 from ssl_jax.workdir import compiled
@@ -12,23 +13,25 @@ from ssl_jax.workdir import compiled
 _COMPILED = 0.1  # share of SSL_JAX_CACHE_GB: a run leaves about a megabyte
 
 
-def set_up(config: ConfigDict, *, alone: bool = True) -> None:
-    """Of each run once, between its command line and the first use of a device.
+def set_up(*configs: ConfigDict, processes: int = 1) -> None:
+    """Once, between the command line and the first use of a device; of several runs
+    in one process with all their configurations.
 
     What JAX reads from the environment as its devices start goes there, behind what the
     user has put there.
 
     Args:
-      alone: whether no other process trains the same run. Processes that do must
-        compile a program for GPUs together (XLA shares out its tuning), and one that
-        found it in a folder that the others do not have would be waited for in vain.
+      processes: that train the same run. Several must compile a program for GPUs
+        together (XLA shares out its tuning), and one that found it in a folder that
+        the others do not have would be waited for in vain.
 
     Raises:
-      UserError: SSL_JAX_CACHE_GB is no size.
+      UserError: SSL_JAX_CACHE_GB is no size, or cpu_devices no number of devices.
     """
-    if config.deterministic:
+    if any(config.deterministic for config in configs):
         _add_xla_flag(sections.DETERMINISTIC)
-    if alone:
+    cores.spread(configs, processes)
+    if processes == 1:
         keep_compiled()
 
 

@@ -84,6 +84,7 @@ class Run:
     seed: Seed
     num_seeds: Count
     accumulate: Count
+    cpu_devices: Whole
     deterministic: bool
     tensorboard: bool
     profile: Whole

@@ -174,7 +174,7 @@ def _section(tree, name, earlier, num_devices, to_train):
 
 def _top(tree, to_train):
     names = ("name", "seed", "num_seeds", "accumulate", "deterministic")
-    names += ("tensorboard", "profile")
+    names += ("cpu_devices", "tensorboard", "profile")
     if missing := [name for name in names if name not in tree]:
         yield _of_another_version("the configuration", missing)
         return None

@@ -12,7 +12,7 @@ CONFIG = "config.json"
 # What may differ between two launches in one workdir: where things are, what is shown,
 # and, in any phase, how often it saves and logs. More may, by train/extended.py.
 FREE = (
-    *("tensorboard", "profile"),
+    *("tensorboard", "profile", "cpu_devices"),
     *("data.dir", "data.changed", "data.workers"),
     *("predict.dir", "predict.out"),
 )

@@ -6,13 +6,14 @@ import jax
 import pytest
 
 from configs import digits
-from ssl_jax.cli import process
+from ssl_jax.cli import cores, process
 from ssl_jax.train import sections
 from ssl_jax.workdir import compiled
 
 
 def test_deterministic_adds_to_what_the_user_tells_xla(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_a=1")
+    monkeypatch.setattr(cores, "spread", lambda *_: None)  # devices are there
     config = digits.get_config("debug")
     process.set_up(config)
     assert os.environ["XLA_FLAGS"] == "--xla_a=1"
@@ -39,6 +40,7 @@ def test_compiled_programs_are_kept_unless_jax_is_told_otherwise(
     told, keeps, monkeypatch, tmp_path
 ):
     kept = []
+    monkeypatch.setattr(cores, "spread", lambda *_: None)  # devices are there
     monkeypatch.setattr(compiled, "keep", lambda *args: kept.append(args))
     monkeypatch.setenv("SSL_JAX_CACHE", str(tmp_path))
     before = {name: getattr(jax.config, name) for name in told}
@@ -46,7 +48,7 @@ def test_compiled_programs_are_kept_unless_jax_is_told_otherwise(
         for name, value in told.items():
             jax.config.update(name, value)
         process.set_up(digits.get_config("debug"))
-        process.set_up(digits.get_config("debug"), alone=False)
+        process.set_up(digits.get_config("debug"), processes=2)
     finally:
         for name, value in before.items():
             jax.config.update(name, value)

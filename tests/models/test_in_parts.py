@@ -164,7 +164,9 @@ def test_each_block_is_computed_again_and_keeps_its_name(name, hparams, blocks):
 
     plain, remat = traced(True, False), traced(True, True)
     assert plain[0] == remat[0]
-    assert (plain[1], remat[1], traced(False, True)[1]) == (0, blocks, 0)
+    # Convolutions have rules of their own, too.
+    assert remat[1] - plain[1] == blocks
+    assert traced(False, True)[1] == traced(False, False)[1]
 
 
 def test_no_row_moves_between_devices(loop):

@@ -1,0 +1,107 @@
+"""A CPU's convolutions are XLA's, up to rounding, and nobody else's."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from ssl_jax import core
+from ssl_jax.models import convnet
+from ssl_jax.models.shared import convolution
+
+CASES = [  # side, kernel's side, stride, padding, channels in and out
+    (8, 3, 1, "SAME", 3, 8),
+    (9, 3, 2, "SAME", 8, 5),
+    (8, 3, 2, ((1, 1), (1, 1)), 8, 16),
+    (8, 1, 2, "SAME", 8, 16),
+    (9, 5, 1, "VALID", 3, 4),
+    (8, 3, 1, "SAME", 64, 64),  # by Winograd, as are the next
+    (7, 3, 1, ((1, 1), (1, 1)), 64, 65),
+    (1, 3, 1, "SAME", 64, 64),
+    (2, 3, 1, "SAME", 65, 64),
+    (6, 3, 1, "VALID", 64, 64),  # not this one
+]
+LAYOUT = dict(dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def outputs(conv, images, kernel, stride, padding):
+    """Its value, and the gradients by both of a sum that weighs each output."""
+
+    def weighed(images, kernel):
+        y = conv(images, kernel, (stride, stride), padding, **LAYOUT)
+        return (y * jnp.cos(jnp.arange(y.size).reshape(y.shape))).sum(), y
+
+    gradients, y = jax.grad(weighed, (0, 1), has_aux=True)(images, kernel)
+    return y, *gradients
+
+
+@pytest.mark.parametrize("devices, piece", [(1, 5), (1, 20), (4, 2)])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_value_and_gradients_are_xlas(case, devices, piece, monkeypatch):
+    side, width, stride, padding, channels, filters = case
+    monkeypatch.setattr(convolution, "PIECE", piece)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(12, side, side, channels)).astype(np.float32)
+    kernel = rng.normal(size=(width, width, channels, filters)).astype(np.float32)
+    wanted = outputs(jax.lax.conv_general_dilated, images, kernel, stride, padding)
+    mesh = core.make_mesh(jax.devices()[:devices])
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(images, NamedSharding(mesh, P("data")))
+        run = jax.jit(outputs, static_argnums=(0, 3, 4))
+        given = run(convolution.convolution, placed, kernel, stride, padding)
+    for ours, xlas in zip(given, wanted, strict=True):
+        scale = np.abs(xlas).max()
+        np.testing.assert_allclose(ours / scale, xlas / scale, atol=3e-6)
+
+
+def gradient_of(network):
+    def loss(params, images):
+        return (network.apply({"params": params}, images) ** 2).mean()
+
+    return jax.grad(loss)
+
+
+class Two(nn.Module):
+    conv: type
+
+    @nn.compact
+    def __call__(self, x_BHWC):
+        y = self.conv(64, (3, 3))(x_BHWC)
+        return self.conv(64, (3, 3), strides=1)(nn.relu(y)).mean((1, 2))
+
+
+def test_devices_exchange_one_sum_for_each_kernel_and_bias():
+    mesh = core.make_mesh()
+    with jax.set_mesh(mesh):
+        images = jax.device_put(jnp.ones((40, 4, 4, 3)), NamedSharding(mesh, P("data")))
+        network = Two(convolution.Conv)
+        params = network.init(jax.random.key(0), images)["params"]
+        compiled = jax.jit(gradient_of(network)).lower(params, images).compile()
+    text = compiled.as_text()
+    exchanges = re.findall(r" (all-[a-z\-]+|collective-\w+|reduce-scatter)\(", text)
+    # One may be of several arrays.
+    assert set(exchanges) == {"all-reduce"} and len(exchanges) <= 4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_gpus_program_is_as_without(dtype, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    images, texts = jnp.ones((8, 8, 8, 3)), []
+    for conv in (nn.Conv, convolution.Conv):
+        monkeypatch.setattr(convnet, "Conv", conv)
+        network = convnet.Encoder(filters=(8, 64), dtype=jnp.dtype(dtype))
+        variables = network.init(jax.random.key(0), images, train=False)
+
+        def loss(params, network=network, variables=variables):
+            given = {**variables, "params": params}
+            y, _ = network.apply(given, images, train=True, mutable=["batch_stats"])
+            return y.astype(jnp.float32).sum()
+
+        traced = jax.jit(jax.grad(loss)).trace(variables["params"])
+        texts.append(traced.lower(lowering_platforms=("cuda",)).as_text())
+    assert texts[0] == texts[1] and "convolution" in texts[0]
