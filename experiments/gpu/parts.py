@@ -39,7 +39,7 @@ def peers(asked: Asked) -> list[list[str]]:
     here = ["experiments.speed.peers", f"--results={asked.results}"]
     if asked.debug:
         # One step's equality costs most; one precision shows it.
-        of = [*here, "--debug", "--works=convnet_mnist", "--nocompile", "--workers=1"]
+        of = [*here, "--debug", "--works=convnet_mnist", "--compile=no", "--workers=1"]
         return [
             [*of, "--precision=float32", "--keep=gpu_float32"],
             [*of, "--precision=bfloat16", "--keep=gpu_bfloat16", "--nocheck"],

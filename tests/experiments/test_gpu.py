@@ -104,6 +104,7 @@ def test_every_command_of_a_part_has_flags_that_its_module_knows(tmp_path, debug
             if "def define_flags" in text:
                 known = flags.FlagValues()
                 importlib.import_module(name).define_flags(known)
+                known([name, *given])  # or flags.Error
             named = [flag[2:].partition("=")[0].removeprefix("no") for flag in given]
             assert set(named) <= set(known), given
 
