@@ -42,7 +42,7 @@ def spread(configs: Sequence[ConfigDict], processes: int = 1) -> None:
     jax.config.update("jax_num_cpu_devices", count)
     if count == cores() > 1:  # no thread is left for a pool
         os.environ["XLA_FLAGS"] = f"{told} {_EIGEN}".strip()
-        os.environ.setdefault("PJRT_NPROC", "1")
+        os.environ.setdefault("NPROC", "1")
 
 
 def devices(config: ConfigDict, cores: int, processes: int = 1) -> int:
