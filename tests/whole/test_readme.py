@@ -178,8 +178,10 @@ def test_commands_name_what_there_is(path):
 def _check_launch(command):
     argv = ["launch.py", *(a for a in shlex.split(command) if a.startswith("--"))]
     known = flags.FlagValues()
-    for name in ("config", "workdir"):
+    for name in ("config", "workdir", "coordinator"):
         flags.DEFINE_string(name, None, "", flag_values=known)
+    for name in ("num_processes", "process_id"):
+        flags.DEFINE_integer(name, None, "", flag_values=known)
     flags.DEFINE_enum("mode", "train", list(modes.MODES), "", flag_values=known)
     if command_line.argument("mode", argv) in modes.OF_A_RUN:
         argv.append("--config=digits")  # a run's, which is not there
