@@ -4,9 +4,11 @@ What XLA:CPU makes of a convolution in float32, measured on one core with images
 WRN-28-2 (of its 100 GFLOP/s or so):
 
 * the gradient by the kernel takes the batch as channels and falls out of the cache as
-  it grows: 20 GFLOP/s for 448 images of 16x16x64, 65 to 80 as a sum over pieces of 16;
+  it grows: 20 GFLOP/s for 448 images of 16x16x64, 65 to 80 as a sum over pieces;
+* a kernel of 1x1 is a matrix product, whose gradients need no other order of numbers;
 * where channels are many, Winograd's way is 1.5 (64) to 1.8 (128) times as fast;
-* with a stride, the gradient by the images multiplies the zeros between the pixels.
+* the gradient by the images has no zeros to multiply with a stride, either: written as
+  a convolution of every remainder it was slower.
 
 A convolution inside a loop, or vmapped over kernels, is 20 to 50 times slower than
 outside on a CPU, however it is written: `train.program` does without loops there.
@@ -23,7 +25,7 @@ from jax.sharding import PartitionSpec as P
 from ssl_jax import core
 from ssl_jax.models.shared import winograd
 
-PIECE = 16  # images whose gradient by the kernel is taken at once
+PIECE = 2**21  # bytes of images whose gradient by the kernel is taken at once
 MANY = 64  # channels, in and out, from which on Winograd's way is faster
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -52,7 +54,10 @@ def convolution(
         pads = jax.lax.padtype_to_pads(
             x_BHWC.shape[1:3], kernel.shape[:2], strides, padding
         )
-    return _on_cpu(x_BHWC, kernel, strides, tuple(map(tuple, pads)))
+    pads = tuple(map(tuple, pads))
+    if kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)):
+        return x_BHWC[:, :: strides[0], :: strides[1]] @ kernel[0, 0]
+    return _on_cpu(x_BHWC, kernel, strides, pads)
 
 
 # In place of nn.Conv: the same parameters, names and numbers up to rounding.
@@ -61,7 +66,7 @@ Conv = partial(nn.Conv, conv_general_dilated=convolution)
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _on_cpu(x_BHWC, kernel, strides, pads):
-    if _by_winograd(kernel, strides, pads):
+    if _by_winograd(x_BHWC.shape, kernel, strides, pads):
         return winograd.convolve(x_BHWC, kernel)
     return _plain(x_BHWC, kernel, strides, pads)
 
@@ -72,7 +77,7 @@ def _forward(x_BHWC, kernel, strides, pads):
 
 def _backward(strides, pads, saved, dy_BHWD):
     x_BHWC, kernel = saved
-    if _by_winograd(kernel, strides, pads):
+    if _by_winograd(x_BHWC.shape, kernel, strides, pads):
         dx_BHWC = winograd.image_gradient(dy_BHWD, kernel)
     else:
         _, pull = jax.vjp(lambda x: _plain(x, kernel, strides, pads), x_BHWC)
@@ -83,10 +88,12 @@ def _backward(strides, pads, saved, dy_BHWD):
 _on_cpu.defvjp(_forward, _backward)
 
 
-def _by_winograd(kernel, strides, pads):
+def _by_winograd(shape, kernel, strides, pads):
+    _, H, W, _ = shape
     many = min(kernel.shape[2:]) >= MANY
-    one_each = strides == (1, 1) and pads == ((1, 1), (1, 1))
-    return kernel.shape[:2] == (3, 3) and one_each and many
+    same = strides == (1, 1) and pads == ((1, 1), (1, 1))
+    even = H % 2 == W % 2 == 0  # an odd one would be filled up
+    return kernel.shape[:2] == (3, 3) and same and many and even
 
 
 def _plain(x_BHWC, kernel, strides, pads):
@@ -100,11 +107,11 @@ def _kernel_gradient(x_BHWC, kernel, strides, pads, dy_BHWD):
     """Each device's own rows, in pieces; one all-reduce of the sum."""
 
     def of_rows(x_BHWC, kernel, dy_BHWD):
-        if _by_winograd(kernel, strides, pads):
+        if _by_winograd(x_BHWC.shape, kernel, strides, pads):
             return winograd.kernel_gradient(x_BHWC, dy_BHWD)
-        total = 0.0
-        for i in range(0, len(x_BHWC), PIECE):
-            x, dy = x_BHWC[i : i + PIECE], dy_BHWD[i : i + PIECE]
+        total, piece = 0.0, max(1, PIECE // x_BHWC[0].nbytes)
+        for i in range(0, len(x_BHWC), piece):
+            x, dy = x_BHWC[i : i + piece], dy_BHWD[i : i + piece]
             _, pull = jax.vjp(lambda k, x=x: _plain(x, k, strides, pads), kernel)
             total += pull(dy)[0]
         return total

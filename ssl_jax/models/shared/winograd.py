@@ -16,7 +16,8 @@ Grid = Sequence[Sequence[jax.Array]]  # rows of columns
 
 
 def convolve(x_BHWC: jax.Array, kernel_33CD: jax.Array) -> jax.Array:
-    """Convolution of stride 1 that pads one zero on all sides: [B, H, W, D]."""
+    """Convolution of stride 1 that pads one zero on all sides: [B, H, W, D]; H and W
+    are even."""
     B, H, W, _ = x_BHWC.shape
     tiles, filters = _tiles(x_BHWC), _both(_of_filter, _grid(kernel_33CD))
     products = [
@@ -24,9 +25,8 @@ def convolve(x_BHWC: jax.Array, kernel_33CD: jax.Array) -> jax.Array:
         for row in zip(tiles, filters, strict=True)
     ]
     y = jnp.stack([jnp.stack(row, 1) for row in _both(_of_products, products)], 1)
-    rows, columns = -(-H // 2), -(-W // 2)
-    y = y.reshape(B, rows, columns, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
-    return y.reshape(B, 2 * rows, 2 * columns, -1)[:, :H, :W]
+    y = y.reshape(B, H // 2, W // 2, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
+    return y.reshape(B, H, W, -1)
 
 
 def image_gradient(dy_BHWD: jax.Array, kernel_33CD: jax.Array) -> jax.Array:
@@ -38,7 +38,7 @@ def image_gradient(dy_BHWD: jax.Array, kernel_33CD: jax.Array) -> jax.Array:
 def kernel_gradient(x_BHWC: jax.Array, dy_BHWD: jax.Array) -> jax.Array:
     """Of `convolve` by its kernel, [3, 3, C, D]: G^T [(B^T d B)^T (A dy A^T)] G, the
     matrix products over all tiles."""
-    outputs = [[_flat(_even(dy_BHWD)[:, i::2, j::2]) for j in (0, 1)] for i in (0, 1)]
+    outputs = [[_flat(dy_BHWD[:, i::2, j::2]) for j in (0, 1)] for i in (0, 1)]
     sums = [
         [tile.T @ output for tile, output in zip(*row, strict=True)]
         for row in zip(_tiles(x_BHWC), _both(_to_products, outputs), strict=True)
@@ -49,18 +49,12 @@ def kernel_gradient(x_BHWC: jax.Array, dy_BHWD: jax.Array) -> jax.Array:
 def _tiles(x_BHWC):
     """B^T d B of every tile, 4x4 arrays of [tiles, C]."""
     _, H, W, _ = x_BHWC.shape
-    padded = jnp.pad(_even(x_BHWC), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    padded = jnp.pad(x_BHWC, ((0, 0), (1, 1), (1, 1), (0, 0)))
     pixels = [
         [_flat(padded[:, i:][:, :H:2, j:][:, :, :W:2]) for j in range(4)]
         for i in range(4)
     ]
     return _both(_of_tile, pixels)
-
-
-def _even(x_BHWC):
-    """Zeros below and on the right, where a side is odd."""
-    _, H, W, _ = x_BHWC.shape
-    return jnp.pad(x_BHWC, ((0, 0), (0, H % 2), (0, W % 2), (0, 0)))
 
 
 def _flat(x_BHWC):
