@@ -38,16 +38,11 @@ def convolution(
     padding: str | Sequence[tuple[int, int]],
     **others,
 ) -> jax.Array:
-    """`jax.lax.conv_general_dilated` as `nn.Conv` calls it."""
-    plain = dict(others)
-    layout = plain.pop("dimension_numbers")
-    simple = all(given in (None, 1, (1, 1)) for given in plain.values())
-    float32 = x_BHWC.dtype == kernel.dtype == jnp.float32
-    if jax.default_backend() != "cpu" or not (simple and float32):
+    """`jax.lax.conv_general_dilated` as `nn.Conv` calls it: NHWC and HWIO."""
+    if jax.default_backend() != "cpu" or not _is_simple(x_BHWC, kernel, others):
         return jax.lax.conv_general_dilated(
             x_BHWC, kernel, window_strides, padding, **others
         )
-    del layout  # flax's: NHWC, HWIO
     strides = tuple(window_strides)
     pads = padding
     if isinstance(padding, str):
@@ -62,6 +57,14 @@ def convolution(
 
 # In place of nn.Conv: the same parameters, names and numbers up to rounding.
 Conv = partial(nn.Conv, conv_general_dilated=convolution)
+
+
+def _is_simple(x_BHWC, kernel, others):
+    """Neither dilated nor in groups, and in a precision that a CPU multiplies in."""
+    asked = [given for name, given in others.items() if name != "dimension_numbers"]
+    if any(given not in (None, 1, (1, 1)) for given in asked):
+        return False
+    return x_BHWC.dtype == kernel.dtype and kernel.dtype in (jnp.float32, jnp.float64)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
