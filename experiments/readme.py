@@ -54,6 +54,7 @@ TABLES = {  # by the name in the documents
     "peers_all": Source("peers", "speed.tables", "peers_all", may_lack=True),
     "stream_speed": Source("stream_speed", "speed.tables", "streams", may_lack=True),
     "first_step": Source("first_step", "speed.start_tables", "first_step"),
+    "before": Source("before", "speed.start_tables", "before", may_lack=True),
     "benchmark_gcn": Source("benchmark_gcn", "speed.tables", "gcn"),
     "scaling_step": Source("scaling", "speed.scaling_tables", "step"),
     "scaling_memory": Source("scaling", "speed.scaling_tables", "memory"),

@@ -25,13 +25,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import app, flags, logging
+
+from experiments.checkouts import ROOT, worktree
 
 BASE = flags.DEFINE_string("base", "HEAD", "the commit to compare with")
 QUICK = flags.DEFINE_bool("quick", False, "a few steps on digits, by :debug")
@@ -40,7 +41,6 @@ DATA_DIR = flags.DEFINE_string("data_dir", "", "where tfds has MNIST")
 PLANETOID_DIR = flags.DEFINE_string("planetoid_dir", "", "the folder of Cora's files")
 REUSE = flags.DEFINE_string("reuse", "", "finished workdirs of the base")
 
-ROOT = Path(__file__).parents[1]
 APART = {
     *("seconds", "compile_seconds", "images_per_second"),
     *("versions", "git", "command"),
@@ -106,17 +106,6 @@ def main(_):
     if not same:
         sys.exit(f"they differ; the runs are in {folder}")
     shutil.rmtree(folder)
-
-
-@contextmanager
-def worktree(commit: str, folder: Path, repository: Path = ROOT) -> Iterator[Path]:
-    """The commit's files, in `folder` for as long as it is entered."""
-    git = ["git", "-C", str(repository), "worktree"]
-    subprocess.run([*git, "add", "--quiet", "--detach", folder, commit], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run([*git, "remove", "--force", folder], check=True)
 
 
 def train(name: str, checkout: Path, workdir: Path) -> float:

@@ -1,4 +1,5 @@
-"""What first_step.py measured, as a table of docs/results.md. Imports no JAX."""
+"""What first_step.py and before.py measured, as tables of docs/results.md. Imports no
+JAX."""
 
 from ssl_jax.report import formats
 from ssl_jax.workdir.results import Table
@@ -25,3 +26,34 @@ def of_first_step(results: dict) -> str:
         f"start the median of {len(starts['rounds'])}:"
     )
     return f"{caption}\n\n{formats.markdown_table(header, lines)}"
+
+
+def before(results: Table) -> str:
+    """A line for each config of each device."""
+    if not results:
+        return (
+            "Not measured yet: `python -m experiments.speed.before --base=6ae31b6 "
+            "--keep=cpu`."
+        )
+    header = ["a step of", "on", "before, ms", "now, ms", "times as fast"]
+    header += ["commit before", "now"]
+    return formats.markdown_table(
+        header, [_before_row(one) for (one,) in results.values()]
+    )
+
+
+def _before_row(one):
+    milliseconds = [f"{1e3 * s:,.0f}" for s in one["median_seconds"].values()]
+    least, most = min(one["ratios"]), max(one["ratios"])
+    device = one["devices"]["now"]
+    commits = [
+        git["commit"][:7] + " and changes" * (not git["clean"])
+        for git in one["commits"].values()
+    ]
+    return [
+        f"`{one['name']}`",
+        f"{device['kind']}, {one['cpus']} CPU cores",
+        *milliseconds,
+        f"{one['times_as_fast']:.2f} ({least:.2f} to {most:.2f})",
+        *commits,
+    ]

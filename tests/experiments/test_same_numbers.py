@@ -8,6 +8,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from experiments import same_numbers
+from experiments.checkouts import worktree
 
 TREE = {"step": np.int32(4), "params": {"w": np.array([0.5, np.nan, -2], np.float32)}}
 ROW = {"phase": "train", "step": 4, "seconds": 1.0, "train/loss": 0.25}
@@ -135,7 +136,7 @@ def test_the_base_is_checked_out_and_removed(tmp_path):
         (repository / "file").write_text(text)
         for words in (["init", "-q"], ["add", "file"], ["commit", "-q", "-m", text]):
             subprocess.run([*git, *words], check=True)
-    with same_numbers.worktree("HEAD~1", folder, repository) as checkout:
+    with worktree("HEAD~1", folder, repository) as checkout:
         assert (checkout / "file").read_text() == "old"
     listed = subprocess.run([*git, "worktree", "list"], capture_output=True, text=True)
     assert not folder.exists() and str(folder) not in listed.stdout
