@@ -26,6 +26,7 @@ from ssl_jax import core
 from ssl_jax.models.shared import winograd
 
 PIECE = 2**21  # bytes of images whose gradient by the kernel is taken at once
+PIECES = 64  # at most: each is compiled
 MANY = 64  # channels, in and out, from which on Winograd's way is faster
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -112,8 +113,9 @@ def _kernel_gradient(x_BHWC, kernel, strides, pads, dy_BHWD):
     def of_rows(x_BHWC, kernel, dy_BHWD):
         if _by_winograd(x_BHWC.shape, kernel, strides, pads):
             return winograd.kernel_gradient(x_BHWC, dy_BHWD)
-        total, piece = 0.0, max(1, PIECE // x_BHWC[0].nbytes)
-        for i in range(0, len(x_BHWC), piece):
+        total, B = 0.0, len(x_BHWC)
+        piece = max(PIECE // x_BHWC[0].nbytes, -(-B // PIECES))
+        for i in range(0, B, piece):
             x, dy = x_BHWC[i : i + piece], dy_BHWD[i : i + piece]
             _, pull = jax.vjp(lambda k, x=x: _plain(x, k, strides, pads), kernel)
             total += pull(dy)[0]
