@@ -9,6 +9,7 @@ from typing import Any
 
 from ssl_jax.active import questions, rounds
 from ssl_jax.cli import predict
+from ssl_jax.core import processes
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.protocol import Protocol
 from ssl_jax.report.summary import probe_table, summary
@@ -22,6 +23,8 @@ from ssl_jax.workdir.workdir import Workdir
 def train(config: Mapping[str, Any], path: Path) -> None:
     """Trains what the config says, or goes on where the workdir's run stopped."""
     result = run(config, path)
+    if not processes.is_first():  # which may not even look for `path`
+        return
     if result is None:
         print("stopped, and saved; the same command goes on from here")
         return

@@ -65,6 +65,7 @@ def differences(
     here: Mapping,
     *only: str,
     verdicts: Mapping[str, str] = MappingProxyType({}),
+    at_once: bool = False,
 ) -> list[str]:
     """A line for each field that two configurations do not share and that changes the
     result.
@@ -72,8 +73,9 @@ def differences(
     Args:
       *only: the sections that count, such as "model"; all by default.
       verdicts: fields that may differ nevertheless, with "", or with why they may not.
+      at_once: whether two processes train by them, which save and log together.
     """
-    there, here = _decisive(plain(there)), _decisive(plain(here))
+    there, here = (_decisive(plain(config), at_once) for config in (there, here))
     return [
         f"{field} = {there.get(field, 'absent')} there, "
         f"{here.get(field, 'absent')} here"
@@ -104,9 +106,10 @@ def flat(tree: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield prefix + name, json.dumps(value)
 
 
-def _decisive(config):
+def _decisive(config, at_once):
     """{"train.steps": "1000", ...}, without what cannot change the result."""
-    free = {*FREE, *(f"{name}.{field}" for name in config for field in FREE_PHASE)}
+    of_phase = () if at_once else FREE_PHASE
+    free = {*FREE, *(f"{name}.{field}" for name in config for field in of_phase)}
     fields = {name: value for name, value in flat(config) if name not in free}
     # That there are answers; which, the workdir's own copy tells.
     fields["data.labels"] = fields.get("data.labels", '""') != '""'

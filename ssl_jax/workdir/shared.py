@@ -48,7 +48,7 @@ def entered(
             yield opened()
             return
         theirs = processes.of_first(lambda: settings.plain(config))
-        if differ := settings.differences(theirs, config):
+        if differ := settings.differences(theirs, config, at_once=True):
             raise UserError(
                 "\n".join(
                     [

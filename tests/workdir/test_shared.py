@@ -3,6 +3,8 @@ tests/whole/test_two_processes.py has both."""
 
 import pytest
 
+from ssl_jax.core import processes
+from ssl_jax.errors import UserError
 from ssl_jax.workdir import shared
 from ssl_jax.workdir.workdir import Workdir
 
@@ -51,3 +53,16 @@ def test_alone_a_workdir_is_entered_as_ever(tmp_path):
         with shared.entered(tmp_path / "v", CONFIG, {}, verdicts):
             raise ZeroDivisionError
     assert not (tmp_path / "v").exists()
+
+
+@pytest.mark.parametrize("field", ["steps", "log_every", "checkpoint_every"])
+def test_all_are_given_one_configuration(tmp_path, monkeypatch, field):
+    """What may differ between two launches as well, where it says when all do what they
+    do together."""
+    theirs = CONFIG | {"train": {**CONFIG["train"], field: 3}}
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "of_first", lambda function: theirs)
+    with pytest.raises(UserError, match=f"(?s)process 0 .*train.{field} = 3 there"):
+        with shared.entered(tmp_path / "w", CONFIG, {}, lambda workdir: {}):
+            pass
+    assert not (tmp_path / "w").exists()
