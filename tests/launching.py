@@ -18,6 +18,8 @@ import json, os, runpy, sys
 import ssl_jax.cli.command_line, ssl_jax.cli.modes
 import configs.methods
 configs.methods.names()  # imports every algorithm
+import matplotlib.backends.backend_agg, ssl_jax.report.figures
+ssl_jax.report.figures.images, ssl_jax.report.figures.curves  # imports these
 
 def start(flags, cwd, out, err):
     pid = os.fork()
