@@ -107,9 +107,10 @@ def test_the_first_speaks_for_both(calm):
 
 
 def test_killed_and_stopped_they_go_on(calm, launcher, tmp_path):
-    """Whose second was killed, and then whose second was told to stop."""
-    workdir = tmp_path / "disturbed"
-    killed = Two(launcher, workdir)
+    """Whose second was killed, and then whose second was told to stop. And whose images
+    were sent by both, each its own, and not gathered on the devices."""
+    workdir, sent = tmp_path / "disturbed", "--config.data.placement=host"
+    killed = Two(launcher, workdir, sent)
     killed.trained(10)
     killed.processes[1].send_signal(signal.SIGKILL)
     began = time.monotonic()
@@ -118,16 +119,22 @@ def test_killed_and_stopped_they_go_on(calm, launcher, tmp_path):
     assert "process 0 of 2 has lost another" in killed.said[0]
     assert "Traceback" not in killed.said[0]
 
-    stopped = Two(launcher, workdir)
+    stopped = Two(launcher, workdir, sent)
     stopped.trained(killed.rows()[-1]["step"] + 5)
     stopped.processes[1].send_signal(signal.SIGTERM)
     assert stopped.ended() == [0, 0], stopped.said
     assert "train resumes at step" in stopped.said[0]
     assert "stopped, and saved" in stopped.said[0]
 
-    on = Two(launcher, workdir)
+    on = Two(launcher, workdir, sent)
     assert on.ended() == [0, 0], on.said
-    assert kill_resume.compare(calm.workdir, workdir) == []
+    differences = kill_resume.compare(calm.workdir, workdir)
+    assert differences == ["result.json"]  # which has the config
+    results = [
+        json.loads((folder / "result.json").read_text())
+        for folder in (calm.workdir, workdir)
+    ]
+    assert results[0]["test"] == results[1]["test"]
 
 
 def test_a_refusal_is_both_s(calm, launcher):
