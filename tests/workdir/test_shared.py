@@ -20,6 +20,8 @@ def test_a_follower_knows_what_the_first_found(tmp_path):
     with Workdir.open(tmp_path / "w", CONFIG) as workdir:
         (workdir.path / "metrics.jsonl").write_text('{"phase": "train", "step": 5}\n')
         (workdir.phase("train").checkpoints / "7").mkdir(parents=True)
+        workdir.phase("train").pseudo_labels.write_bytes(b"of a teacher")
+        (workdir.path / "labels.csv").write_text("image,label\n1.png,cat\n")
         (workdir.path / "queries.csv").write_text("image,label\n")
         workdir.draw("train", {"views": lambda: 1 / 0})
         (workdir.path / "events.out.1").write_text("long")
@@ -31,6 +33,11 @@ def test_a_follower_knows_what_the_first_found(tmp_path):
     assert follower.begun and follower.undrawn("train") and not follower.writes
     assert follower.config == CONFIG and follower.result is None
     assert follower.phase("train").trained == 7
+    assert follower.phase("train").pseudo_labels.read_bytes() == b"of a teacher"
+    given = {**CONFIG, "data": {"labels": "/of/process_0/only.csv"}}
+    assert follower.labels(given) == str(folder / "labels.csv")
+    (folder / "labels.csv").unlink()
+    assert follower.labels(given) == "/of/process_0/only.csv"
     assert follower.journal.rows() == [{"phase": "train", "step": 5}]
     assert follower.queries.read_text() == "image,label\n"
     assert (folder / "events.out.1").read_text() == ""
