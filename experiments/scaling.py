@@ -15,19 +15,18 @@ from math import prod
 import jax
 import jax.extend
 import jax.numpy as jnp
-from absl import app, flags
+from absl import flags
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from configs import base
-from experiments import jobs
+from experiments import command, jobs
 from ssl_jax import algorithms, core, models
+from ssl_jax.errors import UserError
 from ssl_jax.models import resnet, wide_resnet
 from ssl_jax.train import sections
 from ssl_jax.workdir import results
-
-ONLY = flags.DEFINE_list("only", [], "names of cases; default: all")
 
 DEVICES = 8
 IMAGENET = dict(image=(224, 224, 3), classes=1000, images=1_281_167)
@@ -57,10 +56,24 @@ def _with_resnet(name, phase):
     return run
 
 
-def main(_):
+def define_flags(to: flags.FlagValues) -> None:
+    flags.DEFINE_list("only", "", "names of cases; default: all", to)
+
+
+def run(given: flags.FlagValues) -> None:
+    """The program with its flags parsed.
+
+    Raises:
+      UserError: --only names no case.
+    """
     jax.config.update("jax_num_cpu_devices", DEVICES)
     chosen = cases()
-    for name in ONLY.value or chosen:
+    if unknown := set(given.only) - set(chosen):
+        raise UserError(
+            f"--only={','.join(sorted(unknown))} is no case; there are: "
+            f"{', '.join(chosen)}."
+        )
+    for name in given.only or chosen:
         jobs.keep("scaling", name, measure(*chosen[name]))
 
 
@@ -249,4 +262,4 @@ _EXCHANGES = ("all-", "collective-", "reduce-scatter", "ragged-", "send", "recv"
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.start("scaling", run, define_flags)

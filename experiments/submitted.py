@@ -8,7 +8,6 @@ saves its checkpoint and is queued again, until its run is finished. What each s
 in runs/<experiment>/submitit. Without submitit, papers/*.sbatch do the like.
 """
 
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,9 @@ from absl import flags
 from ssl_jax.errors import UserError
 
 _SAVES = 120  # seconds before its end at which a task is told to save
+# SLURM sends submitit's own signal to every process of a task. By a shell, as JAX warns
+# of a fork that runs Python.
+_WITHOUT_USR2 = ("sh", "-c", "trap '' USR2; exec \"$@\"", "sh")
 
 
 class Task:
@@ -28,11 +30,7 @@ class Task:
         self.command = list(command)
 
     def __call__(self) -> None:
-        # SLURM sends submitit's own signal to every process of a task.
-        self.process = subprocess.Popen(
-            self.command,
-            preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),
-        )
+        self.process = subprocess.Popen([*_WITHOUT_USR2, *self.command])
         if status := self.process.wait():
             raise RuntimeError(f"{self.command} ended with status {status}")
 

@@ -22,15 +22,11 @@ from pathlib import Path
 from statistics import median
 
 import jax
-from absl import app, flags
+from absl import flags
 
-from experiments import jobs
+from experiments import command, jobs
 from ssl_jax import core
 from ssl_jax.workdir import results
-
-DATA_DIR = flags.DEFINE_string("data_dir", "", "where tfds has CIFAR-10")
-ROUNDS = flags.DEFINE_integer("rounds", 3, "second starts; their median counts")
-KEEP = flags.DEFINE_string("keep", "", "name to keep the result by: the device")
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ("digits", "cifar10:fixmatch,small")
@@ -58,8 +54,15 @@ runpy.run_path("launch.py", run_name="__main__")
 """
 
 
-def main(_):
-    jobs.keep("first_step", KEEP.value, measure(DATA_DIR.value, ROUNDS.value))
+def define_flags(to: flags.FlagValues) -> None:
+    flags.DEFINE_string("data_dir", "", "where tfds has CIFAR-10", to)
+    flags.DEFINE_integer("rounds", 3, "second starts; their median", flag_values=to)
+    flags.DEFINE_string("keep", "", "name to keep the result by: the device", to)
+
+
+def run(given: flags.FlagValues) -> None:
+    """The program with its flags parsed."""
+    jobs.keep("first_step", given.keep, measure(given.data_dir, given.rounds))
 
 
 def measure(data_dir: str, rounds: int) -> dict:
@@ -101,7 +104,7 @@ def start(given: Sequence[str], environment: Mapping[str, str]) -> dict:
     workdir, when its first step is done."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.time()
-        run = subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-c", TO_FIRST_STEP, *given, f"--workdir={folder}/w"],
             stdout=subprocess.PIPE,
             text=True,
@@ -109,7 +112,7 @@ def start(given: Sequence[str], environment: Mapping[str, str]) -> dict:
             env=environment,
             check=True,
         )
-    said = json.loads(run.stdout.splitlines()[-1])
+    said = json.loads(done.stdout.splitlines()[-1])
     return {
         "seconds": round(said["at"] - began, 2),
         "cpu_seconds": round(said["cpu_seconds"], 2),
@@ -118,4 +121,4 @@ def start(given: Sequence[str], environment: Mapping[str, str]) -> dict:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.start("first_step", run, define_flags)

@@ -1,6 +1,7 @@
 """Runs handed to a cluster, here by submitit's executor for one machine."""
 
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -15,9 +16,9 @@ from ssl_jax.errors import UserError
 SAVES = """
 import pathlib, signal, sys, time
 path = pathlib.Path(sys.argv[1])
-path.write_text(path.read_text() + "began " if path.exists() else "began ")
 try:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    path.write_text(path.read_text() + "began " if path.exists() else "began ")
     while path.read_text().count("began") < 2:
         time.sleep(0.01)
 except KeyboardInterrupt:
@@ -84,7 +85,7 @@ def test_a_task_whose_time_is_up_saves_and_goes_on(tmp_path):
     thread.start()
     while not (path.exists() and path.read_text()):
         time.sleep(0.01)
-    time.sleep(0.2)
+    task.process.send_signal(signal.SIGUSR2)  # submitit's, which is not for it
     delayed = task.checkpoint()
     thread.join()
     assert path.read_text() == "began saved "
