@@ -27,6 +27,18 @@ def test_without_unlabeled_images_a_method_says_what_it_is(num_labels, warned, c
     assert caplog.text.count(said) == warned
 
 
+def test_a_process_with_other_data_than_the_first_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(run.processes, "of_first", lambda function: "another digest")
+    wanted, mesh = (
+        sections.parse(tiny.config("supervised.Supervised")),
+        core.make_mesh(ONE),
+    )
+    with pytest.raises(UserError, match="process 0 finds other data, digits, than"):
+        with run.entered(wanted, tmp_path / "w", mesh):
+            pass
+    assert not (tmp_path / "w").exists()
+
+
 def _config(root, algorithm, **data):
     """A run on the images in `root`, in which nothing takes long."""
     config = tiny.config(algorithm)

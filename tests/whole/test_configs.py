@@ -274,6 +274,19 @@ def test_fine_tuning_and_its_floor_differ_in_where_they_start():
         byol_stl10.get_config("paper96,tutorial")
 
 
+def test_fixmatch_on_imagenet_has_the_settings_of_its_code():
+    config = imagenet.get_config()
+    train, epoch = config.train, 128_000 // 1_024  # of the labeled images
+    assert (train.batch_size, train.batch_size * train.unlabeled_ratio) == (1024, 5120)
+    assert (train.steps, train.optimizer.warmup_steps) == (3_000 * epoch, 50 * epoch)
+    algorithm = train.algorithm
+    assert (algorithm.threshold, algorithm.unlabeled_weight) == (0.7, 10.0)
+    assert train.optimizer.learning_rate == pytest.approx(0.1 * 1_024 / 256)
+    assert train.optimizer.weight_decay == pytest.approx(2 * 3e-4)
+    assert train.optimizer.schedule == "sixths"
+    assert config.data.placement == "stream" and config.data.num_labels == 128_000
+
+
 def test_byol_on_imagenet_is_a_word_as_well():
     for words in ("", "epochs300", "debug"):
         whole = byol_imagenet.get_config(words)
