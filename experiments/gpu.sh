@@ -9,6 +9,12 @@
 # Results go to $OUT, or to results/. PYTHON=... names another than python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+case ${1:-all} in
+-h | --help)
+  sed -n '2,9s/^# \{0,1\}//p' experiments/gpu.sh
+  exit
+  ;;
+esac
 python=${PYTHON:-python3}
 wheels=(gpu_bring/1/wheels/*.whl)
 if [[ ${1:-all} != bring && -e ${wheels[0]} ]]; then

@@ -56,6 +56,7 @@ TABLES = {  # by the name in the documents
     "first_step": Source("first_step", "speed.start_tables", "first_step"),
     "before": Source("before", "speed.start_tables", "before", may_lack=True),
     "benchmark_gcn": Source("benchmark_gcn", "speed.tables", "gcn"),
+    "scaling_inputs": Source("scaling", "speed.scaling_tables", "inputs"),
     "scaling_step": Source("scaling", "speed.scaling_tables", "step"),
     "scaling_memory": Source("scaling", "speed.scaling_tables", "memory"),
     "scaling_time": Source("scaling", "speed.scaling_tables", "time"),

@@ -52,13 +52,8 @@ PILLOW = flags.DEFINE_bool("pillow", True, "also RandAugment against Pillow, 32x
 def main(config):
     jax.config.update("jax_enable_compilation_cache", False)  # compiling is measured
     counts = [int(count) for count in DEVICES.value]
-    # Virtual CPU devices, where there is no accelerator; elsewhere without effect.
-    os.environ["XLA_FLAGS"] = " ".join(
-        [
-            os.environ.get("XLA_FLAGS", ""),
-            f"--xla_force_host_platform_device_count={max(counts, default=1)}",
-        ]
-    )
+    if counts:  # a CPU's; otherwise as many as launch.py has made
+        jax.config.update("jax_num_cpu_devices", max(counts))
     try:
         if AGAINST.value:
             results = compare(config, AGAINST.value, STEPS.value, ROUNDS.value)
@@ -105,6 +100,7 @@ def measure(
         "config": config.to_dict(),
         "device": results.device(core.make_mesh()),
         "versions": results.versions(),
+        "git": results.git_state(),
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",
         "load_average": os.getloadavg(),
         "runs": runs,
@@ -152,6 +148,7 @@ def compare(config, against: list[str], steps: int, rounds: int) -> dict:
         "configs": {name: c.to_dict() for name, c in configs.items()},
         "device": results.device(mesh),
         "versions": results.versions(),
+        "git": results.git_state(),
         "load_average": os.getloadavg(),
         "seconds_per_step": seconds,
         "ratios": ratios,

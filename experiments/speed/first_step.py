@@ -96,6 +96,7 @@ def measure(data_dir: str, rounds: int) -> dict:
         "cpus": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 2),
         "versions": results.versions(),
+        "git": results.git_state(),
     }
 
 

@@ -2,8 +2,10 @@
 
 Counted from its jaxpr, so that the count is the same whatever compiles it: XLA's own,
 of the compiled program, takes the body of a loop once, and depends on what it calls a
-library for. A multiplication and an addition are two; those with zeros that padding or
-a dilated input brings are none, as nobody has to do them.
+library for. As it is written there: a CPU's Winograd convolutions count what they
+multiply, and not what the plain ones would. A multiplication and an addition are two;
+those with zeros that padding or a dilated input brings are none, as nobody has to do
+them.
 
 A `while` loop, whose trips only its run tells, counts once, a `cond` as its largest
 branch. All else (sums, activations, BatchNorm, augmentation) is left out: it is bound

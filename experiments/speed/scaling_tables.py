@@ -51,6 +51,27 @@ def split(all_reduces: dict[str, int]) -> tuple[int, int, int, int]:
     )
 
 
+def inputs(results: Table) -> str:
+    """What goes into the other tables, and is neither of a step nor of a device."""
+    lines = []
+    images = {
+        "ResNet-50, 224 px": "fixmatch_imagenet",
+        "WRN-28-2, 32 px": "fixmatch_cifar10",
+    }
+    for title, name in images.items():
+        if name in results:
+            image = results[name][0]["per_image"]
+            adds = f"{image['multiply_adds'] / 1e9:.2f} billion"
+            lines.append([f"multiply-adds, an image of {title}", adds])
+            kept = f"{image['kept_bytes'] / 1e6:.1f} MB"
+            lines.append([f"activations, an image of {title}", kept])
+    rated = f"{REACHED / 1e12:.0f} TFLOP/s, {REACHED / PEAK:.0%} of {PEAK / 1e12:.0f}"
+    lines.append(["computed by a GPU", rated])
+    small = (f"{1e6 * latency(n):.0f} on {n:,}" for n in GPUS)
+    lines.append(["a small all-reduce, microseconds", ", ".join(small)])
+    return formats.markdown_table(["what goes in", ""], lines)
+
+
 def step(results: Table) -> str:
     """What a step computes and exchanges, on any number of devices."""
     rows = []

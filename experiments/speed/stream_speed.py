@@ -30,6 +30,7 @@ from PIL import Image
 from configs import mnist
 from experiments import jobs, readme
 from ssl_jax import core
+from ssl_jax.cli import process
 from ssl_jax.data import sources, streams
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.train import phases
@@ -214,6 +215,7 @@ def main():
         "jpegs": jpegs,
         "memory": lambda: memory(args.dir),
     }
+    process.set_up(mnist.get_config(""))  # as launch.py does
     for part in args.parts.split(","):
         measured = {
             **parts[part](),
@@ -221,6 +223,7 @@ def main():
             "cpus": os.cpu_count(),
             "load_average": round(os.getloadavg()[0], 2),
             "versions": results.versions(),
+            "git": results.git_state(),
         }
         name = f"{part}_{args.keep}" if args.keep else ""
         jobs.keep("stream_speed", name, measured, args.results)

@@ -57,3 +57,14 @@ def test_seconds_by_hand():
     seconds = tables.exchange(400_000_000, 16) - tables.latency(16)
     assert seconds == pytest.approx(2 * 15 / 16 * 1e-3)
     assert tables.split({"128": 3, "5000000": 2}) == (2, 10_000_000, 3, 384)
+
+
+def test_what_goes_in_is_of_the_results_and_the_formulas():
+    image = {"multiply_adds": 4_087_136_256, "kept_bytes": 43_552_768}
+    lines = tables.inputs({"fixmatch_imagenet": [{"per_image": image}]}).splitlines()
+    assert [line.split(" | ")[1].removesuffix(" |") for line in lines[2:]] == [
+        "4.09 billion",
+        "43.6 MB",
+        "170 TFLOP/s, 17% of 989",
+        "12 on 8, 48 on 64, 88 on 1,024",
+    ]
