@@ -2,10 +2,14 @@
 
 Counted from its jaxpr, so that the count is the same whatever compiles it: XLA's own,
 of the compiled program, takes the body of a loop once, and depends on what it calls a
-library for. As it is written there: a CPU's Winograd convolutions count what they
-multiply, and not what the plain ones would. A multiplication and an addition are two;
-those with zeros that padding or a dilated input brings are none, as nobody has to do
-them.
+library for. A multiplication and an addition are two; those with zeros that padding or
+a dilated input brings are none, as nobody has to do them, and so are those whose
+results nothing needs, such as the gradient by a network's input, which the pieces of
+ssl_jax/models/shared/convolution.py ask for and XLA drops.
+
+The count is of what is done: on a CPU, where channels are many, Winograd's 16 products
+and not the 36 that they stand for. So a share of the machine's rate is one that it can
+reach, at most 1; and it compares forms of a step less well than their seconds do.
 
 A `while` loop, whose trips only its run tells, counts once, a `cond` as its largest
 branch. All else (sums, activations, BatchNorm, augmentation) is left out: it is bound
@@ -18,11 +22,14 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 from jax.extend import core as jax_core
+from jax.interpreters import partial_eval
 
 
 def of(function: Callable, *args) -> float:
     """Of one call with arguments of these shapes, on all devices together."""
-    return float(_of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr))
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    needed, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return float(_of_jaxpr(needed))
 
 
 def _of_jaxpr(jaxpr):
