@@ -87,7 +87,8 @@ def accelerated() -> bool:
     if asked:
         return asked != "cpu"
     plugins = importlib.metadata.entry_points(group="jax_plugins")
-    return bool(plugins) or importlib.util.find_spec("jax_plugins") is not None
+    modules = "jax_plugins", "libtpu"  # JAX finds a TPU by no plugin
+    return bool(plugins) or any(map(importlib.util.find_spec, modules))
 
 
 def _sees_all(phase):

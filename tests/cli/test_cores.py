@@ -1,8 +1,10 @@
 """A CPU's cores as devices."""
 
 import json
+import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,6 +55,35 @@ def test_a_negative_number_is_refused():
     config.cpu_devices = -1
     with pytest.raises(UserError, match="cpu_devices=-1 must be at least 0"):
         cores.devices(config, 2)
+
+
+@pytest.mark.parametrize("by_user, accelerator", [(True, False), (False, True)])
+def test_who_chose_devices_or_has_others_is_left_alone(
+    by_user, accelerator, monkeypatch
+):
+    told = "--xla_force_host_platform_device_count=3" if by_user else ""
+    monkeypatch.setenv("XLA_FLAGS", told)
+    monkeypatch.delenv("NPROC", raising=False)
+    monkeypatch.setattr(cores, "cores", lambda: 4)
+    monkeypatch.setattr(cores, "accelerated", lambda: accelerator)
+    touched = []
+    monkeypatch.setattr(cores, "_keep_memory", lambda: touched.append("memory"))
+    monkeypatch.setattr(
+        cores.jax.config, "update", lambda *given: touched.append(given)
+    )
+    cores.spread([digits.get_config()])
+    assert not touched and os.environ["XLA_FLAGS"] == told and "NPROC" not in os.environ
+
+
+@pytest.mark.parametrize("module", ["jax_plugins", "libtpu", None])
+def test_an_accelerator_is_what_jax_may_find(module, monkeypatch):
+    config = SimpleNamespace(jax_platforms=None)
+    monkeypatch.setattr(cores, "jax", SimpleNamespace(config=config))
+    monkeypatch.setattr(cores.importlib.metadata, "entry_points", lambda **_: ())
+    monkeypatch.setattr(
+        cores.importlib.util, "find_spec", lambda name: name == module or None
+    )
+    assert cores.accelerated() == (module is not None)
 
 
 def test_a_process_has_them():
