@@ -7,6 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import tiny
 from configs import base
@@ -107,16 +108,20 @@ def test_a_failing_figure_costs_no_run_and_is_drawn_by_a_later_launch(
     figures = workdir / "figures"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(curves, "confusion_matrix", broken)
+        patch.setattr(pictures, "before", lambda _: {"views": broken})
         result = run(config, workdir, devices=ONE)
     assert result == json.loads((workdir / "result.json").read_text())
     assert {path.name for path in figures.iterdir()} == {
         *("train_confusion_matrix.failed.txt", "train_learning_curves.png"),
+        "train_views.failed.txt",
     }
+    monkeypatch.setattr(pictures, "before", lambda _: {"views": Figure})
     journal = (workdir / "metrics.jsonl").read_bytes()
     assert run(config, workdir, devices=ONE) == result
     assert (workdir / "metrics.jsonl").read_bytes() == journal
     assert {path.name for path in figures.iterdir()} == {
         *("train_confusion_matrix.png", "train_learning_curves.png"),
+        "train_views.png",
     }
     # Then nothing is left to draw, and nothing is read.
     monkeypatch.setattr(loading, "load", broken)

@@ -36,6 +36,10 @@ def test_a_follower_knows_what_the_first_found(tmp_path):
     assert follower.phase("train").pseudo_labels.read_bytes() == b"of a teacher"
     given = {**CONFIG, "data": {"labels": "/of/process_0/only.csv"}}
     assert follower.labels(given) == str(folder / "labels.csv")
+    new = tmp_path / "new"  # of a run in which nothing is trained yet
+    new.mkdir()
+    shared._write(new, {"labels.csv": files["labels.csv"]})
+    assert shared.Follower(new).labels(given) == str(new / "labels.csv")
     (folder / "labels.csv").unlink()
     assert follower.labels(given) == "/of/process_0/only.csv"
     assert follower.journal.rows() == [{"phase": "train", "step": 5}]
