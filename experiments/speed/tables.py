@@ -1,7 +1,5 @@
-"""What was measured here, as tables of docs/results.md and a figure.
-
-Without what measures it to import, such as JAX or PyTorch.
-"""
+"""What was measured here, as tables of docs/results.md and a figure; imports nothing
+that measures it, such as JAX or PyTorch."""
 
 import statistics
 
@@ -39,7 +37,6 @@ FORMS = {
 }
 
 # Of label_spreading_scale.py.
-
 PARTS = ("mnist_rbf", "mnist_knn", "million", "scale")
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 # Of the same rows: the sizes at which a line of the figure is measured. Past its last,
@@ -102,12 +99,13 @@ def peers(results: Table) -> str:
             f"{one['views']:,}",
             _milliseconds(one, "ours"),
             *_beside(one, "tuned"),
+            _form(one),
             *_beside(one, "workers"),
         ]
         for one in found
     ]
     header = ["a step of", "views", "ours, ms", "tuned, ms", "ours / tuned"]
-    header += ["workers, ms", "ours / workers"]
+    header += ["tuned is", "workers, ms", "ours / workers"]
     return f"{_said(found)}:\n\n{formats.markdown_table(header, rows)}"
 
 
@@ -132,11 +130,17 @@ def _peers_row(one):
         _milliseconds(one, "ours"),
         _milliseconds(one, "tuned"),
         _range(one, "tuned"),
-        (one["compiled"] or {}).get("chosen", ""),
+        _form(one),
         _milliseconds(one, "workers"),
         _range(one, "workers"),
         "" if worst is None else f"{worst:.0e}",
     ]
+
+
+def _form(one):
+    """Of `tuned`; of eager, whether anything else was tried."""
+    chosen, tried = (one["compiled"] or {"chosen": "", "tried": {}}).values()
+    return chosen + ", nothing else tried" * (chosen == "eager" and not tried)
 
 
 def _by_keep(results):

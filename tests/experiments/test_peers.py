@@ -63,6 +63,7 @@ def test_all_are_timed_in_turn():
     for table in (tables.peers, tables.peers_all):
         lines = table({"cpu_wrn64": [measured]}).splitlines()
         assert len(lines) == 5 and tables.WORKS["wrn64"] in lines[-1]
+        assert "| eager, nothing else tried |" in lines[-1]
         assert table({}) == tables.NOT_MEASURED
 
 
