@@ -92,9 +92,12 @@ def test_a_process_has_them():
     from configs import digits
     from ssl_jax.cli import cores
     cores.cores = lambda: 4
+    keep, kept = cores._keep_memory, []
+    cores._keep_memory = lambda: kept.append(keep())
     cores.spread([digits.get_config()])
     import jax
-    print(json.dumps([jax.device_count(), os.environ["XLA_FLAGS"]]))
+    told = [os.environ[name] for name in ("XLA_FLAGS", "NPROC")]
+    print(json.dumps([jax.device_count(), len(kept), *told]))
     """
     env = {"PATH": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     out = subprocess.run(
@@ -104,5 +107,6 @@ def test_a_process_has_them():
         text=True,
         check=True,
     )
-    devices, flags = json.loads(out.stdout)
+    devices, kept, flags, threads = json.loads(out.stdout)
     assert devices == 4 and "multi_thread_eigen=false" in flags
+    assert kept == 1 and threads == "1"

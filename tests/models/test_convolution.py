@@ -69,6 +69,28 @@ def gradient_of(network):
     return jax.grad(loss)
 
 
+@pytest.mark.parametrize(
+    "images, channels, convolutions",
+    [
+        (8, 64, 0),  # by Winograd
+        # Forward, by the images, by the kernel in pieces: of a gradient the value is
+        # traced as well, which XLA drops.
+        (8, 8, 1 + 2 + 2),
+        (256, 8, 1 + 2 + 2 * 64),  # no more pieces, however small
+    ],
+)
+def test_what_a_gradient_is_made_of(images, channels, convolutions, monkeypatch):
+    monkeypatch.setattr(convolution, "PIECE", 1 if images > 8 else convolution.PIECE)
+    x = jnp.ones((images, 4, 4, channels))
+    kernel = jnp.ones((3, 3, channels, channels))
+
+    def traced(x, kernel):
+        return outputs(convolution.convolution, x, kernel, 1, "SAME")
+
+    text = str(jax.make_jaxpr(traced)(x, kernel))
+    assert text.count("conv_general_dilated[") == convolutions
+
+
 class Two(nn.Module):
     conv: type
 
