@@ -72,3 +72,27 @@ def test_its_table(tmp_path):
         "| `fixmatch_digits` | cpu, 2 CPU cores | 64 | 32 | 2.00 (1.50 to 2.25) | "
         "1234567 | abcdefa and changes |"
     )
+
+
+def test_a_ratio_is_of_one_round_and_above_1_where_now_is_faster(monkeypatch):
+    log = []
+
+    class Launched(Asked):
+        def __init__(self, checkout, flags_given):
+            assert flags_given[0] == "--config=digits:fixmatch,debug"
+            super().__init__(checkout, 0.5 if checkout == ROOT else 1.5, log)
+            self.said |= dict.fromkeys(("git", "device", "versions"), checkout.name)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(before, "Answering", Launched)
+    given = flags.FlagValues()
+    before.define_flags(given)
+    given(["before", "--base=HEAD", "--debug"])
+    measured = before.measure("digits:fixmatch", Path("base"), given)
+    assert measured["ratios"] == [3.0] and measured["times_as_fast"] == 3.0
+    assert measured["commits"] == {"before": "base", "now": ROOT.name}

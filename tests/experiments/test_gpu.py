@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import itertools
 import re
 import sys
 import time
@@ -156,3 +157,28 @@ def test_the_price_of_determinism_is_held_against_the_same_without():
 
 def test_the_rehearsal_is_of_this_interpreter():
     assert machine.look([])["failed"] == {}, sys.executable
+
+
+def test_seconds_are_of_a_step_and_not_of_a_call(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(steps_per_call.time, "perf_counter", lambda: next(clock))
+    state = 0, 0, lambda state, sums, *_: (state, sums), 0.0
+    monkeypatch.setattr(steps_per_call, "compile_phase", lambda phase: state)
+    known = flags.FlagValues()
+    steps_per_call.define_flags(known)
+    known(["x", "--run=digits:supervised", "--debug", "--rounds=1", "--seconds=1"])
+    monkeypatch.setattr(steps_per_call.process, "set_up", lambda config: None)
+    assert steps_per_call.measure(known, [1, 4])["median"] == {"1": 1.0, "4": 0.25}
+
+
+def test_a_race_has_the_steps_that_its_minutes_allow(tmp_path, monkeypatch):
+    monkeypatch.setattr(race, "RUNS", tmp_path)
+    monkeypatch.setattr(race.process, "set_up", lambda config: None)
+    monkeypatch.setattr(race, "steps_per_second", lambda *_: 10.0)
+    monkeypatch.setattr(race, "train", lambda *args, **kwargs: None)
+    known = flags.FlagValues()
+    race.define_flags(known)
+    known(["race", "--of_minutes=2", "--steps_per_call=1"])
+    raced = race.race("digits:fixmatch", 40, 60.0, None, known)
+    assert raced["steps"] == pytest.approx(10 * 120 * race.SPENT, rel=0.05)
+    assert not raced["over"] and raced["trained"] == 0

@@ -1,5 +1,7 @@
 """What docs/scaling.md counts, and the arithmetic on it."""
 
+import math
+
 import pytest
 
 import tiny
@@ -68,3 +70,43 @@ def test_what_goes_in_is_of_the_results_and_the_formulas():
         "170 TFLOP/s, 17% of 989",
         "12 on 8, 48 on 64, 88 on 1,024",
     ]
+
+
+def test_work_is_of_views_and_of_what_a_target_sees(monkeypatch):
+    monkeypatch.setattr(scaling, "compiled", lambda *args, **kwargs: "")
+    monkeypatch.setattr(scaling, "encoder", lambda *_: {"multiply_adds": 7})
+    sizes = dict(image=(8, 8, 1), classes=10, images=100)
+    for name, passes, images in (
+        ("supervised.Supervised", 3, (8, 0)),
+        ("byol.BYOL", 3 * 2 + 2, (16, 16)),  # and its target's two, forward
+    ):
+        config = tiny.config(name)
+        config.train.update(batch_size=8, unlabeled_ratio=0)
+        counted = scaling.measure(config, sizes)
+        seen = counted["images_with_gradient"], counted["images_without"]
+        assert seen == images
+        assert counted["flops"] == 2 * 7 * 8 * passes
+
+
+def test_tables_by_hand():
+    one = {
+        "config": {"train": {"batch_size": 64}},
+        "images_with_gradient": 640,
+        "images_without": 160,
+        "per_image": {"kept_bytes": 2_000_000, "remat_bytes": 500_000},
+        "state_bytes": {"params": 10**9, "opt_state": 2 * 10**9, "extra": 0},
+        "flops": 8 * 0.01 * tables.REACHED,  # 10 ms of 8 GPUs
+        "all_reduces": {"100": 10, "450000000": 1},
+    }
+    *_, memory = tables.memory({"fixmatch_cifar10": [one]}).splitlines()
+    assert memory.split(" | ")[1:3] == ["1.000 + 2.000 + 0.000", "0.16 / 0.04"]
+    *_, on_8, on_64, on_1024 = tables.time({"fixmatch_cifar10": [one]}).splitlines()
+    cells = on_8.strip("| ").split(" | ")
+    latency = tables.latency(8)
+    gradients, moments = latency + 2 * 7 / 8 * 1e-3, 10 * latency
+    assert cells[2:5] == ["10.00", f"{1e3 * gradients:.2f}", f"{1e3 * moments:.2f}"]
+    assert cells[5] == f"{0.01 / (0.01 + moments):.0%}"  # gradients hide
+    backward = 0.01 * 2 * 640 / (3 * 640 + 160)
+    assert int(cells[6]) == math.ceil(64 * gradients / backward)
+    assert int(cells[7]) == math.ceil(64 * moments / 0.001)
+    assert "does not divide" not in on_64 and "does not divide" in on_1024
