@@ -10,6 +10,7 @@ import ctypes
 import importlib.metadata
 import importlib.util
 import os
+import platform
 from collections.abc import Sequence
 
 import jax
@@ -101,7 +102,8 @@ def _divides(count, phase, parts):
 
 
 def _keep_memory():
-    if hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc's
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
         libc.mallopt(_MMAP_MAX, 0)
         libc.mallopt(_TRIM_THRESHOLD, -1)
         libc.mallopt(_ARENA_MAX, 1)
