@@ -2,6 +2,7 @@
 
     python -m experiments.speed.race --run=cifar10:fixmatch --labels=4000 --minutes=9
         [--of_minutes=25] [--packed=DIR | --data_dir=DIR] [--results=DIR]
+        [--field=train.algorithm.weak_gradient=false]
 
 Each run is one of launch.py's, in runs/race/<config>_<labels>. How many steps it has is
 measured before: so many that they and the evaluations take --of_minutes, so that the
@@ -15,6 +16,7 @@ that was, without compiling. README's settings are changed in what a short run n
 the rate falls to 0 by `cosine`, and averages forget their start.
 """
 
+import json
 import os
 import signal
 import threading
@@ -32,6 +34,7 @@ from ssl_jax import core
 from ssl_jax.cli import process
 from ssl_jax.data import loading
 from ssl_jax.data.dataset import Dataset
+from ssl_jax.errors import UserError
 from ssl_jax.report import formats
 from ssl_jax.train import phases, sections
 from ssl_jax.train.program import compile_phase
@@ -53,6 +56,7 @@ def define_flags(to: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "of_minutes", 0.0, "of a whole run; 0: its share", flag_values=to
     )
+    flags.DEFINE_multi_string("field", [], "<field>=<value> of the configs, JSON", to)
     flags.DEFINE_integer("seed", 0, "of each run", flag_values=to)
     flags.DEFINE_integer("steps_per_call", 16, "steps in a call", flag_values=to)
     flags.DEFINE_enum("dtype", "bfloat16", ["bfloat16", "float32"], "of networks", to)
@@ -125,7 +129,7 @@ def race(
 def configured(name: str, labels: int, given: flags.FlagValues) -> ConfigDict:
     """The config of a short run of its first phase."""
     debug = f"{',' if ':' in name else ':'}debug" if given.debug else ""
-    config = jobs.load(name + debug)
+    config = jobs.load(name + debug, fields(given.field))
     config.phases, config.tensorboard = (config.phases[0],), False
     config.seed, config.model.dtype = given.seed, given.dtype
     config.data.dir = given.data_dir
@@ -141,6 +145,25 @@ def configured(name: str, labels: int, given: flags.FlagValues) -> ConfigDict:
     if not given.debug:
         config.data.num_labels = labels
     return config
+
+
+def fields(given: list[str]) -> dict[str, object]:
+    """Dotted field -> value, of "<field>=<value>" each.
+
+    Raises:
+      UserError: it is not written so.
+    """
+    found = {}
+    for text in given:
+        field, _, value = text.partition("=")
+        try:
+            found[field] = json.loads(value)
+        except ValueError as error:
+            raise UserError(
+                f"--field={text}: {value!r} is no JSON; write <field>=<value>, such as "
+                "train.algorithm.weak_gradient=false."
+            ) from error
+    return found
 
 
 def steps_per_second(config: ConfigDict, dataset: Dataset | None) -> float:

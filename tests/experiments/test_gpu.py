@@ -143,6 +143,19 @@ def test_a_race_that_goes_on_has_the_steps_that_it_began_with():
     assert (again.pretrain.steps, again.pretrain.eval_every) == (8, 8)
 
 
+def test_a_race_takes_fields_of_its_config():
+    def weak_gradient(*given):
+        known = flags.FlagValues()
+        race.define_flags(known)
+        known(["race", *given])
+        return race.configured("cifar10", 40, known).train.algorithm.weak_gradient
+
+    field = "--field=train.algorithm.weak_gradient="
+    assert (weak_gradient(), weak_gradient(field + "false")) == (True, False)
+    with pytest.raises(UserError, match="'no' is no JSON; write <field>=<value>"):
+        weak_gradient(field + "no")
+
+
 def test_the_price_of_determinism_is_held_against_the_same_without():
     def one(deterministic, **median):
         return [{"deterministic": deterministic, "median": median}]
