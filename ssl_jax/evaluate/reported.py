@@ -99,7 +99,7 @@ def entry(
     """A trained phase's entry in result.json.
 
     Args:
-      stopped: by what: "steps", "patience", "loss_window".
+      stopped: by what: "steps", or a rule of `train.stopping`.
       seconds: of training and evaluating.
       **measured: what else is known of its speed.
     """

@@ -26,7 +26,7 @@ def verdicts(run: Run, workdir: Workdir) -> dict[str, str]:
             said[f"{name}.steps"] = _of_steps(run, section, there, workdir)
         if there.get("eval_every", section.eval_every) != section.eval_every:
             begun = stopping.watches(section) and workdir.phase(name).trained
-            why = "patience and loss_window count evaluations"
+            why = f"{', '.join(stopping.RULES)} count evaluations"
             said[f"{name}.eval_every"] = why if begun else ""
     return said
 

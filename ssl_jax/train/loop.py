@@ -19,7 +19,7 @@ from ssl_jax.train import pictures, probing, profiling, program, stopping
 from ssl_jax.train.phases import Phase
 from ssl_jax.workdir import handover
 from ssl_jax.workdir.checkpoints import Checkpoints
-from ssl_jax.workdir.logs import Clock, Log, Moment, Progress
+from ssl_jax.workdir.logs import Clock, Log, Moment, Progress, say
 from ssl_jax.workdir.tensorboard import TensorBoard
 from ssl_jax.workdir.workdir import Workdir
 
@@ -99,7 +99,9 @@ def train(
                 sums = place(no_sums, replicated)
             if evaluates and stopping.watches(section):
                 log.flush()
-                over = over or stopping.over(rows, section)
+                if not over and stopping.over(rows, section):
+                    over = True
+                    say(stopping.said(rows, section))
             stops = interrupted()
             if over or stops or step % section.checkpoint_every == 0:
                 log.flush()  # the journal is never behind a checkpoint

@@ -31,7 +31,7 @@ from ssl_jax.evaluate.batches import sums
 from ssl_jax.report import figures
 from ssl_jax.train import phases, pictures, program, sections, stopping
 from ssl_jax.train.phases import Phase
-from ssl_jax.train.run import entered, say_found
+from ssl_jax.train.run import check_validation, entered, say_found
 from ssl_jax.workdir import logs, results
 
 _FEW = 5  # of 2 to 20, 4 and 5 were fastest for GCN on Cora
@@ -79,6 +79,7 @@ def run(
         if workdir.result is not None:
             _draw(wanted, data, workdir)
             return workdir.result
+        check_validation(wanted, data)
         facts = say_found(wanted, data)
         own = wanted.data_with(workdir.labels(wanted.config))
         phase, inputs, axes = _build(wanted, own, data, mesh)
@@ -243,8 +244,7 @@ def _train(phase: Phase, inputs: Inputs):
             kept_E["val"]["accuracy"].value,
             kept_E["val"]["loss"].value,
             evaluations,
-            patience=section.patience,
-            loss_window=section.loss_window,
+            **stopping.rules(section),
         )
         return (evaluations < E) & ~stale
 

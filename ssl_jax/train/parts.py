@@ -8,7 +8,7 @@ from typing import Any
 import optax
 
 from ssl_jax.core import Algorithm
-from ssl_jax.core.ranges import Count, Seed, Share, Whole
+from ssl_jax.core.ranges import Count, Rate, Seed, Share, Whole
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.evaluate.protocol import Protocol
 
@@ -41,6 +41,8 @@ class Trains:
     checkpoint_every: Count
     knn: Whole
     patience: Whole
+    loss_patience: Whole
+    loss_gain: Rate
     loss_window: Whole
 
 

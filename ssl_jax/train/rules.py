@@ -5,16 +5,18 @@ from pathlib import Path
 
 from ssl_jax import algorithms, models
 from ssl_jax.core import can, ranges
+from ssl_jax.data import sources
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.protocol import BASELINES, Protocol
-from ssl_jax.train.parts import Query, Run, Trains
+from ssl_jax.train import stopping
+from ssl_jax.train.parts import Query, Run, Trains, Tree
 from ssl_jax.workdir import handover
 
 # Which images to ask labels for: active/strategies.py has them.
 STRATEGIES = ("entropy", "margin", "least_confidence", "k_center", "random")
 
 
-def numbers(phase: Trains, num_validation: int) -> Iterator[str]:
+def numbers(phase: Trains, data: Tree) -> Iterator[str]:
     """Numbers without meaning, alone or together."""
     at = phase.name
     yield from ranges.mistakes(Trains, vars(phase), at)
@@ -24,8 +26,10 @@ def numbers(phase: Trains, num_validation: int) -> Iterator[str]:
                 f"{at}.{name}={getattr(phase, name)} is not a multiple of "
                 f"{at}.steps_per_call={phase.steps_per_call}."
             )
-    for name in ("patience", "loss_window"):
-        if getattr(phase, name) > 0 and not num_validation:
+    # Somebody's own images may have some to validate on: `run.check_validation`.
+    validates = data.get("num_validation", 0) or sources.may_change(data["name"])
+    for name in stopping.RULES:
+        if getattr(phase, name) > 0 and not validates:
             yield (
                 f"{at}.{name}={getattr(phase, name)} needs validation images: set "
                 f"data.num_validation, or {at}.{name}=0."

@@ -27,6 +27,7 @@ from ssl_jax.train import (
     program,
     sections,
     self_training,
+    stopping,
 )
 from ssl_jax.train.parts import Probes, Run
 from ssl_jax.workdir import logs, results, shared
@@ -184,6 +185,7 @@ def say_found(wanted: Run, data: Data) -> dict:
 def check(wanted: Run, data: Data) -> None:
     """Raises UserError where a section asks for what the data do not have, and warns
     where it becomes something else without them."""
+    check_validation(wanted, data)
     for section in wanted.sections:
         judged = isinstance(section, Probes) or section.knn
         if judged and "test" not in data.eval_sets:
@@ -203,6 +205,20 @@ def check(wanted: Run, data: Data) -> None:
                 "images without a label (data.unlabeled names a folder's), or lower "
                 "data.num_labels.",
                 *(section.name, section.algorithm),
+            )
+
+
+def check_validation(wanted: Run, data: Data) -> None:
+    """Raises UserError where a phase stops by images to validate on, and there are
+    none."""
+    for section in wanted.trained.values():
+        if stopping.watches(section) and "val" not in data.eval_sets:
+            rule = next(name for name in stopping.RULES if getattr(section, name))
+            at = f"{section.name}.{rule}"
+            raise UserError(
+                f"{at}={getattr(section, rule)} needs validation images, and "
+                f"{data.dataset.name} has none of its own: set data.num_validation, or "
+                f"{at}=0."
             )
 
 

@@ -291,7 +291,7 @@ def _trains(tree, name, num_devices):
     if (yield from _same_fields(algorithm, hparams, named.defaults(method))):
         if (yield from _in_range(method, hparams, f"{name}.algorithm")):
             yield from _tried(f"{name}.algorithm.", _stand_in, phase)
-    yield from rules.numbers(phase, tree["data"].get("num_validation", 0))
+    yield from rules.numbers(phase, tree["data"])
     yield from rules.batches(phase, num_devices, tree.get("accumulate", 1))
     if algorithms.takes(method, "tx"):
         rate, tx = (yield from _optimizer(phase, optimizer)) or (None, None)

@@ -157,7 +157,10 @@ def test_a_rule_that_counts_evaluations_keeps_them(tmp_path):
     _began(tmp_path / "w", config, steps=2, stopped="patience")
     config.train.update(eval_every=1, steps=8)
     said = _verdicts(tmp_path / "w", config)
-    assert said["train.eval_every"] == "patience and loss_window count evaluations"
+    assert (
+        said["train.eval_every"]
+        == "patience, loss_patience, loss_window count evaluations"
+    )
     assert said["train.steps"] == ""  # though it is over, by its rule
     config.train.eval_every = 2
     with Workdir.open(tmp_path / "w", config.to_dict(), verdicts=said):

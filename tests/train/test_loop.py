@@ -265,6 +265,7 @@ def test_intervals_and_patience_are_checked_before_anything_is_written(tmp_path)
     for change, message in (
         ({"steps_per_call": 3}, "steps=4 is not a multiple of train.steps_per_call=3"),
         ({"patience": 1}, "patience=1 needs validation images"),
+        ({"loss_patience": 1}, "loss_patience=1 needs validation images"),
         ({"eval_every": 0}, "eval_every=0 must be at least 1"),
     ):
         wrong = config.copy_and_resolve_references()
