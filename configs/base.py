@@ -129,8 +129,8 @@ def phase(algorithm: ConfigDict) -> ConfigDict:
             checkpoint_every=100,  # steps between checkpoints
             knn=0,  # neighbours that vote on each test image as it trains; 0: no k-NN
             patience=0,  # evaluations without a better validation accuracy; 0: no limit
-            # evaluations: it stops when the validation loss is stable, the lowest of the
-            # last so many not lower than the lowest before; 0: it does not
+            # evaluations: it stops at a stable validation loss, the lowest of the last
+            # so many not lower than the lowest before them; 0: it does not
             loss_patience=0,
             loss_gain=0.0,  # lower by this part of it, that is; 0: by anything
             # evaluations: it stops at a validation loss above the mean of so many

@@ -100,8 +100,8 @@ def said(rows: list[dict], section: Trains) -> str:
     if rule == "loss_window":
         mean = losses_E[-1 - number : -1].mean()
         return (
-            f"{head}: the validation loss, {losses_E[-1]:.4g}, is above the mean of the "
-            f"{number} before it, {mean:.4g} ({by})"
+            f"{head}: the validation loss, {losses_E[-1]:.4g}, is above the mean of "
+            f"the {number} before it, {mean:.4g} ({by})"
         )
     low = losses_E[:-number].argmin()
     lower = f"lower by {section.loss_gain:.3g} of it" if section.loss_gain else "lower"

@@ -235,16 +235,21 @@ def test_the_scan_of_a_gpu_trains_as_the_unrolled_steps_of_a_cpu(monkeypatch):
     )
 
 
-def test_patience_ends_a_phase_that_gains_nothing(tmp_path):
+def test_a_stable_loss_ends_a_phase_and_is_told_of(tmp_path, capfd):
+    """By patience it ends in tests/whole/test_resume.py."""
     config = tiny.config("supervised.Supervised")
     config.data.num_validation = 50
-    config.train.update(unlabeled_ratio=0, steps=40, patience=2)
-    config.train.optimizer.learning_rate = 1e-12  # the accuracy never changes
+    config.train.update(unlabeled_ratio=0, steps=40, loss_patience=2, loss_gain=1e-3)
+    config.train.optimizer.learning_rate = 1e-12  # the loss never changes
     config.model.update(bn_warmup=False, bn_momentum=1 - 1e-9)  # nor do moments
     result = run(config, tmp_path / "run", devices=ONE)
     phase = result["phases"]["train"]
-    assert phase["stopped"] == "patience"
+    assert phase["stopped"] == "loss_patience"
     assert phase["steps"] == 2 * 3  # the best, and two without gain
+    said = (
+        "stops at step 6 of 40: the validation loss is stable, the lowest of the last"
+    )
+    assert said in capfd.readouterr().err
     assert phase["test"]["evaluations"] == 3
 
 
