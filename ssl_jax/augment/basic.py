@@ -120,3 +120,13 @@ def normalize(
     shape = (1,) * (images_BHWC.ndim - 1) + (-1,)
     mean, std = (np.array(v, np.float32).reshape(shape) for v in (mean, std))
     return (images_BHWC.astype(jnp.float32) - mean) / std
+
+
+def scaled(x_BHWC: jax.Array, side: int) -> jax.Array:
+    """Brought to `side` pixels on the shorter side, bilinearly and antialiased where
+    they shrink; 0: as they are."""
+    B, H, W, C = x_BHWC.shape
+    if side in (0, min(H, W)):
+        return x_BHWC
+    height, width = (round(length * side / min(H, W)) for length in (H, W))
+    return jax.image.resize(x_BHWC, (B, height, width, C), "bilinear")

@@ -44,6 +44,7 @@ def build(
     side: Whole = 0,
     resize: Whole = 0,
     area: tuple[Share, Share] = (0.08, 1.0),
+    scale_to: Whole = 0,
     mean: Some[GreyLevel] = (127.5,),
     std: Some[Positive] = (127.5,),
 ) -> WeakStrong:
@@ -65,6 +66,9 @@ def build(
         "crop" changes the side in the weak and the strong view.
       resize: pixels a side before the plain view's central crop; 0: `side`.
       area: least and greatest share of the image that "crop" covers.
+      scale_to: pixels of the shorter side that every view is brought to in the end
+        (bilinear): what pixels mean above, and the cost of the views, is as without.
+        0: as it is.
       mean, std: grey levels 0..255, one or one per channel. The default is FixMatch's
         x * 2 / 255 - 1.
 
@@ -78,7 +82,8 @@ def build(
     crops.check_area(area)
 
     def plain(images_BHWC):
-        return basic.plain(images_BHWC, side=side, resize=resize, mean=mean, std=std)
+        x_BHWC = basic.plain(images_BHWC, side=side, resize=resize, mean=mean, std=std)
+        return basic.scaled(x_BHWC, scale_to)
 
     def weak_one(key, image_HWC):
         if weak == "none":
@@ -97,6 +102,9 @@ def build(
             return (255 * crop).round().astype(jnp.uint8)
         return basic.shift(key_shift, image_HWC, max_shift=shift)
 
+    def normalized(images_BHWC):
+        return basic.scaled(basic.normalize(images_BHWC, mean, std), scale_to)
+
     # Traced once for all that ask, which without jit would each take its time.
     inlined = partial(jax.jit, inline=True)
 
@@ -114,7 +122,7 @@ def build(
         return one
 
     def weak_view(key, images_BHWC):
-        return basic.normalize(batched(weak_one, key, images_BHWC), mean, std)
+        return normalized(batched(weak_one, key, images_BHWC))
 
     options = dict(strength=strength, translate=CTAUGMENT.get(strong))
 
@@ -130,13 +138,12 @@ def build(
             operation = partial(
                 ctaugment.ctaugment, rates=rates, cutout=cutout, **options
             )
-        images_BHWC = batched(with_weak(operation), key, images_BHWC)
-        return basic.normalize(images_BHWC, mean, std)
+        return normalized(batched(with_weak(operation), key, images_BHWC))
 
     def probe_view(key, images_BHWC):
         one = with_weak(partial(ctaugment.probe, **options))
         images_BHWC, drawn = batched(one, key, images_BHWC)
-        return basic.normalize(images_BHWC, mean, std), drawn
+        return normalized(images_BHWC), drawn
 
     probe = inlined(probe_view) if strong in CTAUGMENT else None
     strong_view = inlined(strong_view, static_argnames="cutout")

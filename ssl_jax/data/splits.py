@@ -188,7 +188,8 @@ def first(dataset: Dataset, asked: Asked, seed: int) -> Split:
 def two_phase(dataset: Dataset, asked: Asked, seed: int) -> Split:
     """The index lists of the two-phase tutorial on CIFAR-10, for rows sorted by id:
     5,000 labeled and another 20,000 unlabeled, whatever the seed and
-    labeled_in_unlabeled; images to validate are drawn by `seed` from the rest."""
+    labeled_in_unlabeled; images to validate are drawn by `seed` from the 5,000, so that
+    no other label is ever used."""
     K, N = len(dataset.class_names), len(dataset.labels_N)
     _check_divisible("num_labels", asked.num_labels, K)
     _check_divisible("num_validation", asked.num_validation, K)
@@ -199,10 +200,11 @@ def two_phase(dataset: Dataset, asked: Asked, seed: int) -> Split:
         )
     shuffled = np.arange(50_000, dtype=np.int32)
     np.random.default_rng(0).shuffle(shuffled)
-    labeled, unlabeled, rest = np.split(shuffled, [5_000, 25_000])
+    granted, unlabeled, _ = np.split(shuffled, [5_000, 25_000])
     rng = np.random.default_rng(seed)
-    _, validation = _of_each_class(dataset, rest, asked, 0, rng)
-    return Split(np.sort(labeled), np.sort(unlabeled), validation)
+    none_drawn = asked._replace(num_labels=0)
+    labeled, validation = _of_each_class(dataset, granted, none_drawn, 0, rng)
+    return Split(labeled, np.sort(unlabeled), validation)
 
 
 def planetoid(dataset: Dataset, asked: Asked, seed: int) -> Split:

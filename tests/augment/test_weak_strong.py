@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from PIL import Image
 
 from ssl_jax.augment import basic, ctaugment, randaugment, weak_strong
 from ssl_jax.core import make_mesh
@@ -25,6 +26,26 @@ def test_the_default_input_is_fixmatchs():
     plain = weak_strong.build().plain(images)
     assert plain.dtype == jnp.float32
     np.testing.assert_allclose(plain, np.float32(images) * 2 / 255 - 1, atol=1e-6)
+
+
+def test_every_view_is_scaled_in_the_end():
+    """By Pillow's bilinear filter, after all that counts pixels."""
+    images, key = noise(3, H=16, W=24), jax.random.key(0)
+    kinds = dict(shift=2, strong="none")
+    plainly, scaled = (weak_strong.build(**kinds, scale_to=side) for side in (0, 32))
+    for view in (
+        lambda views: views.plain(images),
+        lambda views: views.weak(key, images),
+        lambda views: views.strong(key, images),
+    ):
+        before, after = view(plainly), view(scaled)
+        assert after.shape == (3, 32, 48, 3)
+        for b, a in zip(np.asarray(before), np.asarray(after), strict=True):
+            channels = [
+                Image.fromarray(b[..., c]).resize((48, 32), Image.Resampling.BILINEAR)
+                for c in range(3)
+            ]
+            np.testing.assert_allclose(np.stack(channels, -1), a, atol=1e-5)
 
 
 def test_mean_and_std_are_grey_levels_per_channel():

@@ -20,6 +20,7 @@ from configs import (
     imagenet,
     methods,
     stl10,
+    two_phase_cifar10,
 )
 from ssl_jax.cli import modes
 from ssl_jax.errors import UserError
@@ -305,6 +306,23 @@ def test_byol_on_imagenet_is_a_word_as_well():
     }
     with pytest.raises(UserError, match="knows: epochs300, debug"):
         imagenet.get_config("byol,flexmatch")
+
+
+def test_two_phases_hand_over_their_network_and_stop_by_validation():
+    config, floor = map(two_phase_cifar10.get_config, ("", "supervised"))
+    assert config.supervised == floor.supervised and config.data == floor.data
+    assert config.data.num_validation and config.model == floor.model
+    first, second = config.supervised, config.semi_supervised
+    assert (second.start_from, second.keep) == ("supervised", ("encoder", "head"))
+    assert first.loss_patience and second.loss_patience
+    assert floor.semi_supervised.unlabeled_ratio == 0
+    for field in ("optimizer", "augment", "steps", "loss_patience", "loss_gain"):
+        assert floor.semi_supervised[field] == second[field], field
+    baseline = two_phase_cifar10.get_config("baseline,64px")
+    assert baseline.name == "two_phase_cifar10_baseline_64px"
+    assert baseline.data.num_validation == 0 and baseline.train.augment.scale_to == 64
+    with pytest.raises(UserError, match="baseline and supervised exclude each other"):
+        two_phase_cifar10.get_config("baseline,supervised")
 
 
 def test_unknown_words_and_fields_name_what_there_is():
