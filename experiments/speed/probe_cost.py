@@ -13,6 +13,7 @@ Without the probe, its loss and accuracy are gone and with them all that XLA com
 for them; the optimizer still moves the head's weights, by a gradient of zero.
 """
 
+import inspect
 import os
 import sys
 import time
@@ -111,7 +112,7 @@ def _stepping(phase):
             left = program.call(*left, phase.feed.arrays, item)
         jax.block_until_ready(left)
 
-    return run, program.call.cost_analysis().get("flops")
+    return run, inspect.unwrap(program.call).cost_analysis().get("flops")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ and need not be it exactly:
 """
 
 import dataclasses
+import inspect
 import time
 from collections.abc import Callable, Mapping
 from statistics import median
@@ -69,7 +70,8 @@ def work(phase: Phase, program: Program) -> dict:
         counted = flops.of(step, program.state, phase.feed.arrays, item)
     found = {"flops": counted, "xla_flops": None, "bytes": None}
     if phase.section.steps_per_call == 1:
-        of_one = program.call.cost_analysis() or {}  # of one device's program
+        # Of one device's program.
+        of_one = inspect.unwrap(program.call).cost_analysis() or {}
         for name, key in (("xla_flops", "flops"), ("bytes", "bytes accessed")):
             if key in of_one:
                 found[name] = of_one[key] * phase.mesh.size

@@ -4,6 +4,9 @@ The devices may be those of several processes, on one host or many. Each process
 which rows a batch has, and makes and sends those of its own devices alone.
 """
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,6 +78,25 @@ def own_rows(mesh: Mesh, rows: int) -> slice:
     own = np.flatnonzero(owner_D == jax.process_index())
     each = rows // len(owner_D)
     return slice(int(own[0]) * each, (int(own[-1]) + 1) * each)
+
+
+def one_at_a_time(call: Callable) -> Callable:
+    """A compiled function that, on several CPU devices, returns when its results are
+    there; elsewhere the function itself.
+
+    XLA:CPU (jaxlib 0.10.2) begins and runs each device's part of a call in as many
+    threads as there are devices or cores. From 32 calls on that are begun and not done,
+    the next waits in such a thread for room, and the device that the others wait for
+    has none: after 40 seconds the process is ended.
+    """
+    if jax.default_backend() != "cpu" or jax.local_device_count() == 1:
+        return call
+
+    @functools.wraps(call)
+    def waiting(*args):
+        return jax.block_until_ready(call(*args))
+
+    return waiting
 
 
 def send(tree: PyTree, sharding: NamedSharding) -> PyTree:

@@ -7,7 +7,16 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax.core import Algorithm, Batch, Metrics, TrainState, can, fetch, place
+from ssl_jax.core import (
+    Algorithm,
+    Batch,
+    Metrics,
+    TrainState,
+    can,
+    fetch,
+    one_at_a_time,
+    place,
+)
 from ssl_jax.core.metrics import classification_sums
 
 Features = tuple[np.ndarray, np.ndarray]  # features_ND float32, labels_N int32
@@ -39,7 +48,9 @@ def compile_evaluation(
       key: of every evaluation alike, so that their difference is the state's.
     """
     everywhere = None if rows.is_fully_addressable else NamedSharding(rows.mesh, P())
-    of_batch = jax.jit(lambda *args: sums(algorithm, *args), out_shardings=everywhere)
+    of_batch = one_at_a_time(
+        jax.jit(lambda *args: sums(algorithm, *args), out_shardings=everywhere)
+    )
 
     def evaluate(state, batches):
         keys = jax.random.split(key, len(batches))
@@ -57,7 +68,8 @@ def compile_features(
 ) -> Callable[[TrainState, Iterable[Batch]], Features]:
     """extract(state, padded batches) -> features and labels on the host, unpadded, of
     an algorithm that has features."""
-    rows, compiled = NamedSharding(mesh, P("data")), jax.jit(algorithm.features)
+    rows = NamedSharding(mesh, P("data"))
+    compiled = one_at_a_time(jax.jit(algorithm.features))
 
     def extract(state, batches):
         parts, labels, kept = [], [], []

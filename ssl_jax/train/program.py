@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax.core import PyTree, TrainState, place
+from ssl_jax.core import PyTree, TrainState, one_at_a_time, place
 from ssl_jax.errors import UserError
 from ssl_jax.train.phases import Phase
 from ssl_jax.workdir import handover
@@ -64,7 +64,8 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
         .lower(state, sums, arrays, item)
         .compile()
     )
-    return Program(state, sums, compiled, time.monotonic() - began)
+    call = one_at_a_time(compiled)
+    return Program(state, sums, call, time.monotonic() - began)
 
 
 def train_step(phase: Phase, step: Callable, key, arrays, state, sums, item):

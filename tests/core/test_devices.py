@@ -1,5 +1,6 @@
 """Batches joined on several devices: no row moves."""
 
+import inspect
 from types import SimpleNamespace
 
 import jax
@@ -52,3 +53,22 @@ def test_what_is_sent_lies_as_the_sharding_says(put):
     assert sent["index"].sharding == sharding
     quarters = [shard.data.tolist() for shard in sent["index"].addressable_shards]
     assert quarters[1] == [[2, 3], [10, 11]]
+
+
+def test_on_several_cpu_devices_a_call_has_ended_when_it_returns(monkeypatch):
+    """Or many of them would wait for each other (`core.one_at_a_time`)."""
+    mesh = core.make_mesh()
+    rows_BD = jax.device_put(np.ones((8, 512)), NamedSharding(mesh, P("data")))
+
+    def slow(rows_BD):  # its devices exchange, and take a tenth of a second
+        def body(_, x_BD):
+            return x_BD @ (rows_BD.T @ x_BD) / 4096
+
+        return jax.lax.fori_loop(0, 200, body, rows_BD)
+
+    compiled = jax.jit(slow).lower(rows_BD).compile()
+    call = core.one_at_a_time(compiled)
+    assert call(rows_BD).is_ready()
+    assert inspect.unwrap(call) is compiled
+    monkeypatch.setattr(jax, "local_device_count", lambda: 1)
+    assert core.one_at_a_time(compiled) is compiled

@@ -234,7 +234,7 @@ def test_compiled_for_four_devices_it_exchanges_sums_only(trained, on_four_devic
     exchanges = re.findall(
         r"\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
         r"|collective-broadcast|ragged-all-to-all)(?:-start)?\(",
-        program.call.as_text(),
+        inspect.unwrap(program.call).as_text(),
     )
     algorithm = algorithms.find(config.train.algorithm.name)
     graph = algorithm.draws_from == "graph"  # whole on every device
