@@ -1,3 +1,23 @@
-"""Learning from few labels in JAX."""
+"""Learning from few labels in JAX.
+
+What is offered here is imported when it is asked for: JAX takes seconds.
+"""
+
+import importlib
 
 __version__ = "0.1.0"
+
+_DOORS = {
+    "LabelPropagation": "ssl_jax.api.on_graphs",
+    "LabelSpreading": "ssl_jax.api.on_graphs",
+}
+
+
+def __getattr__(name: str):
+    if name not in _DOORS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_DOORS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_DOORS])

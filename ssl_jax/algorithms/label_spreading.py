@@ -55,7 +55,8 @@ def solve(
       labels_N: integers, -1 where a row has no label. With labels of one class only,
         every row that is reached gets it.
       kernel: "rbf", exp(-gamma |x - y|^2), or "knn": 1 to the n_neighbors nearest rows,
-        the row itself among them.
+        the row itself among them; or "precomputed": the features are the weights [N, N]
+        themselves, an array or a SciPy matrix.
       alpha: the share of its neighbours in a row's distribution, 0 < alpha < 1.
       max_iter: products with the graph, at most.
       tol: stop when the sum of |changes| over all entries is below it. In float32, also

@@ -1,4 +1,4 @@
-"""Similarities between all rows, in three forms, and products with them.
+"""Similarities between all rows, in four forms, and products with them.
 
 Every form is S = D^-1/2 W D^-1/2 of the weights W and their degrees D. With loops, W_ii
 counts in both, and D^-1/2 S D^1/2 is the walk D^-1 W of label propagation; without, S
@@ -23,7 +23,7 @@ from flax import struct
 from jax.sharding import PartitionSpec as P
 
 from ssl_jax.core import num_devices, on_every_device
-from ssl_jax.graphs import distances, neighbors
+from ssl_jax.graphs import distances, neighbors, sparse
 
 BLOCK = 1024  # rows: 4 MiB of similarities
 _FAR_ROWS = 64  # at a time of which differences are taken, if one is far
@@ -31,7 +31,7 @@ _LOWEST = -1e30  # of a running maximum: finite, or -inf - -inf would be NaN
 
 
 class Dense(struct.PyTreeNode):
-    """rbf weights held as a matrix."""
+    """Weights held as a matrix."""
 
     weights_NN: jax.Array  # of S, its diagonal 0
     log_degree_N: jax.Array
@@ -131,7 +131,20 @@ class Neighbors(struct.PyTreeNode):
         return jnp.log(self.product(jnp.exp(log_NK - highest))) + highest
 
 
-Graph = Dense | Blocks | Neighbors
+class Entries(struct.PyTreeNode):
+    """Any weights, of which only those that are not 0 are held (`given`)."""
+
+    weights_NN: sparse.Sparse  # of S, without its diagonal
+    log_degree_N: jax.Array
+    loop_N: jax.Array
+
+    def product(self, dense_NK: jax.Array) -> jax.Array:
+        """S dense, [N, K]."""
+        sum_NK = sparse.product(self.weights_NN, dense_NK)
+        return sum_NK + self.loop_N[:, None] * dense_NK
+
+
+Graph = Dense | Blocks | Neighbors | Entries
 
 
 @partial(jax.jit, static_argnames=("loops", "careful"))

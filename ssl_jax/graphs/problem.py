@@ -11,9 +11,10 @@ from absl import logging
 from jax.sharding import AxisType
 
 from ssl_jax.errors import UserError
-from ssl_jax.graphs import affinity, approximate, distances, neighbors
+from ssl_jax.graphs import affinity, approximate, distances, given, neighbors
 
 UNLABELED = -1
+PRECOMPUTED = "precomputed"  # a kernel: the features are the weights themselves
 # Rows of a dense float64 matrix: 128 MiB and, while it is computed, three times that.
 LARGEST_DENSE = 4096
 # Rows times rows times features of an exact search: 60,000 MNIST images, a minute or
@@ -65,6 +66,10 @@ def posed(
       UserError: see `label_spreading.solve`.
     """
     kernel, gamma, n_neighbors, form = similarity
+    if kernel == PRECOMPUTED:
+        with _posed_on(features_ND, labels_N, similarity, loops) as problem:
+            yield problem
+        return
     check_kernel(kernel, gamma, n_neighbors)
     features_ND = checked_features(features_ND)
     N = len(features_ND)
@@ -98,6 +103,18 @@ def posed(
             *(kernel, f"{N:,}", form, precision, size / 1e6),
         )
         labels_NK = jnp.asarray(one_hot_NK, precision)
+        yield Problem(built, labels_NK, classes_K, similarity._replace(graph=form))
+
+
+@contextlib.contextmanager
+def _posed_on(weights_NN, labels_N, similarity, loops):
+    """`posed`, of the graph that a matrix of weights is; in float64."""
+    weights_NN = given.checked(weights_NN)
+    classes_K, one_hot_NK = _checked_labels(labels_N, weights_NN.shape[0])
+    with setting("dense", np.dtype(np.float64)):
+        built = given.graph(weights_NN, loops=loops)
+        form = "dense" if isinstance(built, affinity.Dense) else "sparse"
+        labels_NK = jnp.asarray(one_hot_NK, jnp.float64)
         yield Problem(built, labels_NK, classes_K, similarity._replace(graph=form))
 
 
@@ -212,7 +229,7 @@ def _reached(graph, features_ND, gamma):
     N, info = len(features_ND), np.finfo(graph.log_degree_N.dtype)
     degree = np.asarray(graph.log_degree_N)
     limit = -np.log(info.tiny) - 2 * np.log(N)
-    if not graph.loop_N.any() and degree.min() > -limit:
+    if not np.asarray(graph.loop_N).any() and degree.min() > -limit:
         return graph
     without_loops = graph.replace(loop_N=jnp.zeros_like(graph.loop_N))
     ones_N1 = jnp.ones((N, 1), info.dtype)

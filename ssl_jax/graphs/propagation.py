@@ -5,7 +5,6 @@ and unlabeled mark -1 these are.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from ssl_jax.errors import UserError
-from ssl_jax.graphs import affinity, neighbors, problem
+from ssl_jax.graphs import affinity, given, neighbors, problem
 from ssl_jax.graphs.problem import Problem, Similarity
 
 _DIVERGED = 1e6  # times the first residual
@@ -49,10 +48,10 @@ def check_solver(solver: str, kernel: str, max_iter: int, tol: float) -> None:
     """Raises UserError where one is out of range, or the solver unfit."""
     if solver not in ("iteration", "cg"):
         raise UserError(f"solver={solver!r}: use 'iteration' or 'cg'.")
-    if solver == "cg" and kernel == "knn":
+    if solver == "cg" and kernel != "rbf":
         raise UserError(
-            "solver='cg' needs a symmetric graph, and of kernel='knn' row i may list j "
-            "where j does not list i: use solver='iteration', or kernel='rbf'."
+            f"solver='cg' needs a symmetric graph, and of kernel={kernel!r} row i may "
+            "hear j where j does not hear i: use solver='iteration', or kernel='rbf'."
         )
     if max_iter != int(max_iter) or max_iter < 1:
         raise UserError(f"max_iter={max_iter}: use a whole number from 1.")
@@ -73,7 +72,7 @@ def iterate(
     while products < max_iter and not converged:
         before_NK, F_NK = F_NK, step(F_NK)
         products += 1
-        change, floor = _change(F_NK - before_NK, F_NK)
+        change, floor = map(float, _change(before_NK, F_NK))
         converged = change < max(tol, floor)
     return Solved(F_NK, products, change, converged)
 
@@ -132,10 +131,11 @@ def _conjugate_step(state, image_NK):
     return x_NK, residual_NK, residual_NK + turn_K[None, :] * direction_NK
 
 
-def _change(change_NK, F_NK):
-    """(sum of |change|, what of it rounding alone may be), on the host."""
+@jax.jit
+def _change(before_NK, F_NK):
+    """(sum of |change|, what of it rounding alone may be)."""
     eps = jnp.finfo(F_NK.dtype).eps
-    return tuple(map(float, (abs(change_NK).sum(), eps * abs(F_NK).sum())))
+    return abs(F_NK - before_NK).sum(), eps * abs(F_NK).sum()
 
 
 def solution(problem: Problem, solved: Solved, tol: float) -> Solution:
@@ -148,7 +148,7 @@ def solution(problem: Problem, solved: Solved, tol: float) -> Solution:
             "smaller gamma."
         )
     # By conjugate gradients entries near 0 may come out below it.
-    distributions_NK = np.asarray(normalized(jnp.maximum(F_NK, 0)))
+    distributions_NK = np.asarray(_distributions(F_NK))
     report = logging.info if converged else logging.warning
     report(
         "%s after %d products with the graph: the last change sums to %.3g, tol=%g.%s",
@@ -175,15 +175,26 @@ def normalized(F_NK: jax.Array) -> jax.Array:
     return F_NK / jnp.where(sum_N1 == 0, 1, sum_N1)
 
 
+@jax.jit
+def _distributions(F_NK):
+    return normalized(jnp.maximum(F_NK, 0))
+
+
 def inductive(
     new_MD: np.ndarray, features_ND: np.ndarray, solution: Solution
 ) -> np.ndarray:
     """distributions_MK of new rows: the mean over the rows of the fit by the kernel's
-    weights, or over the nearest, as scikit-learn's `predict_proba`.
+    weights, or over the nearest, as scikit-learn's `predict_proba`. Of a graph that was
+    given, the new rows are their weights to its points, and `features_ND` is not used.
 
     Raises:
       UserError: the new rows are not finite, or have other features.
     """
+    if solution.similarity.kernel == problem.PRECOMPUTED:
+        weights_MN = given.checked(new_MD, len(solution.distributions_NK))
+        with problem.setting("dense", np.dtype(np.float64)):
+            mean_MK = weights_MN @ solution.distributions_NK
+            return np.asarray(_distributions(mean_MK))
     new_MD, features_ND = (
         problem.checked_features(new_MD, least=1),
         problem.checked_features(features_ND),
@@ -204,9 +215,12 @@ def inductive(
         if kernel == "knn":
             mean_MK = of_nearest(new_MD, features_ND, values_NK, n_neighbors)
         else:
-            mean = partial(affinity.average, careful=problem.careful(z_MD))
-            mean_MK = jax.jit(mean)(z_MD, z_ND, values_NK)
-        return np.asarray(normalized(mean_MK))
+            careful = problem.careful(z_MD)
+            mean_MK = _average(z_MD, z_ND, values_NK, careful=careful)
+        return np.asarray(_distributions(mean_MK))
+
+
+_average = jax.jit(affinity.average, static_argnames="careful")
 
 
 def labels_of_new(

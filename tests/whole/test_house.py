@@ -16,6 +16,7 @@ HOUSE = ROOT / "ssl_jax"
 FOLDERS = ("ssl_jax", "configs", "experiments", "tests")
 # A floor's rooms may import themselves and the floors behind, not each other.
 FLOORS = (
+    ("api",),
     ("cli",),
     ("active",),
     ("train",),
