@@ -15,12 +15,16 @@ from experiments.speed import works
 from experiments.speed.torch_peers import loops, weights
 from experiments.speed.torch_peers.algorithms import Settings
 from experiments.speed.works import Work
-from ssl_jax import models
+from ssl_jax import core, models
+from ssl_jax.cli import cores, process
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.errors import UserError
 from ssl_jax.train.program import at, first_item
 
 TOLERANCE = 1e-4  # of a step's loss, and of the size of its change of the parameters
+
+
+BATCH = 8  # at most: FixMatch's 64 take more than 24 GB on a CPU
 
 
 class Step(NamedTuple):
@@ -33,6 +37,30 @@ class Step(NamedTuple):
     loss: float
     network: dict
     average: dict
+
+
+def check(
+    work: Work, config: ConfigDict, dataset: Dataset, on: torch.device, threads: int
+) -> dict[str, float]:
+    """`compared` with `here`, on few images; for a process of its own.
+
+    Raises:
+      UserError: theirs, or as `works.check_device`.
+    """
+    config = fewer(config, work.phase)
+    process.set_up(config)
+    works.check_device(on.type == "cuda")
+    loops.prepare(threads, tf32=False)
+    step = here(work, config, dataset, core.make_mesh())
+    return compared(step, works.settings_of(work, step.config), on)
+
+
+def fewer(config: ConfigDict, phase: str) -> ConfigDict:
+    """With a batch of BATCH images at most, on as many of a CPU's cores as before."""
+    config = ConfigDict(config.to_dict())
+    config.cpu_devices = min(BATCH, cores.devices(config, cores.cores()))
+    config[phase].batch_size = min(BATCH, config[phase].batch_size)
+    return config
 
 
 def here(work: Work, config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Step:

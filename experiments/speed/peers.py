@@ -6,13 +6,18 @@
 
 Each work is a config of this project: its network, batch, optimizer and views. First,
 one step from equal weights on equal views has to give an equal loss and equal changes
-of all parameters, to 1e-4 of their size. Then the three run in turn, round
-after round, so that other load meets all alike:
+of all parameters, to 1e-4 of their size: a step of 8 images and the unlabeled ones
+that go with so many, as in float64 the whole batch may not fit in memory. Then the
+three run in turn, round after round, so that other load meets all alike:
 
 ours     the compiled call of the config, with its feed: drawing, augmenting, training
 workers  Pillow in a DataLoader's workers, channels_last, eager: the public codebases
 tuned    images and augmentation on the device, the fused optimizer, channels_last,
          torch.compile where it is quicker (torch_peers/loops.py says what was tried)
+
+Each of them, and the first step's comparison, is a process of its own, which stands
+still while it is another's turn: in one process with PyTorch, our step of 64 images of
+WRN-28-2 took @@ ms for the @@ that it takes alone.
 
 The medians are shown, and the ratios of each round. Images are made up, of the work's
 size, with the slow changes of photographs: no step takes longer for another image, but
@@ -20,28 +25,24 @@ for Pillow's equalize. A work is a line of experiments/results/peers.jsonl, name
 <--keep>_<work>, and a row of README's table. `--debug` is small networks and batches.
 """
 
-import multiprocessing
+import contextlib
 import os
 import statistics
-import time
-from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import jax
 import torch
 from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import command, jobs, readme
-from experiments.speed import one_step, works
+from experiments.speed import alone, one_step, works
+from experiments.speed.alone import Alone
+from experiments.speed.ours import Ours
 from experiments.speed.torch_peers import loops
 from experiments.speed.works import WORKS, Work
-from ssl_jax import core
-from ssl_jax.cli import process
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.errors import UserError
-from ssl_jax.train.program import compile_phase
 from ssl_jax.workdir import results
 
 PEERS = ("ours", "workers", "tuned")
@@ -84,7 +85,6 @@ def run(given: flags.FlagValues) -> None:
             f"--keep={given.keep} is for a row of a table, which has all peers: leave "
             f"out --peers={','.join(given.peers)}."
         )
-    process.set_up(*(_configured(name, given) for name in given.works))
     for name in given.works:
         measured = measure(name, given)
         kept = f"{given.keep}_{name}" if given.keep else ""
@@ -102,32 +102,16 @@ def measure(name: str, given: flags.FlagValues) -> dict:
     load_before = os.getloadavg()
     work, config = WORKS[name], _configured(name, given)
     dataset = works.made_up(work.shape, 512 if given.debug else 4096)
-    mesh, on = core.make_mesh(), _device()
-    loops.prepare(given.threads, tf32=given.precision == "tf32")
+    # Asked without the use of a GPU's memory, which is for others.
+    on = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     apart = None
     if given.check:
-        step = one_step.here(work, config, dataset, mesh)
-        apart = one_step.compared(step, works.settings_of(work, step.config), on)
-    if on.type == "cuda":
-        precision = "tensorfloat32" if given.precision == "tf32" else "float32"
-        jax.config.update("jax_default_matmul_precision", precision)
-    bfloat16 = given.precision == "bfloat16"
-    config.model.dtype = "bfloat16" if bfloat16 else "float32"
-    arrays = dataset.images_NHWC, dataset.labels_N
-    settings = works.settings_of(work, config)
-    made, compiled = {}, None
-    if "ours" in given.peers:
-        made["ours"] = Ours(work, config, dataset, mesh)
-    if "workers" in given.peers:
-        count = given.workers or os.cpu_count()
-        made["workers"] = loops.Workers(
-            settings, *arrays, on, workers=count, bfloat16=bfloat16
-        )
-    if "tuned" in given.peers:
-        made["tuned"], compiled = tuned(
-            given, given.precision == "tf32", settings, *arrays, on, bfloat16=bfloat16
-        )
-    seconds, steps = alternated(made, given.steps, 1 if given.debug else given.rounds)
+        apart = alone.once(one_step.check, work, config, dataset, on, given.threads)
+    config.model.dtype = "bfloat16" if given.precision == "bfloat16" else "float32"
+    with started(given, work, config, dataset, on) as (made, compiled):
+        rounds = 1 if given.debug else given.rounds
+        seconds, steps = alternated(made, given.steps, rounds)
+        devices = {name: each.device for name, each in made.items()}
     ratios = {
         peer: [a / b for a, b in zip(seconds["ours"], theirs, strict=True)]
         for peer, theirs in seconds.items()
@@ -136,7 +120,7 @@ def measure(name: str, given: flags.FlagValues) -> dict:
     return {
         "work": name,
         "config": config.to_dict(),
-        "views": settings.views_per_step,
+        "views": works.settings_of(work, config).views_per_step,
         "precision": given.precision,
         "median_seconds": {n: statistics.median(s) for n, s in seconds.items()},
         "median_ratio": {n: statistics.median(r) for n, r in ratios.items()},
@@ -144,12 +128,13 @@ def measure(name: str, given: flags.FlagValues) -> dict:
         "ratios": ratios,
         "steps": steps,
         "one_step": apart,
+        "one_step_batch": apart and min(one_step.BATCH, config[work.phase].batch_size),
         "compiled": compiled,
         "workers": given.workers or os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": given.threads or os.cpu_count(),
         "debug": given.debug,
-        "device": results.device(mesh),
-        "torch_device": torch.cuda.get_device_name() if on.type == "cuda" else "cpu",
+        "device": devices.pop("ours", None),
+        "torch_device": next(iter(devices.values()), None),
         "cpus": os.cpu_count(),
         "load_average": {"before": load_before, "after": os.getloadavg()},
         "versions": {**results.versions(), "torch": torch.__version__},
@@ -157,49 +142,53 @@ def measure(name: str, given: flags.FlagValues) -> dict:
     }
 
 
-class Ours:
-    """The compiled call of a config's phase."""
+@contextlib.contextmanager
+def started(
+    given: flags.FlagValues,
+    work: Work,
+    config: ConfigDict,
+    dataset: Dataset,
+    on: torch.device,
+) -> Iterator[tuple[dict[str, Alone], dict | None]]:
+    """(the peers that are asked for, each in its process, what `quickest` tells)."""
+    tf32, bfloat16 = given.precision == "tf32", given.precision == "bfloat16"
+    images = dataset.images_NHWC, dataset.labels_N
+    theirs = given.threads, tf32, works.settings_of(work, config), *images, on
+    made, compiled = {}, None
+    with contextlib.ExitStack() as alive:
+        if "ours" in given.peers:
+            on_gpu = on.type == "cuda"
+            one = Alone(Ours, work, config, dataset, tf32=tf32, on_gpu=on_gpu)
+            made["ours"] = alive.enter_context(one)
+        if "workers" in given.peers:
+            how = {"workers": given.workers or os.cpu_count(), "bfloat16": bfloat16}
+            one = Alone(loops.prepared, loops.Workers, *theirs, **how)
+            made["workers"] = alive.enter_context(one)
+        if "tuned" in given.peers:
+            forms = loops.forms(on) if given.compile == "auto" else []
+            compiled = quickest(forms, *theirs, bfloat16=bfloat16)
+            how = {"form": compiled["chosen"], "bfloat16": bfloat16}
+            one = Alone(loops.prepared, loops.Tuned, *theirs, **how)
+            made["tuned"] = alive.enter_context(one)
+        yield made, compiled
 
-    def __init__(self, work: Work, config: ConfigDict, dataset: Dataset, mesh):
-        self.phase = works.prepared(work, config, dataset, mesh)
-        with jax.set_mesh(mesh):
-            self.state, self.sums, self.call, _ = compile_phase(self.phase)
-        self.steps = 0
 
-    def run(self, steps: int) -> float:
-        """Seconds a step."""
-        feed, first = self.phase.feed, self.steps
-        self.steps += steps
-        began = time.perf_counter()
-        for item in feed.items(first, self.steps):
-            self.state, self.sums = self.call(self.state, self.sums, feed.arrays, item)
-        jax.block_until_ready(self.state)
-        return (time.perf_counter() - began) / steps
-
-
-def tuned(
-    given: flags.FlagValues, tf32: bool, *args, **kwargs
-) -> tuple[loops.Tuned, dict]:
-    """(the loop, its form and what the choice was by): of `loops.forms` the quickest
-    that can be had and has the eager one's loss; with --compile=no, the eager one."""
+def quickest(forms: Sequence[str], *args, **kwargs) -> dict:
+    """Of the forms of a Tuned loop the quickest that can be had and has the first one's
+    loss ("chosen"), and seconds of all ("tried"); of none, the eager one."""
     tried, expected = {}, None
-    for form in loops.forms(args[-1]) if given.compile == "auto" else ():
-        how = (form, given.threads, tf32, *args)
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            try:
-                seconds, loss = pool.submit(loops.trial, *how, **kwargs).result()
-            except Exception as error:  # of any kind: a compiler is missing, say
-                tried[form] = f"failed: {type(error).__name__}: {error}"[:300]
-                continue
+    for form in forms:
+        try:
+            seconds, loss = alone.once(loops.trial, form, *args, **kwargs)
+        except RuntimeError as error:  # of any kind: a compiler is missing, say
+            tried[form] = f"failed: {error}"[:300]
+            continue
         expected = loss if expected is None else expected
         # Within chance: the compiled views draw other numbers.
         near = abs(loss - expected) <= 0.1 * abs(expected)
         tried[form] = seconds if near else f"failed: loss {loss}, and not {expected}"
     timed = {form: s for form, s in tried.items() if isinstance(s, float)}
-    chosen = min(timed, key=timed.get, default="eager")
-    loop = loops.Tuned(*args, form=chosen, **kwargs)
-    return loop, {"chosen": chosen, "tried": tried}
+    return {"chosen": min(timed, key=timed.get, default="eager"), "tried": tried}
 
 
 def alternated(
@@ -220,18 +209,5 @@ def _configured(name, given):
     return works.configured(name, **sizes)
 
 
-def _device() -> torch.device:
-    on_gpu = jax.default_backend() == "gpu"
-    if on_gpu != torch.cuda.is_available():
-        raise UserError(
-            f"JAX has the devices {jax.devices()}, but torch.cuda.is_available() is "
-            f"{not on_gpu}: install both libraries for a GPU, or hide it from both by "
-            "JAX_PLATFORMS=cpu and CUDA_VISIBLE_DEVICES=-1."
-        )
-    return torch.device("cuda" if on_gpu else "cpu")
-
-
 if __name__ == "__main__":
-    # Both libraries share a GPU's memory.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     command.start("peers", run, define_flags)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -13,6 +14,7 @@ from experiments.speed import pillow_views
 from experiments.speed.torch_peers.algorithms import Settings
 from ssl_jax.data import loading
 from ssl_jax.data.dataset import Dataset
+from ssl_jax.errors import UserError
 from ssl_jax.train import phases
 from ssl_jax.train.phases import Phase
 from ssl_jax.train.sections import parse
@@ -103,6 +105,22 @@ def prepared(work: Work, config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Ph
     run = parse(config, mesh.size)
     data = loading.load(run.data, mesh, seed=run.seed, dataset=dataset)
     return phases.prepared(config, work.phase, mesh, data)[0]
+
+
+def check_device(on_gpu: bool) -> None:
+    """
+    Args:
+      on_gpu: whether PyTorch has one.
+
+    Raises:
+      UserError: JAX has none then, or has one otherwise.
+    """
+    if (jax.default_backend() == "gpu") != on_gpu:
+        raise UserError(
+            f"JAX has the devices {jax.devices()}, but torch.cuda.is_available() is "
+            f"{on_gpu}: install both libraries for a GPU, or hide it from both by "
+            "JAX_PLATFORMS=cpu and CUDA_VISIBLE_DEVICES=-1."
+        )
 
 
 def made_up(shape: tuple[int, int, int], rows: int) -> Dataset:

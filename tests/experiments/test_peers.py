@@ -14,7 +14,7 @@ from ssl_jax.errors import UserError
 
 torch = pytest.importorskip("torch")
 
-from experiments.speed import one_step, peers, works  # noqa: E402
+from experiments.speed import alone, one_step, peers, works  # noqa: E402
 from experiments.speed.torch_peers import batched, pillow  # noqa: E402
 
 FILL = dict(flip=True, shift=4, mean=(0.0,), std=(1.0,))
@@ -41,8 +41,12 @@ def given(*argv):
 
 
 def test_one_step_is_the_same_or_is_told():
-    """In float64; and not the same without weight decay."""
-    work, config = works.WORKS["digits"], works.configured("digits", debug=True)
+    """In float64, of fewer images; and not the same without weight decay."""
+    work, whole = works.WORKS["digits"], works.configured("digits", debug=True)
+    whole.train.batch_size = 32
+    config = one_step.fewer(whole, work.phase)
+    assert (config.train.batch_size, whole.train.batch_size) == (one_step.BATCH, 32)
+    assert config.train.unlabeled_ratio == whole.train.unlabeled_ratio == 2
     dataset = works.made_up(work.shape, 512)
     step = one_step.here(work, config, dataset, core.make_mesh(jax.devices()[:1]))
     settings, on = works.settings_of(work, step.config), torch.device("cpu")
@@ -56,6 +60,8 @@ def test_one_step_is_the_same_or_is_told():
 def test_all_are_timed_in_turn():
     measured = peers.measure("digits", given("--compile=no", "--steps=1", "--nocheck"))
     assert {*measured["seconds"]} == {*peers.PEERS}
+    assert measured["one_step"] is measured["one_step_batch"] is None
+    assert measured["torch_device"] == measured["device"]["kind"] == "cpu"
     for peer in ("workers", "tuned"):
         (ours,), (theirs,) = (measured["seconds"][name] for name in ("ours", peer))
         assert measured["ratios"][peer] == [ours / theirs]
@@ -65,6 +71,28 @@ def test_all_are_timed_in_turn():
         assert len(lines) == 5 and tables.WORKS["wrn64"] in lines[-1]
         assert "| eager, nothing else tried |" in lines[-1]
         assert table({}) == tables.NOT_MEASURED
+
+
+def test_tuned_has_the_quickest_form_that_does_the_same(monkeypatch):
+    tried = {"eager": (3.0, 1.0), "compiled": (2.0, 1.05), "wrong": (1.0, 1.5)}
+
+    def once(trial, form, *args, **kwargs):
+        if form not in tried:
+            raise RuntimeError("CppCompileError: no compiler")
+        return tried[form]
+
+    monkeypatch.setattr(alone, "once", once)
+    found = peers.quickest([*tried, "CUDA graphs"], 1, bfloat16=False)
+    assert found["chosen"] == "compiled" and found["tried"]["eager"] == 3.0
+    assert found["tried"]["wrong"] == "failed: loss 1.5, and not 1.0"
+    assert found["tried"]["CUDA graphs"] == "failed: CppCompileError: no compiler"
+    assert peers.quickest([]) == {"chosen": "eager", "tried": {}}
+
+
+def test_a_gpu_that_one_library_alone_has_is_told():
+    works.check_device(False)
+    with pytest.raises(UserError, match="CpuDevice.* torch.cuda.is_available.* True"):
+        works.check_device(True)
 
 
 def test_flags_that_name_what_there_is_not():

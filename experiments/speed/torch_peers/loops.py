@@ -42,6 +42,12 @@ def prepare(threads: int, *, tf32: bool) -> None:
     torch.backends.cudnn.benchmark = True
 
 
+def prepared(loop: type, threads: int, tf32: bool, *args, **kwargs):
+    """A loop, in a process of its own, which is told to `prepare` first."""
+    prepare(threads, tf32=tf32)
+    return loop(*args, **kwargs)
+
+
 def drawn(settings: Settings, rows: int) -> dict[str, tuple[int, int]]:
     """Kind of image -> (rows that there are of it, images of it in a step)."""
     if settings.method == "byol.BYOL":
@@ -70,6 +76,7 @@ class Workers:
         self.training = METHODS[settings.method](
             settings, device, tuned=False, bfloat16=bfloat16
         )
+        self.device = _name(device)
         self.sampler = Steps(drawn(settings, len(images_NHWC)))
         self.loader = DataLoader(
             Augmented(images_NHWC, labels_N, settings.augment),
@@ -78,7 +85,7 @@ class Workers:
             num_workers=workers,
             persistent_workers=True,
             pin_memory=device.type == "cuda",
-            # A fork would copy the threads' locks of JAX in this process.
+            # A fork would copy the locks of this process' threads.
             multiprocessing_context="spawn",
         )
 
@@ -132,6 +139,7 @@ class Tuned:
         self.training = METHODS[settings.method](
             settings, device, tuned=True, bfloat16=bfloat16, compile=compile
         )
+        self.device = _name(device)
         images = torch.from_numpy(images_NHWC).permute(0, 3, 1, 2).contiguous()
         self.images_NCHW = images.to(device)
         self.labels_N = _labels(labels_N).to(device)
@@ -201,6 +209,10 @@ def one_step(
     ]
     loss = training.step(views, _labels(labels_B).to(device))
     return float(loss), training
+
+
+def _name(device):
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def _labels(labels_N):
