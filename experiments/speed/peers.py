@@ -17,7 +17,7 @@ tuned    images and augmentation on the device, the fused optimizer, channels_la
 
 Each of them, and the first step's comparison, is a process of its own, which stands
 still while it is another's turn: in one process with PyTorch, our step of 64 images of
-WRN-28-2 took @@ ms for the @@ that it takes alone.
+WRN-28-2 took 665 to 742 ms on two cores, where it takes 541 alone.
 
 The medians are shown, and the ratios of each round. Images are made up, of the work's
 size, with the slow changes of photographs: no step takes longer for another image, but
