@@ -44,6 +44,9 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
                 name="digits",
                 dir="",  # where it is prepared; "": TFDS_DATA_DIR or tfds's default
                 unlabeled="unlabeled",  # a folder's images without label: in it, or not
+                # whether folders in a folder are its classes; False: no image below it
+                # has a label, whatever folders they lie in, but by `labels`
+                class_folders=True,
                 strict=False,  # images that cannot be read are refused, not skipped
                 labels="",  # a CSV file: image and label, as --mode=query writes it
                 # "accept": a run goes on though images came or went since it began;
@@ -73,7 +76,7 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
             model=model("convnet"),
             query=dict(
                 # the images to ask labels for: "entropy", "margin", "least_confidence",
-                # "k_center" or "random"
+                # "k_center", "typical" or "random"
                 strategy="entropy",
                 size=5,  # images asked about at once
                 rounds=0,  # trainings that an oracle answers between; 0: no simulation

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ssl_jax.active import strategies
+from ssl_jax.core import can
 from ssl_jax.data import answers, sources
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.splits import candidates
@@ -29,17 +30,24 @@ def ask(config: Mapping[str, Any], path: Path) -> None:
     `label`, and the images as figures/queries.png. The answers that the run was trained
     with come first, so the newest file holds every answer there is.
 
+    A run without classes is asked as well, by what it has learned of the images: then
+    nothing is predicted of those that it asks about.
+
     Raises:
-      UserError: the run is not trained to its end, nothing is left to ask, or
-        queries.csv holds answers that the run does not know.
+      UserError: the run is not trained to its end, nothing is left to ask, it
+        classifies nothing and is asked what it is unsure of, or queries.csv holds
+        answers that the run does not know, or cannot be written.
     """
     wanted, workdir = sections.parse(config, to_train=False), Workdir(path)
     known = answered(workdir.labels(wanted.config, compare=False))
     _check_nothing_lost(workdir.queries, known)
-    trained = restored.load(wanted, workdir)
+    unsure = wanted.query.strategy in strategies.UNCERTAINTY
+    trained = restored.load(wanted, workdir, to_classify=unsure)
     dataset, index_N = trained.data.dataset, candidates(trained.data.split)
     sections.check_query(wanted.query, len(index_N))
-    probs_NK = restored.of_pool(trained, index_N)
+    probs_NK = None
+    if dataset.class_names and can(trained.phase.algorithm, "predict"):
+        probs_NK = restored.of_pool(trained, index_N)
     chosen_M = choose(trained, probs_NK, wanted.query, wanted.seed)
     asked = rows(trained, chosen_M, probs_NK)
     write(workdir.queries, known, asked)
@@ -55,27 +63,27 @@ def ask(config: Mapping[str, Any], path: Path) -> None:
     print(
         f"{len(asked)} questions in {workdir.queries}{shown}.\n"
         "Fill in the column label (a row left empty stays a question), then train with "
-        f"the answers:\n{_command(workdir)}"
+        f"the answers:\n{_command(wanted, workdir, dataset)}"
     )
 
 
 def choose(
-    trained: Trained, probs_NK: np.ndarray, query: Query, seed: int
+    trained: Trained, probs_NK: np.ndarray | None, query: Query, seed: int
 ) -> np.ndarray:
     """index_M: the `query.size` rows of the pool that the run would have labeled.
 
     Args:
-      probs_NK: what it says of `splits.candidates`.
+      probs_NK: what it says of `splits.candidates`; None: it does not classify.
 
     Raises:
       UserError: as `strategies.choose`, or the run has no features to choose by.
     """
     images, labeled_L = trained.data.dataset.images_NHWC, trained.data.split.labeled
     index_N, features = candidates(trained.data.split), {}
-    if query.strategy == "k_center":
+    if query.strategy in strategies.COVERING:
         features_of = restored.featurizer(trained)
         features["features_ND"] = features_of(images, index_N)
-        centers_LD = features["features_ND"][:0]  # where every labeled image went
+        centers_LD = features["features_ND"][:0]  # none, or every labeled image went
         if len(labeled_L):
             centers_LD = features_of(images, labeled_L)
         features["centers_LD"] = centers_LD
@@ -90,9 +98,18 @@ def choose(
     )
 
 
-def _command(workdir):
-    """What trained the run in `workdir`, with the answers to its questions."""
+def _command(wanted, workdir, dataset):
+    """What trained the run in `workdir`, with the answers to its questions; of one
+    without classes, what goes on from its encoder."""
     script, *flags = workdir.command
+    if not dataset.class_names:
+        of_data = [
+            f"--config.data.dir={wanted.data.dir}",
+            *(flag for flag in flags if flag.startswith("--config.data.")),
+        ]
+        of_model = [flag for flag in flags if flag.startswith("--config.model.")]
+        flags = ["--config=byol_folder:fixmatch", *dict.fromkeys(of_data + of_model)]
+        flags.append(f"--config.train.start_from={workdir.path}")
     own = ("--workdir", "--config.data.labels")
     flags = [flag for flag in flags if not flag.startswith(own)]
     flags += [f"--config.data.labels={workdir.queries}", "--workdir=ANOTHER"]
@@ -105,15 +122,19 @@ def name(dataset: Dataset, index: int) -> str:
 
 
 def rows(
-    trained: Trained, index_M: np.ndarray, probs_NK: np.ndarray
+    trained: Trained, index_M: np.ndarray, probs_NK: np.ndarray | None
 ) -> list[dict[str, str]]:
-    """A row of queries.csv for each image, its label empty.
+    """A row of queries.csv for each image, its label empty; of a run that does not
+    classify, all else but the image too.
 
     Args:
       index_M: rows of the pool.
-      probs_NK: what the run says of `splits.candidates`.
+      probs_NK: what the run says of `splits.candidates`, if it classifies.
     """
     dataset = trained.data.dataset
+    if probs_NK is None:
+        blank = dict.fromkeys(COLUMNS, "")
+        return [blank | {"image": name(dataset, index)} for index in index_M]
     probs_MK = probs_NK[np.searchsorted(candidates(trained.data.split), index_M)]
     return [
         {
@@ -154,10 +175,20 @@ def _check_nothing_lost(path, known):
 
 
 def write(path: Path, known: Mapping[str, str], rows: Sequence[dict]) -> None:
-    """The answers known, then the rows, as CSV."""
+    """The answers known, then the rows, as CSV.
+
+    Raises:
+      UserError: it cannot be written.
+    """
     written = io.StringIO()
     file = csv.DictWriter(written, COLUMNS, restval="", lineterminator="\n")
     file.writeheader()
     file.writerows({"image": image, "label": known[image]} for image in known)
     file.writerows(rows)
-    write_atomically(path, written.getvalue())
+    try:
+        write_atomically(path, written.getvalue())
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}): mend its permissions, or "
+            "copy the workdir elsewhere."
+        ) from error

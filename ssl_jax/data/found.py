@@ -18,7 +18,8 @@ def facts(data: Data, image_size: int = 0) -> dict:
       image_size: that images were to be brought to; 0: none.
 
     Returns:
-      name; classes, {name: images whose label is granted}; how many are unlabeled (no
+      name; classes, {name: images whose label is granted} (none where no image has a
+      label); how many are unlabeled (no
       label is granted), validate and test; of images, shape [H, W, C], sizes, the
       smallest and the largest side of the files in pixels (None: not known), and
       cropped, whether they were brought to that shape; streamed, where they stay in
@@ -51,10 +52,8 @@ def line(found: Mapping) -> str:
     """`facts` as `3 classes: cat (10), ...; 400 unlabeled; 200 test; 32x32 RGB`."""
     counts = [f"{name} ({count:,})" for name, count in found["classes"].items()]
     more = [f"and {len(counts) - _SHOWN:,} more"] if len(counts) > _SHOWN else []
-    parts = [
-        f"{len(counts):,} classes: {', '.join(counts[:_SHOWN] + more)}",
-        f"{found['unlabeled']:,} unlabeled",
-    ]
+    classes = f"{len(counts):,} classes: {', '.join(counts[:_SHOWN] + more)}"
+    parts = [classes if counts else "no classes", f"{found['unlabeled']:,} unlabeled"]
     if found["validation"]:
         parts.append(f"{found['validation']:,} to validate")
     parts.append(f"{found['test']:,} test")

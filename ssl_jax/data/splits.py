@@ -70,6 +70,8 @@ def split(
             f"data.num_validation={num_validation}: {dataset.name} has "
             f"{dataset.num_held_out:,} images of its own to validate on; use 0."
         )
+    if not dataset.class_names:
+        return _all_unlabeled(dataset, asked, seed)
     num_drawn = len(dataset.labels_N) - dataset.num_held_out
     drawn_from = dataset._replace(labels_N=dataset.labels_N[:num_drawn])
     parts = PROTOCOLS[protocol](drawn_from, asked, seed)
@@ -247,6 +249,23 @@ def hidden(split: Split) -> np.ndarray:
 def candidates(split: Split) -> np.ndarray:
     """The unlabeled images whose label is not granted: sorted index_N into the pool."""
     return split.unlabeled[hidden(split)]
+
+
+def _all_unlabeled(dataset: Dataset, asked: Asked, seed: int) -> Split:
+    """Of a data set without any class: nothing is labeled, nothing validates."""
+    for field in ("num_labels", "num_validation"):
+        if number := getattr(asked, field):
+            raise UserError(
+                f"data.{field}={number}: no image of {dataset.name} has a label; use 0."
+            )
+    N, none = len(dataset.labels_N), np.zeros(0, np.int32)
+    if asked.num_unlabeled > N:
+        raise UserError(
+            f"data.num_unlabeled={asked.num_unlabeled}, but there are {N:,} images: "
+            "ask for fewer, or 0 for all."
+        )
+    drawn = np.random.default_rng(seed).permutation(N).astype(np.int32)
+    return Split(none, np.sort(drawn[: asked.num_unlabeled or N]), none)
 
 
 def _of_each_class(

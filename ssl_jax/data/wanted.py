@@ -21,6 +21,9 @@ class Wanted:
     name: str = "digits"
     dir: str = ""  # where it is prepared; "": TFDS_DATA_DIR or tfds's default
     unlabeled: str = "unlabeled"  # a folder's images without label: in it, or not
+    # whether a folder's folders are its classes; False: no image below it has a label,
+    # whatever folders they lie in, but by `labels`
+    class_folders: bool = True
     strict: bool = False  # images that cannot be read are refused, not skipped
     labels: str = ""  # a CSV file: image and label, as --mode=query writes it
     # "accept": a run goes on though images came or went since it began; what `labels`

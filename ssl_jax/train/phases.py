@@ -14,6 +14,7 @@ from ssl_jax.core import Algorithm
 from ssl_jax.data import feeds, loading
 from ssl_jax.data.loading import Data
 from ssl_jax.data.splits import Split
+from ssl_jax.errors import UserError
 from ssl_jax.train.parts import Run, Trains
 from ssl_jax.train.sections import parse
 
@@ -61,6 +62,13 @@ def build(
       UserError: the section contradicts the data.
     """
     num_classes = len(data.dataset.class_names)
+    if not num_classes and section.method.draws_from != "unlabeled":
+        raise UserError(
+            f"{section.algorithm} learns classes, and no image of "
+            f"{data.dataset.name} has a label: name some by config.data.labels. "
+            "(configs/byol_folder.py learns without any, and then --mode=query says "
+            "which to label first.)"
+        )
     if section.labels_from and labels is None:
         labels = feeds.granted(data.dataset, data.split)
     labeled = data.split.labeled if labels is None else labels.index_N

@@ -36,7 +36,7 @@ class Rebuilt(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The last phase of a run that classifies, trained to its end."""
+    """The last phase of a run that classifies, or has features, trained to its end."""
 
     phase: Phase
     data: Data
@@ -44,11 +44,14 @@ class Trained(NamedTuple):
     folder: PhaseFolder
 
 
-def load(run: Run, workdir: Workdir) -> Trained:
+def load(run: Run, workdir: Workdir, *, to_classify: bool = True) -> Trained:
     """What the run in `workdir` has learned.
 
+    Args:
+      to_classify: False: a phase that has features will do, if none classifies.
+
     Raises:
-      UserError: it is not trained to its end, or has no phase that classifies images.
+      UserError: it is not trained to its end, or has no such phase, or no classes.
     """
     if run.num_seeds > 1:
         raise UserError(
@@ -60,14 +63,21 @@ def load(run: Run, workdir: Workdir) -> Trained:
         raise UserError(
             f"{workdir.path} is a simulation: take one of its rounds, --workdir={last}."
         )
-    section = classifying(run)
+    section = classifying(run) if to_classify else describing(run)
     folder = workdir.phase(section.name)
     if folder.done is None:
         raise UserError(
             f"the phase {section.name!r} in {workdir.path} is not trained to its end: "
             "run its command again first."
         )
-    return Trained(*rebuild(run, section, workdir), folder)
+    rebuilt = rebuild(run, section, workdir)
+    if to_classify and not rebuilt.data.dataset.class_names:
+        raise UserError(
+            f"no image of {workdir.path} has a label, so that it knows no class: ask "
+            "which to label by --mode=query --config.query.strategy=k_center, and "
+            "train with the answers first."
+        )
+    return Trained(*rebuilt, folder)
 
 
 def classifying(run: Run) -> Trains:
@@ -76,14 +86,31 @@ def classifying(run: Run) -> Trains:
     Raises:
       UserError: there is none.
     """
-    sections = [
-        section
-        for section in run.trained.values()
-        if can(section.method, "predict") and section.method.draws_from != "graph"
-    ]
+    sections = _that_can(run, "predict")
     if not sections:
         raise UserError(f"no phase of {run.name} classifies images.")
     return sections[-1]
+
+
+def describing(run: Run) -> Trains:
+    """The last phase of a run that classifies images, or else that has features of
+    them.
+
+    Raises:
+      UserError: there is none.
+    """
+    sections = _that_can(run, "features") + _that_can(run, "predict")
+    if not sections:
+        raise UserError(f"no phase of {run.name} learns from images.")
+    return sections[-1]
+
+
+def _that_can(run, method):
+    return [
+        section
+        for section in run.trained.values()
+        if can(section.method, method) and section.method.draws_from != "graph"
+    ]
 
 
 def rebuild(run: Run, section: Trains, workdir: Workdir) -> Rebuilt:

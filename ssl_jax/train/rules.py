@@ -13,7 +13,7 @@ from ssl_jax.train.parts import Query, Run, Trains, Tree
 from ssl_jax.workdir import handover
 
 # Which images to ask labels for: active/strategies.py has them.
-STRATEGIES = ("entropy", "margin", "least_confidence", "k_center", "random")
+STRATEGIES = ("entropy", "margin", "least_confidence", "k_center", "typical", "random")
 
 
 def numbers(phase: Trains, data: Tree) -> Iterator[str]:

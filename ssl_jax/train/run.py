@@ -170,10 +170,15 @@ def _check_goes_on(wanted, workdir):
 
 
 def say_found(wanted: Run, data: Data) -> dict:
-    """What was found (`found.facts`), told in a line as well; and in another, where
-    steps are in parts, what else that changes."""
+    """What was found (`found.facts`), told in a line as well; and in others, that
+    nothing can be judged without a class, and what steps in parts change."""
     facts = found.facts(data, wanted.data.image_size)
     logs.say(found.line(facts))
+    if not facts["classes"]:
+        logs.say(
+            "no image has a label, so nothing is judged: there is no accuracy, but the "
+            "loss, and train/projection_std, which a collapse brings near 0"
+        )
     if wanted.accumulate > 1:
         logs.say(
             f"a step's images go through the network in {wanted.accumulate} parts "

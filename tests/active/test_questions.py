@@ -3,13 +3,11 @@
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
 import tiny
 from ssl_jax.active import questions
 from ssl_jax.data import answers
 from ssl_jax.data.splits import Split
-from ssl_jax.errors import UserError
 from ssl_jax.train import sections
 
 
@@ -24,19 +22,24 @@ def test_names_that_are_no_utf8_go_and_come_back(tmp_path):
     assert questions.answered(str(path)) == {"\udce8.png": "é"}
 
 
-def test_k_center_says_that_every_labeled_image_went(monkeypatch):
+def test_k_center_asks_where_no_image_is_labeled(monkeypatch):
+    """And of a run that classifies nothing, nothing is written but the names."""
     config = tiny.config()
-    config.query.update(strategy="k_center", size=1)
+    config.query.update(strategy="k_center", size=2)
     rows = np.arange(3, dtype=np.int32)
-    data = SimpleNamespace(
-        dataset=SimpleNamespace(images_NHWC=np.zeros((3, 8, 8, 1), np.uint8)),
-        split=Split(rows[:0], rows, rows[:0]),
+    dataset = SimpleNamespace(
+        images_NHWC=np.zeros((3, 8, 8, 1)), names_N=("a", "b", "c")
     )
+    data = SimpleNamespace(dataset=dataset, split=Split(rows[:0], rows, rows[:0]))
 
     def featurizer(trained):
-        return lambda images_NHWC, index_M: np.stack([np.eye(3)[i] for i in index_M])
+        return lambda images_NHWC, index_M: np.float32([[4, 0], [1, 1], [0, 1]])[
+            index_M
+        ]
 
     monkeypatch.setattr(questions.restored, "featurizer", featurizer)
-    query = sections.parse(config).query
-    with pytest.raises(UserError, match="k_center' starts from the labeled images"):
-        questions.choose(SimpleNamespace(data=data), np.eye(3), query, seed=0)
+    trained, query = SimpleNamespace(data=data), sections.parse(config).query
+    chosen_M = questions.choose(trained, None, query, seed=0)
+    assert chosen_M.tolist() == [1, 0]
+    first, second = questions.rows(trained, chosen_M, None)
+    assert [*first.values()] == ["b", "", "", "", ""] and second["image"] == "a"

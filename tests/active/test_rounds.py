@@ -82,8 +82,15 @@ def test_k_center_is_the_greedy_cover(monkeypatch):
     for offset, unit in ((1_700_000_000, 1), (0, 2.0**60), (0, 2.0**-70)):
         moved = [offset + unit * x for x in (features_ND, centers_LD)]
         np.testing.assert_array_equal(strategies.k_center(*moved, 9), picked[:9])
-    with pytest.raises(UserError, match="starts from the labeled"):
-        strategies.k_center(features_ND, centers_LD[:0], 1)
+
+
+def test_k_center_without_a_label_begins_in_the_middle():
+    features_ND = np.array([[9.0, 0], [1, 0], [0, 1], [0, 8]])  # mean 2.5, 2.25
+    for offset in (0, 1e8):
+        moved = features_ND + offset
+        for size in range(5):
+            picked = strategies.k_center(moved, moved[:0], size)
+            assert picked.tolist() == [1, 3, 0, 2][:size]
 
 
 def test_random_repeats_itself_but_not_its_rounds():

@@ -1,5 +1,6 @@
 """BYOL and SimSiam against float64 transcriptions; schedules, gradients, statistics."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -266,3 +267,25 @@ def test_collapse_shows_in_both_numbers(state, batch):
         for s in (state, collapsed)
     )
     assert ill == pytest.approx(0, abs=1e-3) and healthy > 0.3
+
+
+def test_without_classes_there_is_no_probe_and_all_else_is_the_same(batch):
+    """The probe sends no gradient into anything else."""
+    steps = {}
+    for num_classes in (0, 3):
+        algorithm = build(BYOL)
+        model = algorithm.model.clone(num_classes=num_classes)
+        algorithm = dataclasses.replace(algorithm, model=model)
+        given = batch | {"label": np.arange(16) % 3 if num_classes else batch["label"]}
+        before = algorithm.init(jax.random.key(0), given)
+        step = jax.jit(algorithm.train_step)
+        steps[num_classes] = step(before, given, jax.random.key(1))
+    (state, metrics), (judged, said) = steps[0], steps[3]
+    assert judged.params.keys() - state.params.keys() == {"head"}
+    assert said.keys() - metrics.keys() == {"accuracy"}
+    for part in state.params:
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+            state.params[part],
+            judged.params[part],
+        )

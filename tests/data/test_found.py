@@ -77,3 +77,13 @@ def test_many_classes_are_cut_and_a_graph_has_nodes():
     assert found.line(found.facts(data)).endswith(
         "1,277 unlabeled; 500 test; a graph of 1,797 nodes"
     )
+
+
+def test_no_class_is_no_list_of_classes(pile):
+    none = pile._replace(class_names=(), labels_N=np.full(422, -1, np.int32))
+    none = none._replace(
+        test_images_MHWC=pile.images_NHWC[:0], test_labels_M=none.labels_N[:0]
+    )
+    told = facts(none, num_labels=0)
+    assert found.line(told) == "no classes; 422 unlabeled; 0 test; 32x32 RGB"
+    assert told["classes"] == {}

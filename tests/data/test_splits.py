@@ -292,3 +292,20 @@ def test_what_is_wrong_whatever_the_data_is_told_all_at_once(protocol, asked, ex
     if told:
         with pytest.raises(UserError, match=expected[0]):
             split(dataset([10, 10]), **asked, protocol=protocol, seed=0)
+
+
+def test_without_classes_all_is_unlabeled():
+    data = dataset([], num_unlabeled=9)
+    parts = split(data, num_labels=0, seed=0)
+    assert parts.unlabeled.tolist() == [*range(9)] and parts.unlabeled.dtype == np.int32
+    assert len(parts.labeled) == len(parts.validation) == 0
+    some, others = (
+        split(data, num_labels=0, num_unlabeled=4, seed=seed).unlabeled.tolist()
+        for seed in (0, 1)
+    )
+    assert len(some) == 4 and some == sorted(some) and some != others
+    for asked in ({"num_labels": 4}, {"num_labels": 0, "num_validation": 2}):
+        with pytest.raises(UserError, match="no image of made has a label; use 0"):
+            split(data, **asked, seed=0)
+    with pytest.raises(UserError, match="num_unlabeled=10, but there are 9 images"):
+        split(data, num_labels=0, num_unlabeled=10, seed=0)

@@ -14,10 +14,12 @@ import pytest
 from photos import fill, save
 from PIL import Image
 
-from configs import base, folder
+from configs import base, byol_folder, folder
 from ssl_jax.active import questions
 from ssl_jax.cli import modes, predict
 from ssl_jax.errors import UserError
+from ssl_jax.workdir import handover
+from ssl_jax.workdir.phase_folder import PhaseFolder
 
 CAT = unicodedata.normalize("NFD", "château")  # as macOS names it
 CLASSES = ("$50_$100", CAT, "猫")
@@ -150,6 +152,80 @@ def test_a_pile_of_photos_from_training_to_predictions(
     assert len(read(second / "predictions.csv")) == 3
     (row,) = read(second / "predictions_2.csv")
     assert row["path"] == BYTES.partition("/")[2] and row["label"] in CLASSES
+
+
+def test_a_pile_without_a_label_is_pretrained_asked_about_and_goes_on(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("SSL_JAX_CACHE", str(tmp_path / "cache"))
+    root, first, second = (tmp_path / name for name in ("pile", "first", "second"))
+    for i in range(6):
+        bright(root / f"2019/May/{i}.png", 10_000, i)
+        bright(root / f"{i}.png", 50_000, i)
+    config = byol_folder.get_config()
+    config.pretrain.algorithm.update(hidden=8, projection=8)
+    config.pretrain.update(steps=2, batch_size=4)
+    config.pretrain.optimizer.warmup_steps = 0
+    small(config, root, "pretrain")
+    result = trained(config, first)
+    found = result["data"]
+    assert found["classes"] == result["test"] == {} and found["unlabeled"] == 12
+    assert "no image has a label, so nothing is judged" in capsys.readouterr().err
+    journal = (first / "metrics.jsonl").read_text()
+    assert "projection_std" in journal and "accuracy" not in journal
+    assert trained(config, first) == result  # it is over, and knows its data again
+
+    config.predict.dir = str(root)
+    with pytest.raises(UserError, match="so that it knows no class: ask which to"):
+        predict.write(config, first)
+    config.query.update(size=4, strategy="entropy")
+    with pytest.raises(UserError, match="so that it knows no class: ask which to"):
+        questions.ask(config, first)
+    config.query.strategy = "k_center"
+    (first / "queries.csv.tmp").mkdir()
+    with pytest.raises(
+        UserError, match="queries.csv cannot be written .Is a directory"
+    ):
+        questions.ask(config, first)
+    (first / "queries.csv.tmp").rmdir()
+    questions.ask(config, first)
+    said = capsys.readouterr().out
+    assert f"--config.train.start_from={first}" in said
+    assert f"--config=byol_folder:fixmatch --config.data.dir={root} " in said
+    rows = read(first / "queries.csv")
+    assert len({row["image"] for row in rows}) == 4
+    assert {row["predicted"] + row["entropy"] + row["label"] for row in rows} == {""}
+    assert (first / "figures/queries.png").exists()
+
+    for row in rows:
+        row["label"] = "dark" if row["image"].startswith("2019") else "light"
+    rows[0]["label"], rows[-1]["label"] = "dark", "light"  # of each there is one
+    write(first / "queries.csv", rows)
+    config = byol_folder.get_config("probe")
+    config.train.steps = 2
+    config.train.start_from = "scratch"
+    small(config, root, "train")
+    with pytest.raises(UserError, match="Supervised learns classes, and no image of"):
+        trained(config, second)
+    config.data.labels = str(first / "queries.csv")
+    config.train.start_from = str(first)
+    classes = trained(config, second)["data"]["classes"]
+    assert classes.keys() == {"dark", "light"} and sum(classes.values()) == 4
+    _, learned = handover.restored(PhaseFolder(first / "pretrain"))
+    _, probed = handover.restored(PhaseFolder(second / "train"))
+    for before, after in zip(
+        jax.tree.leaves(learned["state"]["params"]["encoder"]),
+        jax.tree.leaves(probed["state"]["params"]["encoder"]),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(before, after)
+
+
+def small(config, root, phase):
+    config.tensorboard = False
+    config.data.update(dir=str(root), image_size=8)
+    config.model = base.model("convnet", filters=(4, 4), stem_stride=2)
+    config[phase].update(log_every=1, eval_every=2, checkpoint_every=2)
 
 
 def read(path):

@@ -46,12 +46,12 @@ class Outputs(NamedTuple):
 
     projection_BP: jax.Array  # z
     prediction_BP: jax.Array  # q(z)
-    logits_BK: jax.Array  # of the online probe
+    logits_BK: jax.Array | None  # of the online probe, where there are classes
 
 
 class Network(nn.Module):
     """Encoder f, projector g, predictor q, and a linear head, the online probe, that
-    sends no gradient back to the encoder."""
+    sends no gradient back to the encoder; no head where there are no classes."""
 
     encoder: nn.Module
     projector: nn.Module
@@ -59,12 +59,15 @@ class Network(nn.Module):
     num_classes: int
 
     def setup(self):
-        self.head = nn.Dense(self.num_classes)
+        if self.num_classes:
+            self.head = nn.Dense(self.num_classes)
 
     def __call__(self, images_BHWC: jax.Array, *, train: bool) -> Outputs:
         y_BD = self.features(images_BHWC, train=train)
         z_BP = self.projector(y_BD, train=train)
-        logits_BK = self.head(jax.lax.stop_gradient(y_BD))
+        logits_BK = None
+        if self.num_classes:
+            logits_BK = self.head(jax.lax.stop_gradient(y_BD))
         return Outputs(z_BP, self.predictor(z_BP, train=train), logits_BK)
 
     def features(self, images_BHWC: jax.Array, *, train: bool) -> jax.Array:
@@ -105,13 +108,17 @@ def judged(
     loss_B: jax.Array, outputs: list[Outputs], labels_B: jax.Array
 ) -> tuple[jax.Array, Metrics]:
     """(the loss of the online probe by the first view; the objective, the probe's
-    accuracy, and what shows a collapse)."""
+    accuracy, and what shows a collapse). Where there are no classes, no accuracy, and
+    a loss of 0."""
     logits_BK = outputs[0].logits_BK
     metrics = {
         "objective": mean(loss_B),
-        "accuracy": mean(logits_BK.argmax(-1) == labels_B, labels_B >= 0),
         "projection_std": mean(projection_std(outputs[0].projection_BP)),
     }
+    if logits_BK is None:
+        return jnp.float32(0), metrics
+    right_B = logits_BK.argmax(-1) == labels_B
+    metrics["accuracy"] = mean(right_B, labels_B >= 0)
     return cross_entropy_of_labeled(logits_BK, labels_B), metrics
 
 

@@ -8,6 +8,9 @@
 or `photos/train` in place of the class folders, as torchvision has it. Images that lie
 in `photos` itself have no label either. Where there is no class folder, the classes are
 those that a CSV file names (see `answers`), and its labels count.
+
+With class_folders=False no folder is a class or a set, and every image at any depth is
+one without a label; without that CSV file there are then no classes at all.
 """
 
 import os
@@ -45,6 +48,7 @@ def load(wanted: Wanted) -> Dataset:
       image_size: side in pixels that every image is cropped (to a centred square) and
         resized to; 0: as they are, all of one size.
       unlabeled: a folder in `dir` or a path elsewhere; the default need not exist.
+      class_folders: False: whatever folders images lie in says nothing of them.
       strict: refuse images that cannot be decoded.
       placement: "stream", or "auto" where they are many (`placement.streams`): images
         stay in their files. One that can be opened and not decoded is then found when
@@ -55,11 +59,16 @@ def load(wanted: Wanted) -> Dataset:
 
     Raises:
       UserError: a folder or image is missing or out of place, there are fewer than two
-        classes, a class has no image that can be read, images differ in size and
-        image_size=0, a line of the CSV file cannot be taken, or `strict`.
+        classes (but for none at all, as above), a class has no image that can be read,
+        images differ in size and image_size=0, a line of the CSV file cannot be taken,
+        or `strict`.
     """
     files = layout.find(
-        wanted.dir, wanted.unlabeled, wanted.labels, gone=wanted.changed == "accept"
+        wanted.dir,
+        wanted.unlabeled,
+        wanted.labels,
+        class_folders=wanted.class_folders,
+        gone=wanted.changed == "accept",
     )
     image_files.report_others(files.others)
     done = decoding.decoded(

@@ -41,13 +41,22 @@ class _Places(NamedTuple):
     """Folders, absolute; None where there is none."""
 
     classes: dict[str, str]  # class name -> its folder
-    bases: list[str]  # whose own images have no label: the data folder, and `train`
+    # whose own images have no label: the data folder, and `train`; none where all of
+    # the data folder is `unlabeled`
+    bases: list[str]
     unlabeled: str | None
     val: str | None
     test: str | None
 
 
-def find(data_dir: str, unlabeled: str, labels: str, *, gone: bool = False) -> Files:
+def find(
+    data_dir: str,
+    unlabeled: str,
+    labels: str,
+    *,
+    class_folders: bool = True,
+    gone: bool = False,
+) -> Files:
     """The images below `data_dir`; the others as in `folder.load`, `gone` as in
     `answers.read`.
 
@@ -57,11 +66,14 @@ def find(data_dir: str, unlabeled: str, labels: str, *, gone: bool = False) -> F
     root = os.path.abspath(os.path.expanduser(data_dir))
     if not data_dir or not os.path.isdir(root):
         raise UserError(
-            f"config.data.dir={data_dir!r} is no folder: give the one that holds a "
-            "folder of images per class."
+            f"config.data.dir={data_dir!r} is no folder: give the one that holds "
+            f"{'a folder of images per class' if class_folders else 'the images'}."
         )
     others = Counter()
-    places = _places(root, unlabeled, others)
+    if class_folders:
+        places = _places(root, unlabeled, others)
+    else:
+        places = _one_pile(root, unlabeled)
     class_names, train = _to_train_on(root, places, labels, gone, others)
     trained = [*places.classes.values(), places.unlabeled]
     validation, test = (
@@ -78,7 +90,7 @@ def _to_train_on(
     root: str, places: _Places, labels: str, gone: bool, others: Counter
 ) -> tuple[tuple[str, ...], Part]:
     """(class names, images); counts what else is there in `others`."""
-    held_out, base, paths = (places.val, places.test), places.bases[-1], []
+    held_out, paths = (places.val, places.test), []
     for folder in places.bases:
         paths += [path for path in _listed(folder) if not os.path.isdir(path)]
     if places.unlabeled:
@@ -88,19 +100,22 @@ def _to_train_on(
     others.update(rest)
     loose = [image_files.name_below(root, path) for path in found]
     if places.classes:
-        class_names = tuple(places.classes)
+        class_names, base = tuple(places.classes), places.bases[-1]
         _check_names(places.classes, base)
         named = _in_folders(places.classes, class_names, root, held_out, others)
         labels_N = np.pad(named.labels, (0, len(loose)), constant_values=-1)
         train = Part([*named.names, *loose], labels_N)
-    elif loose:
+    elif not loose:
+        what = "a folder of images per class" if places.bases else "the images"
+        raise UserError(
+            f"there is no image in {root}{_only(others)}: give the folder that holds "
+            f"{what}, as config.data.dir."
+        )
+    elif not (places.bases or labels):
+        return (), Part(loose, np.full(len(loose), -1, np.int32))
+    else:
         class_names, labels_N = _by_csv(root, labels, loose, gone)
         train = Part(loose, labels_N)
-    else:
-        raise UserError(
-            f"there is no image in {root}{_only(others)}: give the folder that holds a "
-            "folder of images per class, as config.data.dir."
-        )
     if len(class_names) < 2:
         where = f"the class folders in {base}" if places.classes else labels
         raise UserError(
@@ -149,6 +164,17 @@ def _places(root: str, unlabeled: str, others: Counter) -> _Places:
     held_out = sets.get("val"), sets.get("test")
     _check_apart(root, [*classes.values(), pile, *held_out])
     return _Places(classes, bases, pile, *held_out)
+
+
+def _one_pile(root: str, unlabeled: str) -> _Places:
+    """Of a folder whose folders say nothing."""
+    if unlabeled not in ("unlabeled", ""):
+        raise UserError(
+            f"config.data.unlabeled={unlabeled!r}, and with "
+            f"config.data.class_folders=False all of {root} is without a label: put "
+            "all images into one folder, and leave config.data.unlabeled as it is."
+        )
+    return _Places({}, [], root, None, None)
 
 
 def _classes_and_sets(
@@ -273,7 +299,8 @@ def _by_csv(
     """(class names, labels_N) as the file `labels` says."""
     remedy = (
         "make one per class and put images there, or name some in a CSV file with the "
-        "columns image and label, config.data.labels."
+        "columns image and label, config.data.labels. (configs/byol_folder.py learns "
+        "from images without any label, and asks which to label.)"
     )
     if not labels:
         raise UserError(f"there are no class folders in {root}: {remedy}")

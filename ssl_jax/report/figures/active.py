@@ -25,7 +25,8 @@ _LETTERS = 18  # of an image's name that fit above it
 def question_sheet(
     images: Sequence[np.ndarray], rows: Sequence[dict[str, str]], title: str
 ) -> Figure:
-    """The images asked about, each under its name, with what the model takes it for.
+    """The images asked about, each under its name, with what the model takes it for,
+    if it classifies.
 
     Args:
       images: uint8 image_HWC of each, of whatever size.
@@ -40,9 +41,11 @@ def question_sheet(
         axes.set_axis_off()
     for axes, image_HWC, row in zip(grid, images, rows, strict=False):
         axes.imshow(image_HWC.squeeze(), cmap="gray", vmin=0, vmax=255)
-        predicted = short(row["predicted"], _LETTERS - 5)
-        said = f"{predicted}? {float(row['probability']):.2f}"
-        axes.set_title(f"{_ending(row['image'])}\n{said}", fontsize=8)
+        said = ""
+        if row["predicted"]:
+            predicted = short(row["predicted"], _LETTERS - 5)
+            said = f"\n{predicted}? {float(row['probability']):.2f}"
+        axes.set_title(f"{_ending(row['image'])}{said}", fontsize=8)
     return figure
 
 

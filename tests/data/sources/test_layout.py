@@ -275,3 +275,57 @@ def test_all_bad_lines_of_a_csv_that_names_the_classes_are_told_of(root):
         labels.write_text(f"image,label\n{text}\n")
         with pytest.raises(UserError, match=message):
             load(root.parent / "loose", labels=str(labels))
+
+
+def test_a_pile_whose_folders_say_nothing(tmp_path, caplog):
+    root = tmp_path / "pile"
+    names = ("a.png", "2019/b.png", "2019/cat/c.png", "test/d.png", "unlabled/e.png")
+    fill(root, *names, "@eaDir/f.png", ".hidden/g.png")
+    (root / "2019/notes.txt").write_text("call mother")
+    (root / "test/up").symlink_to(root)
+    data = load(root, class_folders=False)
+    assert {*data.names_N} == {*names} and data.names_N[0] == "2019/b.png"
+    assert data.class_names == () and data.labels_N.tolist() == [-1] * 5
+    assert len(data.test_labels_M) == 0 and data.num_held_out == 0
+    assert "ignored 1 files" in caplog.text and "@eaDir/ (1)" in caplog.text
+    labels = tmp_path / "labels.csv"
+    labels.write_text("image,label\n2019/cat/c.png,cat\na.png,dog\ntest/d.png,\n")
+    answered = load(root, class_folders=False, labels=str(labels))
+    assert answered.class_names == ("cat", "dog")
+    assert dict(zip(answered.names_N, answered.labels_N.tolist(), strict=True)) == {
+        **dict.fromkeys(names, -1),
+        **{"2019/cat/c.png": 0, "a.png": 1},
+    }
+    labels.write_text("image,label\n2018/b.png,cat\nz.png,dog\na.png,dog\n")
+    with pytest.raises(UserError, match=r"(?s)2 lines .*2018/b.png.*mean '2019/b.*z.p"):
+        load(root, class_folders=False, labels=str(labels))
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted", "message"),
+    [
+        ([], {}, "no image in .*pile: give the folder that holds the images"),
+        (["a.txt", "c.pdf"], {}, "no image in .*pile, only .txt .1., .pdf .1."),
+        (["a/b.png", "c.jpg"], {}, r"of 2 images in .*pile none can be read .a/b\.png"),
+        (None, {}, "pile' is no folder: give the one that holds the images"),
+        (
+            ["a.png"],
+            {"unlabeled": "more"},
+            "unlabeled='more', and with .*all of .*pile",
+        ),
+        (
+            ["a.png"],
+            {"class_folders": True},
+            "no class folders .*byol_folder.py learns",
+        ),
+    ],
+)
+def test_a_pile_of_no_image(tmp_path, files, wanted, message):
+    root = tmp_path / "pile"
+    for name in files or ():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("no image of any kind")
+    if files is not None:
+        root.mkdir(exist_ok=True)
+    with pytest.raises(UserError, match=message):
+        load(root, **{"class_folders": False} | wanted)
