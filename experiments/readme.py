@@ -47,6 +47,7 @@ TABLES = {  # by the name in the documents
     "byol_digits": Source("byol_digits", "tables.byol_digits"),
     "byol_cifar10_small": Source("byol_cifar10_small", "tables.byol_cifar10_small"),
     "autoencoder": Source("autoencoder_mnist", "tables.autoencoder_mnist"),
+    "no_labels": Source("no_labels", "tables.no_labels", may_lack=True),
     "active_digits": Source("active_digits", "tables.active_digits"),
     "gcn_cora": Source("gcn_cora", "tables.gcn_cora"),
     "benchmark": Source("benchmark", "speed.tables", "benchmark"),

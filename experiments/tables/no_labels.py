@@ -10,7 +10,6 @@ random questions, the mean of `DRAWS` draws for each seed, and all 500 answers.
 """
 
 import importlib
-from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 
@@ -145,6 +144,8 @@ def accuracies(results: list[dict], figure: str = "accuracy") -> dict[str, list[
 
 
 def table(results: Table) -> str:
+    if not results:
+        return "Not measured yet."
     found = results["byol"]
     stats = importlib.import_module("scipy.stats")
     figure, classes = accuracies(found), accuracies(found, "classes")
@@ -162,8 +163,8 @@ def table(results: Table) -> str:
     ]
     minutes = max(r["phases"]["pretrain"]["seconds"] for r in found) / 60
     caption = (
-        f"BYOL on {PHOTOS} photos of CIFAR-10 without a label, then {ANSWERS} questions "
-        "and answers, and a linear probe of the frozen features: accuracy in % on the "
+        f"BYOL on {PHOTOS} photos of CIFAR-10 without a label, then {ANSWERS} answers "
+        "to questions, and a linear probe of the frozen features: accuracy in % on the "
         "10,000 test images, mean ± std (seeds), and points above random questions of "
         f"the same seeds ({DRAWS} draws each), with the p-value of the paired t-test. "
         f"The slowest pretraining took {minutes:.0f} minutes of a shared core:"

@@ -93,6 +93,26 @@ def test_k_center_without_a_label_begins_in_the_middle():
             assert picked.tolist() == [1, 3, 0, 2][:size]
 
 
+def test_typical_asks_for_the_middle_of_each_cluster_and_for_no_outlier():
+    """Three clusters of 9, 7 and 8 rows on a line each, and one row far from all."""
+    line = np.arange(9.0)[:, None] * [[1.0, 0.5]]
+    features_ND = np.concatenate(
+        [line, 90 + line[:7], [90, -90] + line[:8], [[999, 999]]]
+    )
+    none_LD = features_ND[:0]
+    assert strategies.typical(features_ND, none_LD, 0).tolist() == []
+    picked = strategies.typical(features_ND, none_LD, 4).tolist()
+    # Of 9 the middle; of 8 either of two; the row alone only when nothing else is left.
+    assert picked[0] == 4 and set(picked[1:3]) <= {12, 19, 20} and 24 not in picked
+    # Where a cluster has a label, the others come first.
+    labeled_LD = features_ND[[3, 20]]
+    assert strategies.typical(features_ND[:24], labeled_LD, 1).tolist() == [12]
+    everything = strategies.typical(features_ND, none_LD, 25).tolist()
+    assert sorted(everything) == [*range(25)]
+    shifted = strategies.typical(1e6 + 1e3 * features_ND, none_LD, 4)
+    assert shifted.tolist() == strategies.typical(features_ND, none_LD, 4).tolist()
+
+
 def test_random_repeats_itself_but_not_its_rounds():
     def drawn(seed, num_labeled):
         labeled = np.arange(100, 100 + num_labeled)

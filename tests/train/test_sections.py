@@ -157,5 +157,5 @@ def test_a_changed_configuration_leaves_the_other_alone():
 
 
 def test_every_strategy_that_a_config_may_name_exists():
-    there = {*strategies.UNCERTAINTY, "k_center", "random"}
+    there = {*strategies.UNCERTAINTY, *strategies.COVERING, "random"}
     assert set(rules.STRATEGIES) == there
