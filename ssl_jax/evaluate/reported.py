@@ -5,10 +5,13 @@ import numpy as np
 COLLAPSED = {"train/projection_std": 0.1, "test/effective_rank": 1.5}  # below these
 
 
-def collapsed(row: dict) -> bool:
-    """Whether an evaluation's row shows features or projections that say nothing."""
-    if "test/effective_rank" not in row or row["train/loss"] is None:
-        return False  # the message has both numbers; and diverged is not collapsed
+def collapsed(row: dict, *, tested: bool = True) -> bool:
+    """Whether an evaluation's row, or without test images any, shows features or
+    projections that say nothing."""
+    if tested and "test/effective_rank" not in row:
+        return False  # the message has both numbers
+    if row.get("train/loss") is None:
+        return False  # diverged is not collapsed
     values = {key: row.get(key) for key in COLLAPSED}
     return any(v is not None and v < COLLAPSED[key] for key, v in values.items())
 
@@ -23,12 +26,15 @@ def at_chance(row: dict, classes: int) -> bool:
     return judged < min(1.5 * chance, chance + 0.05) and trained > (1 + 2 * chance) / 3
 
 
-def warning(rows: list[dict], row: dict, classes: int = 0) -> str | None:
+def warning(
+    rows: list[dict], row: dict, classes: int = 0, *, tested: bool = True
+) -> str | None:
     """What to tell of a new row after `rows`: that it is the first one collapsed, or
     at chance where the network is not.
 
     Args:
       classes: how many there are; 0: there is no chance to compare with.
+      tested: whether there are test images.
     """
     if at_chance(row, classes) and not any(at_chance(r, classes) for r in rows):
         return (
@@ -40,7 +46,9 @@ def warning(rows: list[dict], row: dict, classes: int = 0) -> str | None:
             "algorithm.ema_decay and model.bn_momentum; or it has only learned its "
             "labeled images by heart."
         )
-    if not collapsed(row) or any(map(collapsed, rows)):
+    if not collapsed(row, tested=tested):
+        return None
+    if any(collapsed(before, tested=tested) for before in rows):
         return None
     numbers = ", ".join(
         f"{key} {row[key]:.3g} (collapsed below {bar:g})"

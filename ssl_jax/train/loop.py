@@ -63,7 +63,8 @@ def train(
         progress = Progress(phase.name, first, section.steps)
         at_end.callback(progress.close)
         classes = len(data.dataset.class_names)
-        warn = functools.partial(reported.warning, classes=classes)
+        tested = "test" in data.eval_sets
+        warn = functools.partial(reported.warning, classes=classes, tested=tested)
         _rate(section, 1)  # compiles it, which is no training
         clock, step = Clock(rows[-1]["seconds"] if rows else 0.0), first
         log = Log(rows, journal, tensorboard, progress, warn, clock)

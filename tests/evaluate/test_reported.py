@@ -48,3 +48,16 @@ def test_a_teacher_at_chance_beside_a_network_that_is_not_is_told_of_once():
     assert reported.warning([], row(0.56, 1.0), classes=2) is None
     assert reported.warning([], row(0.5, 1.0), classes=2)
     assert reported.warning([], row(None, 1.0), classes=2) is None  # nothing judged
+
+
+def test_without_test_images_a_collapse_shows_in_the_projections_alone():
+    def row(std, step=100, **more):
+        row = {"phase": "pretrain", "step": step, "train/loss": 2.0}
+        return {**row, "train/projection_std": std, **more}
+
+    said = reported.warning([row(0.7)], row(0.05, 200), tested=False)
+    assert "has collapsed at step 200: train/projection_std 0.05 (collapsed" in said
+    assert reported.warning([row(0.05)], row(0.05, 200), tested=False) is None  # told
+    assert reported.warning([], row(0.7), tested=False) is None
+    assert reported.warning([], row(0.05, **{"train/loss": None}), tested=False) is None
+    assert reported.warning([], row(0.05)) is None  # its evaluations have both numbers
