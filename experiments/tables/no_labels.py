@@ -152,8 +152,10 @@ def table(results: Table) -> str:
     lines = []
     for name in sorted(STRATEGIES, key=lambda name: -fmean(figure[name])):
         gap = np.subtract(figure[name], figure["random"])
-        p = stats.ttest_rel(figure[name], figure["random"]).pvalue
-        above = f"{formats.mean_std(gap)}, p {p:.3f}"
+        above = formats.mean_std(gap)
+        if len(gap) > 1:
+            p = stats.ttest_rel(figure[name], figure["random"]).pvalue
+            above += f", p {p:.3f}"
         lines.append([name.replace("_", " "), figure[name], above, classes[name]])
     lines.append(["random", figure["random"], "", classes["random"]])
     lines.append([f"none: all {PHOTOS} answers", figure["all"], "", classes["all"]])

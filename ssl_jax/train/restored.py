@@ -70,14 +70,14 @@ def load(run: Run, workdir: Workdir, *, to_classify: bool = True) -> Trained:
             f"the phase {section.name!r} in {workdir.path} is not trained to its end: "
             "run its command again first."
         )
-    rebuilt = rebuild(run, section, workdir)
-    if to_classify and not rebuilt.data.dataset.class_names:
+    began_with = workdir.began_with
+    if to_classify and began_with is not None and not began_with.class_names:
         raise UserError(
             f"no image of {workdir.path} has a label, so that it knows no class: ask "
             "which to label by --mode=query --config.query.strategy=k_center, and "
             "train with the answers first."
         )
-    return Trained(*rebuilt, folder)
+    return Trained(*rebuild(run, section, workdir), folder)
 
 
 def classifying(run: Run) -> Trains:

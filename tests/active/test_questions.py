@@ -3,11 +3,13 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 import tiny
 from ssl_jax.active import questions
 from ssl_jax.data import answers
 from ssl_jax.data.splits import Split
+from ssl_jax.errors import UserError
 from ssl_jax.train import sections
 
 
@@ -43,3 +45,11 @@ def test_k_center_asks_where_no_image_is_labeled(monkeypatch):
     assert chosen_M.tolist() == [1, 0]
     first, second = questions.rows(trained, chosen_M, None)
     assert [*first.values()] == ["b", "", "", "", ""] and second["image"] == "a"
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "queries.csv.tmp").mkdir()
+    with pytest.raises(
+        UserError, match="queries.csv cannot be written .Is a directory"
+    ):
+        questions.write(tmp_path / "queries.csv", {}, [])

@@ -8,7 +8,7 @@ import pytest
 
 import tiny
 from configs import base
-from ssl_jax import core
+from ssl_jax import algorithms, core
 from ssl_jax.errors import UserError
 from ssl_jax.models.shared.in_parts import InParts
 from ssl_jax.train import run, sections
@@ -102,3 +102,15 @@ def test_the_log_says_what_is_otherwise(capfd):
     run.say_found(wanted, data)
     said = "in 2 parts (accumulate): the gradient is of all, BatchNorm sees a part"
     assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["fixmatch", "supervised", "label_spreading"])
+def test_what_learns_classes_is_refused_where_there_are_none(name):
+    config, mesh = (
+        tiny.config(algorithms.method(name)),
+        core.make_mesh(jax.devices()[:1]),
+    )
+    data = tiny.load(config, mesh)
+    data = data._replace(dataset=data.dataset._replace(class_names=()))
+    with pytest.raises(UserError, match="learns classes, and no image of .* a label"):
+        tiny.phase(config, "train", data, mesh)
