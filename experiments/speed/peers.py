@@ -29,6 +29,7 @@ import contextlib
 import os
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -166,11 +167,25 @@ def started(
             made["workers"] = alive.enter_context(one)
         if "tuned" in given.peers:
             forms = loops.forms(on) if given.compile == "auto" else []
+            if on.type == "cuda":  # which takes a minute and a half each
+                compiled_at_once(forms, *theirs, bfloat16=bfloat16)
             compiled = quickest(forms, *theirs, bfloat16=bfloat16)
             how = {"form": compiled["chosen"], "bfloat16": bfloat16}
             one = Alone(loops.prepared, loops.Tuned, *theirs, **how)
             made["tuned"] = alive.enter_context(one)
         yield made, compiled
+
+
+def compiled_at_once(forms: Sequence[str], *args, **kwargs) -> None:
+    """Has torch.compile's programs of the forms of a Tuned loop made and kept on the
+    disk, side by side; what fails will do so again."""
+
+    def attempt(form):
+        with contextlib.suppress(RuntimeError):
+            alone.once(loops.trial, form, *args, **kwargs)
+
+    with ThreadPoolExecutor(max(len(forms), 1)) as pool:
+        list(pool.map(attempt, forms))
 
 
 def quickest(forms: Sequence[str], *args, **kwargs) -> dict:
