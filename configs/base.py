@@ -82,8 +82,10 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
                 rounds=0,  # trainings that an oracle answers between; 0: no simulation
             ),
             predict=dict(
-                dir="",  # images that --mode=predict labels: a folder, or one of them
-                out="",  # the CSV file; "": predictions.csv in the workdir, or _2, ...
+                dir="",  # images for --mode=predict or embed: a folder, or one of them
+                # the file that they write; "": predictions.csv or features.npz in the
+                # workdir, or _2, ...
+                out="",
             ),
             **sections,
         )

@@ -1,5 +1,8 @@
 """Learning from few labels in JAX.
 
+    classifier = ssl_jax.load("runs/second")    what a finished run has learned
+    classifier.predict(["new.jpg", "newer.jpg"])
+
 What is offered here is imported when it is asked for: JAX takes seconds.
 """
 
@@ -8,8 +11,10 @@ import importlib
 __version__ = "0.1.0"
 
 _DOORS = {
+    "Classifier": "ssl_jax.train.classifier",
     "LabelPropagation": "ssl_jax.api.on_graphs",
     "LabelSpreading": "ssl_jax.api.on_graphs",
+    "load": "ssl_jax.train.classifier",
 }
 
 

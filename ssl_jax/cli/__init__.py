@@ -8,4 +8,6 @@ cluster        where a process stands among those that it trains with
 joined         how it joins them, and ends with them
 modes          one function for each --mode
 predict        --mode=predict
+embed          --mode=embed
+new_images     what both ask about, and what is said of each
 """

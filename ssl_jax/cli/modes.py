@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_jax.active import questions, rounds
-from ssl_jax.cli import predict
+from ssl_jax.cli import embed, predict
 from ssl_jax.core import processes
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.protocol import Protocol
@@ -95,6 +95,7 @@ MODES = {
     "probe": probe,
     "query": questions.ask,
     "predict": predict.write,
+    "embed": embed.write,
 }
 
 
@@ -113,4 +114,4 @@ def check_together(mode: str, config: Mapping[str, Any]) -> None:
 
 
 # What works on a run that is there takes its configuration from the workdir.
-OF_A_RUN = ("probe", "query", "predict")
+OF_A_RUN = ("probe", "query", "predict", "embed")

@@ -7,38 +7,20 @@ in a column of its own, p_<class>, and the reason why it has none, if it cannot 
 import csv
 import os
 from collections import Counter
-from collections.abc import (
-    Callable,
-    Container,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from ssl_jax.cli import new_images
+from ssl_jax.cli.new_images import Row
 from ssl_jax.data.sources import image_files
 from ssl_jax.data.sources.image_files import Unreadable
-from ssl_jax.data.sources.one_image import Reading
 from ssl_jax.data.wanted import Wanted
-from ssl_jax.errors import UserError
-from ssl_jax.train import restored, sections
-from ssl_jax.train.restored import Trained
-from ssl_jax.workdir.files import expanded, replacing
+from ssl_jax.train import classifier, sections
+from ssl_jax.workdir.files import replacing
 from ssl_jax.workdir.workdir import Workdir
 
 _HEADER = "path,label"  # the columns that every file of predictions begins with
-
-
-class Row(NamedTuple):
-    """An image of which something was to be said."""
-
-    name: str
-    probs_K: np.ndarray | None  # float32; None: it cannot be read
-    reason: str = ""  # why not
 
 
 class Judged(NamedTuple):
@@ -63,104 +45,25 @@ def write(config: Mapping[str, Any], path: Path) -> None:
         is not trained to its end.
     """
     wanted, workdir = sections.parse(config, to_train=False), Workdir(path)
-    root, names = find(wanted.predict.dir)
-    written = out(wanted.predict.out, workdir)
-    trained = restored.load(wanted, workdir)
-    dataset, strict = trained.data.dataset, wanted.data.strict
-    shape = dataset.images_NHWC.shape[1:]
-    classifier = restored.classifier(trained)
-    reading = Reading(wanted.data.white, wanted.data.max_pixels)
-    rows = predicted(root, names, shape, classifier, reading, strict=strict)
-    labels, unreadable = save(written, rows, dataset.class_names)
+    root, names = new_images.find(wanted.predict.dir)
+    given, written = wanted.predict.out, workdir.new_file("predictions", ".csv")
+    if given:
+        written = new_images.out(given, "predictions", _is_such)
+    asked = classifier.of_run(wanted, workdir)
+    rows = new_images.said(root, names, asked, "predict", strict=wanted.data.strict)
+    labels, unreadable = save(written, rows, asked.class_names)
     image_files.report(unreadable, strict=False)
-    told = judged(root, labels, dataset.class_names, _labeled(wanted.data, trained))
+    known = _labeled(wanted.data, workdir)
+    told = judged(root, labels, asked.class_names, known)
     counts = Counter(labels.values())
-    print(summary(written, shape, dataset.class_names, counts, len(unreadable), told))
+    print(
+        summary(written, asked.shape, asked.class_names, counts, len(unreadable), told)
+    )
 
 
-def find(predict_dir: str) -> tuple[str, list[str]]:
-    """(folder, names of the images below it, in natural order); of a file, the folder
-    that it lies in, and its name.
-
-    Raises:
-      UserError: there is no such folder, or no image in it.
-    """
-    root = os.path.abspath(os.path.expanduser(predict_dir))
-    if not predict_dir or not os.path.exists(root):
-        raise UserError(
-            f"config.predict.dir={predict_dir!r} is no folder and no file: give the "
-            "folder with the images to label, as in --config.predict.dir=new_images, "
-            "or one image."
-        )
-    one = not os.path.isdir(root)
-    found, others = image_files.images([root] if one else image_files.find(root))
-    if not one:
-        image_files.report_others(others)
-    if not found:
-        only = f", only {image_files.suffixes(others)}" if others else ""
-        raise UserError(
-            f"there is no image below config.predict.dir={predict_dir!r}{only}: give "
-            "a folder with images, or one."
-        )
-    root = os.path.dirname(root) if one else root
-    return root, [image_files.name_below(root, path) for path in found]
-
-
-def out(given: str, workdir: Workdir) -> Path:
-    """Where the predictions go. A file that is `given` is replaced, if it is one of
-    predictions; without any a new one in the workdir.
-
-    Raises:
-      UserError: it is another file, or a folder.
-    """
-    if not given:
-        return workdir.new_predictions()
-    path = expanded(given)
-    try:
-        if path.exists():
-            with path.open("rb") as file:
-                if not file.readline().startswith(_HEADER.encode()):
-                    raise UserError(
-                        f"config.predict.out={given!r} is there, and holds no "
-                        "predictions: give another name, or remove it."
-                    )
-    except OSError as error:
-        raise UserError(
-            f"config.predict.out={given!r} cannot be written ({error.strerror}): give "
-            "the name of a file, such as predictions.csv."
-        ) from error
-    return path
-
-
-def predicted(
-    root: str,
-    names: Sequence[str],
-    shape: tuple[int, int, int],
-    classifier: Callable[[np.ndarray], np.ndarray],
-    reading: Reading,
-    *,
-    strict: bool,
-) -> Iterator[Row]:
-    """Of each image in turn, what is said of it.
-
-    Args:
-      shape: (H, W, C) that images are brought to.
-      classifier: images_BHWC -> probs_BK.
-      reading: as the run's own images were read.
-
-    Raises:
-      UserError: an image cannot be read, under `strict`.
-    """
-    begin = 0
-    for good, images_BHWC, bad in image_files.decoded(root, names, shape, reading):
-        image_files.report(bad if strict else (), strict=strict)
-        probs_BK = classifier(images_BHWC) if good else ()
-        rows = [Row(*pair) for pair in zip(good, probs_BK, strict=True)]
-        rows += [Row(image.name, None, image.reason) for image in bad]
-        of_name = {row.name: row for row in rows}
-        end = begin + len(rows)
-        yield from (of_name[name] for name in names[begin:end])
-        begin = end
+def _is_such(path):
+    with path.open("rb") as file:
+        return file.readline().startswith(_HEADER.encode())
 
 
 def save(
@@ -190,16 +93,9 @@ def save(
                 said = [f"{p:.6f}" for p in probs_K]
                 writer.writerow([name, labels[name], *said, ""])
             if not labels:
-                first = unreadable[0]
-                raise UserError(
-                    f"of {len(unreadable):,} images none can be read ({first.name}: "
-                    f"{first.reason}): give a folder with images that can."
-                )
+                raise new_images.none_read(unreadable[0], len(unreadable))
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}): give another "
-            "config.predict.out."
-        ) from error
+        raise new_images.not_written(path, error) from error
     return labels, unreadable
 
 
@@ -226,11 +122,11 @@ def judged(
     )
 
 
-def _labeled(wanted: Wanted, trained: Trained) -> set[str]:
-    """Paths of the images that the run had the label of."""
-    names, root = trained.data.dataset.names_N, os.path.expanduser(wanted.dir)
-    granted = [*trained.data.split.labeled, *trained.data.split.validation]
-    return {os.path.realpath(os.path.join(root, names[i])) for i in granted if names}
+def _labeled(wanted: Wanted, workdir: Workdir) -> set[str]:
+    """Paths of the images that the run had the label of, where its folder was."""
+    data, root = workdir.began_with, os.path.expanduser(wanted.dir)
+    granted = () if data is None else (*data.labeled, *data.validation)
+    return {os.path.realpath(os.path.join(root, name)) for name in granted}
 
 
 def summary(
@@ -242,11 +138,9 @@ def summary(
     told: Judged,
 ) -> str:
     """What was done, over several lines."""
-    height, width, channels = shape
-    color = "grey" if channels == 1 else "RGB"
     lines = [
         f"{counts.total():,} images labeled, {num_unreadable:,} that cannot be read",
-        f"brought to {width}x{height} {color}, as the run's own: the centre, resized",
+        new_images.form(shape),
         *(f"  {name}: {counts[name]:,}" for name in class_names),
     ]
     if told.known:

@@ -13,6 +13,7 @@ MODES = {
     "probe": "judges the features of the run in the workdir so far, by linear probes",
     "query": "asks for the labels that would tell the run most: a CSV file to fill in",
     "predict": "labels the images of --config.predict.dir by the run in the workdir",
+    "embed": "writes the features that it has of them, with their names",
 }
 USAGE = """\
 python launch.py --config=digits:flexmatch [--config.FIELD=VALUE] [--workdir=W]

@@ -8,6 +8,7 @@ progress    how far a long reading is
 splits      which images are labeled, unlabeled or held out
 answers     labels that a user gives in a CSV file
 image_names which image a line of it means
+given_images images that a user hands over, brought to the form of a run's own
 graph_nodes data as a graph to learn from
 streams     images that stay in their files, decoded ahead
 placement   the pool on the devices, on the host, or in its files

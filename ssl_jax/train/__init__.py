@@ -9,5 +9,6 @@ loop           step, log, evaluate, stop, save; stopping says when, pictures dra
 probing        a phase judged by its features
 self_training  a phase's labels from an earlier one
 many_seeds     one phase with many seeds at once
-restored       a run that is there, to be asked about images
+restored       a run that is there with its data, to be asked about images
+classifier     and without them: what ssl_jax.load gives
 """

@@ -72,7 +72,7 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class Predict:
-    """Which images to label, and where the CSV file goes."""
+    """Which new images are asked about, and where the file goes."""
 
     dir: str
     out: str

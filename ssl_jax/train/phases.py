@@ -72,18 +72,12 @@ def build(
     if section.labels_from and labels is None:
         labels = feeds.granted(data.dataset, data.split)
     labeled = data.split.labeled if labels is None else labels.index_N
-    algorithm = algorithms.build(
-        section.method,
-        section.hparams,
-        model=models.build(
-            run.model.name, num_classes=num_classes, **run.model.hparams
-        ),
-        tx=section.tx,
-        views=section.views,
+    algorithm = build_algorithm(
+        run,
+        section,
         num_classes=num_classes,
         num_labeled=len(labeled),
         num_unlabeled=len(data.split.unlabeled),
-        total_steps=section.steps,
     )
     draw = feeds.Draw(
         draws_from=section.method.draws_from,
@@ -104,6 +98,26 @@ def build(
         key=jax.random.fold_in(key, zlib.crc32(section.name.encode())),
         mesh=mesh,
         profile=run.profile,
+    )
+
+
+def build_algorithm(run: Run, section: Trains, **sizes: int) -> Algorithm:
+    """The method of `section` on the run's network.
+
+    Args:
+      **sizes: what data give: num_classes, num_labeled, num_unlabeled.
+    """
+    num_classes = sizes["num_classes"]
+    return algorithms.build(
+        section.method,
+        section.hparams,
+        model=models.build(
+            run.model.name, num_classes=num_classes, **run.model.hparams
+        ),
+        tx=section.tx,
+        views=section.views,
+        total_steps=section.steps,
+        **sizes,
     )
 
 

@@ -2,16 +2,17 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax.core import can, fetch, make_mesh, place
+from ssl_jax.core import Algorithm, Batch, TrainState, can, fetch, make_mesh, place
 from ssl_jax.data import loading
 from ssl_jax.data.dataset import inventory
 from ssl_jax.data.loading import Data
@@ -53,6 +54,28 @@ def load(run: Run, workdir: Workdir, *, to_classify: bool = True) -> Trained:
     Raises:
       UserError: it is not trained to its end, or has no such phase, or no classes.
     """
+    check_single(run, workdir)
+    section = classifying(run) if to_classify else describing(run)
+    folder = finished(section, workdir)
+    began_with = workdir.began_with
+    if to_classify and began_with is not None and not began_with.class_names:
+        raise no_classes(workdir.path)
+    return Trained(*rebuild(run, section, workdir), folder)
+
+
+def no_classes(path: Path) -> UserError:
+    """What to raise where the run in the workdir `path` is to classify, and knows no
+    class."""
+    return UserError(
+        f"no image of {path} has a label, so that it knows no class: ask which to label "
+        "by --mode=query --config.query.strategy=k_center, and train with the answers "
+        "first."
+    )
+
+
+def check_single(run: Run, workdir: Workdir) -> None:
+    """Raises UserError where the workdir is of several runs, and has no network of its
+    own."""
     if run.num_seeds > 1:
         raise UserError(
             f"the {run.num_seeds} seeds in {workdir.path} were trained at once, which "
@@ -63,21 +86,21 @@ def load(run: Run, workdir: Workdir, *, to_classify: bool = True) -> Trained:
         raise UserError(
             f"{workdir.path} is a simulation: take one of its rounds, --workdir={last}."
         )
-    section = classifying(run) if to_classify else describing(run)
+
+
+def finished(section: Trains, workdir: Workdir) -> PhaseFolder:
+    """Where a phase has left its last checkpoint.
+
+    Raises:
+      UserError: it is not trained to its end.
+    """
     folder = workdir.phase(section.name)
     if folder.done is None:
         raise UserError(
             f"the phase {section.name!r} in {workdir.path} is not trained to its end: "
             "run its command again first."
         )
-    began_with = workdir.began_with
-    if to_classify and began_with is not None and not began_with.class_names:
-        raise UserError(
-            f"no image of {workdir.path} has a label, so that it knows no class: ask "
-            "which to label by --mode=query --config.query.strategy=k_center, and "
-            "train with the answers first."
-        )
-    return Trained(*rebuild(run, section, workdir), folder)
+    return folder
 
 
 def classifying(run: Run) -> Trains:
@@ -149,7 +172,7 @@ def classifier(trained: Trained) -> Callable[..., np.ndarray]:
     Raises:
       UserError: that is missing or damaged.
     """
-    return on_images(trained.phase, trained.folder, _probabilities)
+    return on_images(trained.phase, trained.folder, probabilities)
 
 
 def of_pool(trained: Trained, index_M: np.ndarray) -> np.ndarray:
@@ -180,14 +203,15 @@ def featurizer(trained: Trained) -> Callable[..., np.ndarray]:
     return on_images(phase, trained.folder, type(phase.algorithm).features)
 
 
-def _probabilities(algorithm, state, batch):
+def probabilities(algorithm: Algorithm, state: TrainState, batch: Batch) -> jax.Array:
+    """probs_BK float32 of batch["image"]."""
     return jax.nn.softmax(algorithm.predict(state, batch).astype(jnp.float32))
 
 
 def on_images(
     phase: Phase,
     folder: PhaseFolder,
-    of_batch: Callable[..., jax.Array] = _probabilities,
+    of_batch: Callable[..., jax.Array] = probabilities,
 ) -> Callable[..., np.ndarray]:
     """(images_NHWC, index_M=all) -> of_batch(algorithm, state, batch) of the images
     `index_M`, on the host, by the checkpoint in `folder` of the phase's last step.
@@ -195,25 +219,34 @@ def on_images(
     Raises:
       UserError: there is none, or it cannot be read.
     """
-    state = _restored(phase, folder)
-    rows = NamedSharding(phase.mesh, P("data"))
+    return compiled(phase.algorithm, _restored(phase, folder), phase.mesh, of_batch)
+
+
+def compiled(
+    algorithm: Algorithm,
+    state: TrainState,
+    mesh: Mesh,
+    of_batch: Callable[..., jax.Array],
+) -> Callable[..., np.ndarray]:
+    """`on_images` of a state that is there, on the devices of `mesh`."""
+    rows = NamedSharding(mesh, P("data"))
 
     @jax.jit
-    def compiled(state, images_BHWC):
-        return of_batch(phase.algorithm, state, {"image": images_BHWC})
+    def said_of(state, images_BHWC):
+        return of_batch(algorithm, state, {"image": images_BHWC})
 
     def of_all(images_NHWC, index_M=None):
         index_M = np.arange(len(images_NHWC)) if index_M is None else index_M
         size = min(EVAL_BATCH, len(index_M))
-        size += -size % phase.mesh.size
+        size += -size % mesh.size
         parts = [index_M[i : i + size] for i in range(0, len(index_M), size)]
         # The last part is padded by its own images.
         images = gathered(images_NHWC, [np.resize(part, size) for part in parts])
         said = []
         for part, images_BHWC in zip(parts, images, strict=True):
             images_BHWC = place(images_BHWC, rows)
-            with jax.set_mesh(phase.mesh):
-                said.append(fetch(compiled(state, images_BHWC))[: len(part)])
+            with jax.set_mesh(mesh):
+                said.append(fetch(said_of(state, images_BHWC))[: len(part)])
         return np.concatenate(said)
 
     return of_all

@@ -254,13 +254,13 @@ class Workdir:
     def queries(self) -> Path:
         return self.path / "queries.csv"
 
-    def new_predictions(self) -> Path:
+    def new_file(self, name: str, suffix: str) -> Path:
         """predictions.csv, or predictions_2.csv and so on: the first that is not there,
         so that no answer about other images is written over."""
-        path, number = self.path / "predictions.csv", 1
+        path, number = self.path / f"{name}{suffix}", 1
         while path.exists():
             number += 1
-            path = self.path / f"predictions_{number}.csv"
+            path = self.path / f"{name}_{number}{suffix}"
         return path
 
     @property

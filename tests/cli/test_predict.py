@@ -10,6 +10,7 @@ from PIL import Image
 import tiny
 from ssl_jax.cli import predict
 from ssl_jax.data.sources import image_files
+from ssl_jax.data.sources.one_image import Reading
 from ssl_jax.errors import UserError
 
 CLASSES = ("dark, mostly", "light")
@@ -33,27 +34,25 @@ def images(tmp_path):
     return root
 
 
-def run_of(shape, monkeypatch, names_N=()):
+def run_of(shape, monkeypatch, labeled=()):
     """A trained run in which `by_brightness` answers; returns the sizes it is asked."""
     asked = []
 
-    def classifier(run):
-        def probs(images_BHWC):
-            asked.append(images_BHWC.shape)
-            return by_brightness(images_BHWC)
+    def probs(images_BHWC):
+        asked.append(images_BHWC.shape)
+        return by_brightness(images_BHWC)
 
-        return probs
+    def of_run(wanted, workdir):
+        return SimpleNamespace(
+            shape=shape,
+            class_names=CLASSES,
+            reading=Reading(wanted.data.white, wanted.data.max_pixels),
+            asked=lambda what: {"predict": probs}[what],
+        )
 
-    dataset = SimpleNamespace(
-        images_NHWC=np.zeros((1, *shape), np.uint8),
-        class_names=CLASSES,
-        names_N=names_N,
-    )
-    labeled = np.arange(len(names_N))
-    split = SimpleNamespace(labeled=labeled, validation=labeled[:0])
-    run = SimpleNamespace(data=SimpleNamespace(dataset=dataset, split=split))
-    monkeypatch.setattr(predict.restored, "load", lambda config, workdir: run)
-    monkeypatch.setattr(predict.restored, "classifier", classifier)
+    data = SimpleNamespace(labeled=labeled, validation=())
+    monkeypatch.setattr(predict.classifier, "of_run", of_run)
+    monkeypatch.setattr(predict.Workdir, "began_with", data)
     return asked
 
 
@@ -169,7 +168,7 @@ def test_folders_called_by_a_class_are_judged(tmp_path, monkeypatch, capsys):
         file = tmp_path / f"new/{name}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8), level).save(file)
-    run_of((4, 4, 1), monkeypatch, names_N=("light/1.png", "light/9.png"))
+    run_of((4, 4, 1), monkeypatch, labeled=("light/1.png", "light/9.png"))
     predict.write(config(tmp_path / "new"), tmp_path)
     # One of five is wrong; of two nobody knows.
     right = "accuracy 80.00% on the 5 images in folders called by a class\n"

@@ -73,22 +73,30 @@ def decode(
     More bits are scaled to 8, with `reading.white` as 255. Raises what Pillow raises,
     or ValueError where pixels have no range to scale from.
     """
-    height, width, channels = shape
     with _opened(path, reading) as image:
-        several = _has_more_frames(image)
-        # A photograph of many times the size is decoded at a half, a quarter or an
-        # eighth, if that leaves twice what is asked for, either way up (JPEG only, 4.5
-        # times as fast). Its edge is then within the last row and column of pixels.
-        drafted = image.draft(None, (2 * max(height, width),) * 2)
-        image.load()
-        box = drafted[1] if drafted else (0, 0, *image.size)
-        orientation = image.getexif().get(_ORIENTATION, 1)
-        plain, brightest = _eight_bits(image, reading.white)
-        if plain.has_transparency_data:
-            plain = plain.convert("RGBA")
-            background = Image.new("RGBA", plain.size, BACKGROUND)
-            plain = Image.alpha_composite(background, plain)
-        plain = plain.convert("L" if channels == 1 else "RGB")
+        return fitted(image, shape, reading)
+
+
+def fitted(
+    image: Image.Image, shape: tuple[int, int, int], reading: Reading = DEFAULT
+) -> Pixels:
+    """`decode` of an open image. One that is not loaded yet may be loaded at a part of
+    its size."""
+    height, width, channels = shape
+    several = _has_more_frames(image)
+    # A photograph of many times the size is decoded at a half, a quarter or an eighth,
+    # if that leaves twice what is asked for, either way up (JPEG only, 4.5 times as
+    # fast). Its edge is then within the last row and column of pixels.
+    drafted = image.draft(None, (2 * max(height, width),) * 2)
+    image.load()
+    box = drafted[1] if drafted else (0, 0, *image.size)
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    plain, brightest = _eight_bits(image, reading.white)
+    if plain.has_transparency_data:
+        plain = plain.convert("RGBA")
+        background = Image.new("RGBA", plain.size, BACKGROUND)
+        plain = Image.alpha_composite(background, plain)
+    plain = plain.convert("L" if channels == 1 else "RGB")
     size = (height, width) if orientation >= 5 else (width, height)
     fitted = plain.resize(size, Image.Resampling.BICUBIC, _centre(box, size))
     if orientation in _TURNS:

@@ -1,0 +1,213 @@
+"""A finished run's workdir, copied alone to where there is no data: all that is asked
+of it there is what the run itself said."""
+
+import csv
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from photos import fill
+
+import ssl_jax
+import tiny
+from configs import base, folder
+from ssl_jax.cli import embed, modes, predict
+from ssl_jax.errors import UserError
+from ssl_jax.train import classifier, loop, restored, sections
+from ssl_jax.workdir import settings
+from ssl_jax.workdir.workdir import Workdir
+
+CLASSES = ("cat", "dog, wet", "été")
+
+
+def own_config(photos):
+    config = folder.get_config("supervised")
+    config.tensorboard = False
+    config.data.update(dir=str(photos), image_size=8)
+    config.model = base.model("convnet", filters=(4,), stem_stride=2)
+    config.train.update(steps=4, batch_size=4)
+    config.train.update(log_every=2, eval_every=2, checkpoint_every=2)
+    config.train.augment.update(strong="none", flip=False, shift=1)
+    return config
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory):
+    """(workdir of a run whose photos are gone, its test images, what the run says of
+    them, the result)."""
+    home = tmp_path_factory.mktemp("home")
+    for c, name in enumerate(CLASSES):
+        fill(home / "photos" / name, *(f"{i}.png" for i in range(3)), size=(9, 12 + c))
+        fill(home / "photos/test" / name, *(f"{i}.jpg" for i in range(2)), size=(20, 9))
+    config = own_config(home / "photos")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_JAX_CACHE", str(home / "cache"))
+        patch.setattr(loop, "show", lambda *_: None)  # figures take seconds
+        result = modes.run(config, home / "w", jax.devices()[:1])
+        trained = restored.load(sections.parse(config), Workdir(home / "w"))
+    images_MHWC = np.array(trained.data.dataset.test_images_MHWC)
+    probs_MK = restored.classifier(trained)(images_MHWC)
+    away = tmp_path_factory.mktemp("away")
+    shutil.copytree(home / "w", away / "w")
+    shutil.move(home / "photos/test", away / "test")
+    shutil.rmtree(home)
+    return away / "w", images_MHWC, probs_MK, result
+
+
+@pytest.fixture(scope="module")
+def asked(left):
+    return ssl_jax.load(left[0])
+
+
+def of_workdir(workdir, **values):
+    """As --mode=... --workdir=... takes its configuration."""
+    return sections.changed(settings.of_run(workdir), values)
+
+
+def test_the_workdir_says_what_the_run_said(left, asked):
+    workdir, images_MHWC, probs_MK, result = left
+    assert isinstance(asked, ssl_jax.Classifier)
+    assert asked.class_names == tuple(sorted(CLASSES)) and asked.shape == (8, 8, 3)
+    np.testing.assert_allclose(asked.predict_proba(images_MHWC), probs_MK, atol=1e-6)
+    right_M = asked.predict(images_MHWC) == np.repeat(sorted(CLASSES), 2)
+    assert right_M.mean() == pytest.approx(result["test"]["accuracy"])
+    files = [
+        workdir.parent / f"test/{c}/{i}.jpg" for c in sorted(CLASSES) for i in "01"
+    ]
+    np.testing.assert_allclose(asked.predict_proba(files), probs_MK, atol=1e-6)
+    np.testing.assert_allclose(
+        asked.predict_proba(np.float32(images_MHWC / 255)), probs_MK, atol=1e-6
+    )
+    one = asked.predict_proba(files[3])
+    np.testing.assert_allclose(one, probs_MK[3:4], atol=1e-6)
+    features_MD = asked.features(images_MHWC)
+    assert features_MD.shape == (6, 4) and features_MD.dtype == np.float32
+    head = asked.state.extra["ema"]["head"]
+    logits_MK = (
+        features_MD @ np.asarray(head["kernel"]) + np.asarray(head["bias"])[None]
+    )
+    again_MK = np.asarray(jax.nn.softmax(logits_MK))
+    np.testing.assert_allclose(again_MK, probs_MK, atol=1e-5)
+
+
+def test_predict_needs_no_training_data(left, tmp_path, capsys):
+    workdir, _, probs_MK, result = left
+    out = tmp_path / "said.csv"
+    values = {"predict.dir": str(workdir.parent / "test"), "predict.out": str(out)}
+    predict.write(of_workdir(workdir, **values), workdir)
+    with out.open(newline="") as file:
+        _, *rows = csv.reader(file)
+    names = [f"{name}/{i}.jpg" for name in sorted(CLASSES) for i in "01"]
+    assert [row[0] for row in rows] == names
+    said_MK = np.float32([row[2:5] for row in rows])
+    np.testing.assert_allclose(said_MK, probs_MK, atol=1e-6)
+    accuracy = f"accuracy {result['test']['accuracy']:.2%} on the 6 images"
+    assert accuracy in capsys.readouterr().out
+
+
+def test_embed_has_features_with_their_names(left, asked, tmp_path, capsys, caplog):
+    workdir, images_MHWC, _, _ = left
+    photos = tmp_path / "photos"
+    shutil.copytree(workdir.parent / "test", photos)
+    (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    config = of_workdir(workdir, **{"predict.dir": str(photos)})
+    for _ in range(2):
+        embed.write(config, workdir)
+    with np.load(workdir / "features_2.npz") as arrays:
+        names, features_MD = arrays["names"], arrays["features"]
+    assert list(names) == [f"{c}/{i}.jpg" for c in sorted(CLASSES) for i in "01"]
+    np.testing.assert_allclose(features_MD, asked.features(images_MHWC), atol=1e-6)
+    out = capsys.readouterr().out
+    assert "6 images, 4 features each by the phase 'train' (supervised.Superv" in out
+    assert out.endswith(f"{workdir / 'features_2.npz'}\n") and "broken" in caplog.text
+    (tmp_path / "mine.npz").write_text("mine")
+    for out, said in (
+        ("mine.npz", "mine.npz' is there, and holds no features: give another name"),
+        ("mine.npz/f", "mine.npz/f cannot be written .*give the name of another"),
+        (".", "cannot be written .Is a directory"),
+    ):
+        config["predict"]["out"] = str(tmp_path / out)
+        with pytest.raises(UserError, match=said):
+            embed.write(config, workdir)
+    assert (tmp_path / "mine.npz").read_text() == "mine"
+
+
+def changed_copy(workdir, to, **values):
+    """The workdir with other values in its config.json."""
+    shutil.copytree(workdir, to)
+    saved = json.loads((to / settings.CONFIG).read_text())
+    saved["config"] = sections.changed(saved["config"], values)
+    (to / settings.CONFIG).write_text(json.dumps(saved))
+    return to
+
+
+def test_what_is_no_finished_run_of_images_is_refused(left, tmp_path):
+    workdir, *_ = left
+    with pytest.raises(UserError, match="nowhere' is no run's workdir: it has no conf"):
+        ssl_jax.load(tmp_path / "nowhere")
+    with pytest.raises(
+        UserError, match=r"phase='pretrain': of the run in .* are train"
+    ):
+        ssl_jax.load(workdir, phase="pretrain")
+    killed = tmp_path / "killed"
+    shutil.copytree(workdir, killed)
+    (killed / "train/done.json").unlink()
+    with pytest.raises(
+        UserError, match="'train' in .*killed is not trained to its end"
+    ):
+        ssl_jax.load(killed)
+    old = tmp_path / "old"
+    shutil.copytree(workdir, old)
+    (old / "inventory.json").unlink()
+    with pytest.raises(UserError, match="old has no inventory.json.*train it again"):
+        ssl_jax.load(old)
+    many = changed_copy(workdir, tmp_path / "many", num_seeds=3)
+    with pytest.raises(UserError, match="3 seeds in .*many were trained at once"):
+        ssl_jax.load(many)
+    other = of_workdir(
+        workdir, **{"model.filters": (4, 8), "predict.dir": str(workdir)}
+    )
+    with pytest.raises(UserError, match="model.filters = .* there, .* here"):
+        classifier.of_run(sections.parse(other, to_train=False), Workdir(workdir))
+
+
+def test_a_graph_has_no_images_to_ask_about(tmp_path):
+    config = tiny.config("gcn.GCN")
+    run = sections.parse(config)
+    with pytest.raises(
+        UserError, match="w knows no images: gcn.GCN learned from a gra"
+    ):
+        classifier.of_run(run, Workdir(tmp_path / "w"))
+
+
+def test_what_a_phase_cannot_say(asked):
+    without = dataclasses.replace(asked, said={}, method="autoencoder.Autoencoder")
+    with pytest.raises(
+        UserError, match="classifies no images: autoencoder.Autoencoder"
+    ):
+        without.predict(np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(UserError, match="autoencoder.Autoencoder learns no features"):
+        without.features(np.zeros((8, 8, 3), np.uint8))
+    unlabeled = dataclasses.replace(asked, said={}, class_names=())
+    with pytest.raises(UserError, match="no image that it learned from had a label"):
+        unlabeled.predict(np.zeros((8, 8, 3), np.uint8))
+
+
+def test_the_last_phase_that_classifies_is_asked_or_the_one_that_is_named(tmp_path):
+    encode = base.phase(base.algorithm("autoencoder.Autoencoder"))
+    classify = base.phase(base.algorithm("supervised.Supervised"))
+    again = base.phase(base.algorithm("autoencoder.Autoencoder"))
+    run = base.run("chain", encode=encode, classify=classify, again=again)
+    run, workdir = sections.parse(run), Workdir(tmp_path / "w")
+    for phase, called in (("", "classify"), ("encode", "encode"), ("again", "again")):
+        with pytest.raises(UserError, match=f"phase '{called}' in .* not trained"):
+            classifier.of_run(run, workdir, phase)
+
+
+def test_doors_are_imported_when_they_are_asked_for():
+    assert {"Classifier", "load"} <= set(dir(ssl_jax))
+    with pytest.raises(AttributeError, match="ssl_jax' has no attribute 'nope'"):
+        _ = ssl_jax.nope
