@@ -84,7 +84,7 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
             predict=dict(
                 dir="",  # images for --mode=predict or embed: a folder, or one of them
                 # the file that they write; "": predictions.csv or features.npz in the
-                # workdir, or _2, ...
+                # workdir, or _2, ...; of --mode=export a .zip or .safetensors
                 out="",
             ),
             **sections,

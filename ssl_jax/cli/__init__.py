@@ -9,5 +9,6 @@ joined         how it joins them, and ends with them
 modes          one function for each --mode
 predict        --mode=predict
 embed          --mode=embed
+export         --mode=export
 new_images     what both ask about, and what is said of each
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_jax.active import questions, rounds
-from ssl_jax.cli import embed, predict
+from ssl_jax.cli import embed, export, predict
 from ssl_jax.core import processes
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.protocol import Protocol
@@ -96,6 +96,7 @@ MODES = {
     "query": questions.ask,
     "predict": predict.write,
     "embed": embed.write,
+    "export": export.write,
 }
 
 
@@ -114,4 +115,4 @@ def check_together(mode: str, config: Mapping[str, Any]) -> None:
 
 
 # What works on a run that is there takes its configuration from the workdir.
-OF_A_RUN = ("probe", "query", "predict", "embed")
+OF_A_RUN = ("probe", "query", "predict", "embed", "export")

@@ -14,6 +14,7 @@ MODES = {
     "query": "asks for the labels that would tell the run most: a CSV file to fill in",
     "predict": "labels the images of --config.predict.dir by the run in the workdir",
     "embed": "writes the features that it has of them, with their names",
+    "export": "writes the run's network for where there is no ssl_jax",
 }
 USAGE = """\
 python launch.py --config=digits:flexmatch [--config.FIELD=VALUE] [--workdir=W]

@@ -11,13 +11,14 @@ Its other fields are hyper-parameters with defaults; `dtype` is one of them. Wha
 draws in training it draws from the rng "dropout" (`core.model_rngs`).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ssl_jax.core import named
+from ssl_jax.core import PyTree, named
 from ssl_jax.models.shared.in_parts import InParts
 
 
@@ -80,6 +81,21 @@ def stand_in(name: str) -> tuple[str, dict[str, object]] | None:
 def in_parts(model: Classifier, parts: int) -> Classifier:
     """The model as it trains on a batch in so many parts; `InParts` says how."""
     return model.clone(encoder=InParts(model.encoder, parts))
+
+
+def encoder_variables(apply: Callable[[], Any]) -> PyTree:
+    """{"params": ..., "batch_stats": ...} of the encoder that `apply` runs, whichever a
+    method gives it, such as an average; {} where it runs none."""
+    found = {}
+
+    def noted(next_method, args, kwargs, context):
+        if (context.module.name, context.method_name) == ("encoder", "__call__"):
+            found.update(context.module.variables)
+        return next_method(*args, **kwargs)
+
+    with nn.intercept_methods(noted):
+        apply()
+    return found
 
 
 def build(name: str, *, num_classes: int, dtype: str, **hparams: Any) -> nn.Module:

@@ -10,5 +10,6 @@ probing        a phase judged by its features
 self_training  a phase's labels from an earlier one
 many_seeds     one phase with many seeds at once
 restored       a run that is there with its data, to be asked about images
-classifier     and without them: what ssl_jax.load gives
+classifier     and without them: what ssl_jax.load gives; exported, what runs or is
+               read where there is no ssl_jax
 """

@@ -96,7 +96,8 @@ class Classifier:
             why = f"{self.method} learns no classes"
         raise UserError(
             f"the phase {self.phase!r} in {self.workdir} classifies no images: {why}; "
-            "it has features, for --mode=embed."
+            "--mode=embed writes its features, and --mode=export its encoder into a "
+            ".safetensors."
         )
 
     def _of(self, images, what):

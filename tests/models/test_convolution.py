@@ -130,3 +130,16 @@ def test_a_gpus_program_is_as_without(dtype, monkeypatch):
         traced = jax.jit(jax.grad(loss)).trace(variables["params"])
         texts.append(traced.lower(lowering_platforms=("cuda",)).as_text())
     assert texts[0] == texts[1] and "convolution" in texts[0]
+
+
+def test_of_any_number_of_images_it_is_xlas_own():
+    """Which is how a program is traced that runs elsewhere."""
+    (B,) = jax.export.symbolic_shape("B")
+    images = jax.ShapeDtypeStruct((B, 8, 8, 64), jnp.float32)
+    kernel = jnp.zeros((3, 3, 64, 64))
+
+    def convolve(images):
+        return convolution.convolution(images, kernel, (1, 1), "SAME", **LAYOUT)
+
+    (equation,) = jax.make_jaxpr(convolve)(images).eqns
+    assert equation.primitive.name == "conv_general_dilated"

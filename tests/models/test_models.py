@@ -1,5 +1,7 @@
 """Parameter counts of the papers' networks, and what precision they compute in."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from configs import stl10
 from ssl_jax import models
+from ssl_jax.core import named
 from ssl_jax.errors import UserError
 
 
@@ -288,3 +291,23 @@ def test_unknown_names_list_what_exists():
         models.build("resnet", num_classes=10, dtype="float32", stem="big")
     with pytest.raises(TypeError, match="depth"):
         models.build("convnet", num_classes=10, dtype="float32", depth=3)
+
+
+IMAGES = [
+    name
+    for name in named.modules(models.__name__)
+    if models.find(name).takes == "images"
+]
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_networks_of_images_take_any_number_of_them(name):
+    """As an exported program does."""
+    model = models.build(name, num_classes=3, **models.hparams(name))
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    init = functools.partial(model.init, jax.random.key(0), train=False)
+    variables = jax.eval_shape(init, image)
+    (B,) = jax.export.symbolic_shape("B")
+    images = jax.ShapeDtypeStruct((B, 32, 32, 3), np.float32)
+    apply = functools.partial(model.apply, train=False)
+    assert jax.eval_shape(apply, variables, images).shape == (B, 3)

@@ -5,18 +5,23 @@ import csv
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
+from importlib import metadata
 
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 from photos import fill
 
 import ssl_jax
 import tiny
 from configs import base, folder
-from ssl_jax.cli import embed, modes, predict
+from ssl_jax import algorithms
+from ssl_jax.cli import embed, export, modes, predict
 from ssl_jax.errors import UserError
-from ssl_jax.train import classifier, loop, restored, sections
+from ssl_jax.train import classifier, exported, loop, restored, sections
 from ssl_jax.workdir import settings
 from ssl_jax.workdir.workdir import Workdir
 
@@ -133,6 +138,113 @@ def test_embed_has_features_with_their_names(left, asked, tmp_path, capsys, capl
         with pytest.raises(UserError, match=said):
             embed.write(config, workdir)
     assert (tmp_path / "mine.npz").read_text() == "mine"
+
+
+# What `pip install jax numpy` brings.
+JAX_ALONE = ("jax", "jaxlib", "ml_dtypes", "numpy", "opt_einsum", "scipy")
+
+
+@pytest.fixture(scope="module")
+def jax_alone(tmp_path_factory):
+    """A folder to import from that has JAX, what it declares, and nothing else."""
+    folder = tmp_path_factory.mktemp("jax_alone")
+    for name in JAX_ALONE:
+        for top in {file.parts[0] for file in metadata.files(name)} - {"..", "bin"}:
+            (folder / top).symlink_to(metadata.distribution(name).locate_file(top))
+    return folder
+
+
+def test_the_exported_file_runs_where_there_is_nothing_but_jax(
+    left, tmp_path, jax_alone, capsys
+):
+    workdir, images_MHWC, probs_MK, _ = left
+    file = tmp_path / "to/cats.zip"
+    for _ in range(2):  # its own files are replaced
+        export.write(of_workdir(workdir, **{"predict.out": str(file)}), workdir)
+    assert capsys.readouterr().out.endswith(f"{file}\n{file.with_suffix('.py')}\n")
+    np.save(tmp_path / "images.npy", images_MHWC)
+    forbidden = "import ssl_jax", "import flax", "import flatbuffers"
+    python = [sys.executable, "-S"]
+    env = {"PYTHONPATH": str(jax_alone), "JAX_PLATFORMS": "cpu", "PATH": ""}
+    for line in forbidden:
+        assert subprocess.run(
+            [*python, "-c", line], env=env, stderr=subprocess.DEVNULL
+        ).returncode
+    said = subprocess.run(
+        [*python, file.with_suffix(".py"), tmp_path / "images.npy"],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env=env | {"PYTHONIOENCODING": "utf-8"},
+    )
+    assert said.returncode == 0, said.stderr
+    rows = [line.split("\t") for line in said.stdout.splitlines()]
+    again_MK = np.float32([row[1:] for row in rows])
+    np.testing.assert_allclose(again_MK, probs_MK, atol=1e-5)
+    assert [row[0] for row in rows] == [sorted(CLASSES)[k] for k in probs_MK.argmax(1)]
+
+
+def test_the_exported_program_is_for_cpu_and_cuda_and_any_number_of_images(asked):
+    program = jax.export.deserialize(bytearray(exported.program(asked)))
+    assert program.platforms == ("cpu", "cuda") and program.nr_devices == 1
+    assert [str(aval) for aval in program.in_avals] == ["uint8[B,8,8,3]"]
+    assert [str(aval) for aval in program.out_avals] == ["float32[B,3]"]
+
+
+def test_an_encoder_for_pytorch_is_the_one_that_is_judged(left, asked, tmp_path):
+    workdir, images_MHWC, _, _ = left
+    file = tmp_path / "encoder.safetensors"
+    export.write(of_workdir(workdir, **{"predict.out": str(file)}), workdir)
+    tensors = safetensors.numpy.load_file(file)
+    layout = json.loads(file.with_suffix(".json").read_text())
+    assert layout["tensors"].keys() == tensors.keys() and layout["features"] == 4
+    for name, of in layout["tensors"].items():
+        assert list(tensors[name].shape) == of["shape"]
+        assert sorted(of["torch"]) == list(range(len(of["axes"])))
+    kernel = layout["tensors"]["Conv_0.kernel"]
+    assert [kernel["axes"][i] for i in kernel["torch"]] == [
+        *("out", "in", "height", "width")
+    ]
+    assert tensors["Conv_0.kernel"].shape == (3, 3, 3, 4)
+    variables = {"params": {}, "batch_stats": {}}
+    for name, tensor in tensors.items():
+        module, leaf = name.split(".")
+        of = "batch_stats" if leaf in ("mean", "var", "count") else "params"
+        variables[of].setdefault(module, {})[leaf] = tensor
+    mean_C, std_C = (np.float32(layout["input"][name]) for name in ("mean", "std"))
+    assert layout["input"]["shape"] == [8, 8, 3] and len(mean_C) == 3
+    x_MHWC = (images_MHWC - mean_C[None, None, None]) / std_C[None, None, None]
+    network = asked.algorithm.model.encoder
+    features_MD = network.apply(variables, x_MHWC, train=False)
+    np.testing.assert_allclose(features_MD, asked.features(images_MHWC), atol=1e-5)
+
+
+def test_an_export_that_cannot_be_is_refused(left, asked, tmp_path):
+    workdir, *_ = left
+    (tmp_path / "mine.py").write_text("mine")
+    for out, said in (
+        (
+            "model.onnx",
+            r"model.onnx': --mode=export writes a .zip, .* or a .safetensor",
+        ),
+        ("mine.zip", "mine.py' is there, and holds no export of ssl_jax's"),
+        ("mine.py/a.zip", "mine.py/a.zip cannot be written"),
+    ):
+        config = of_workdir(workdir, **{"predict.out": str(tmp_path / out)})
+        with pytest.raises(UserError, match=said):
+            export.write(config, workdir)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
+    graph = algorithms.build(
+        "label_spreading.LabelSpreading", {}, num_classes=3, num_labeled=1
+    )
+    spreading = dataclasses.replace(asked, algorithm=graph, method="label_spreading")
+    with pytest.raises(UserError, match="label_spreading has no network to export"):
+        exported.program(spreading)
+    with pytest.raises(UserError, match="label_spreading has no encoder to export"):
+        exported.encoder(spreading)
+    silent = dataclasses.replace(asked, said={}, method="autoencoder.Autoencoder")
+    with pytest.raises(UserError, match="classifies no .*its encoder into a .safetens"):
+        exported.program(silent)
 
 
 def changed_copy(workdir, to, **values):

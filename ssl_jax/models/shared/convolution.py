@@ -20,6 +20,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import export
 from jax.sharding import PartitionSpec as P
 
 from ssl_jax import core
@@ -61,7 +62,11 @@ Conv = partial(nn.Conv, conv_general_dilated=convolution)
 
 
 def _is_simple(x_BHWC, kernel, others):
-    """Neither dilated nor in groups, and in a precision that a CPU multiplies in."""
+    """Neither dilated nor in groups, in a precision that a CPU multiplies in, and of a
+    known number of images: what is traced for any is exported, and may run elsewhere.
+    """
+    if export.is_symbolic_dim(x_BHWC.shape[0]):
+        return False
     asked = [given for name, given in others.items() if name != "dimension_numbers"]
     if any(given not in (None, 1, (1, 1)) for given in asked):
         return False
