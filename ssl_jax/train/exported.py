@@ -80,7 +80,7 @@ def encoder(classifier: Classifier) -> tuple[dict[str, np.ndarray], dict]:
     tensors, layout = {}, {}
     for name, leaf in _named(variables):
         axes, torch = _axes(name, np.ndim(leaf))
-        tensors[name] = np.ascontiguousarray(leaf)
+        tensors[name] = np.asarray(leaf, order="C")  # also of a scalar
         layout[name] = {"shape": list(np.shape(leaf)), "axes": axes, "torch": torch}
     about = {
         "features": shapes[0].shape[1],

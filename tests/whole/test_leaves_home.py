@@ -165,17 +165,16 @@ def test_the_exported_file_runs_where_there_is_nothing_but_jax(
     np.save(tmp_path / "images.npy", images_MHWC)
     forbidden = "import ssl_jax", "import flax", "import flatbuffers"
     python = [sys.executable, "-S"]
-    env = {"PYTHONPATH": str(jax_alone), "JAX_PLATFORMS": "cpu", "PATH": ""}
+    env = {"PYTHONPATH": str(jax_alone), "JAX_PLATFORMS": "cpu", "PYTHONUTF8": "1"}
+    alone = dict(cwd="/", env=env)  # and not where ssl_jax lies
     for line in forbidden:
-        assert subprocess.run(
-            [*python, "-c", line], env=env, stderr=subprocess.DEVNULL
-        ).returncode
+        none = subprocess.run([*python, "-c", line], stderr=subprocess.DEVNULL, **alone)
+        assert none.returncode, line
     said = subprocess.run(
         [*python, file.with_suffix(".py"), tmp_path / "images.npy"],
         capture_output=True,
         text=True,
-        cwd="/",
-        env=env | {"PYTHONIOENCODING": "utf-8"},
+        **alone,
     )
     assert said.returncode == 0, said.stderr
     rows = [line.split("\t") for line in said.stdout.splitlines()]
