@@ -18,6 +18,7 @@ from photos import fill
 import ssl_jax
 import tiny
 from configs import base, folder
+from launching import assert_one_message
 from ssl_jax import algorithms
 from ssl_jax.cli import embed, export, modes, predict
 from ssl_jax.errors import UserError
@@ -283,6 +284,20 @@ def test_what_is_no_finished_run_of_images_is_refused(left, tmp_path):
     )
     with pytest.raises(UserError, match="model.filters = .* there, .* here"):
         classifier.of_run(sections.parse(other, to_train=False), Workdir(workdir))
+
+
+def test_a_launch_that_cannot_ends_with_one_message(launch, left, tmp_path):
+    for workdir, flags, said in (
+        (tmp_path, ["--mode=export"], "is no run's workdir: it has no config.json"),
+        (left[0], ["--mode=export", "--config.predict.out=/proc/a.zip"], "be written"),
+        (
+            left[0],
+            ["--mode=embed", f"--config.predict.dir={tmp_path}/text"],
+            "no image",
+        ),
+    ):
+        status, _, err = launch(f"--workdir={workdir}", *flags)
+        assert_one_message(status, err, said)
 
 
 def test_a_graph_has_no_images_to_ask_about(tmp_path):
