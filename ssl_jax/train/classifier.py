@@ -91,13 +91,12 @@ class Classifier:
             return self.said[what]
         if what == "features":
             raise UserError(f"{self.method} learns no features.")
-        why = "no image that it learned from had a label"
-        if self.class_names:
-            why = f"{self.method} learns no classes"
+        if not self.class_names:
+            raise restored.no_classes(self.workdir)
         raise UserError(
-            f"the phase {self.phase!r} in {self.workdir} classifies no images: {why}; "
-            "--mode=embed writes its features, and --mode=export its encoder into a "
-            ".safetensors."
+            f"the phase {self.phase!r} in {self.workdir} classifies no images: "
+            f"{self.method} learns no classes; --mode=embed writes its features, and "
+            "--mode=export its encoder into a .safetensors."
         )
 
     def _of(self, images, what):
@@ -186,8 +185,7 @@ def _section(run: Run, workdir: Workdir, phase: str) -> Trains:
         )
     if phase:
         return of_images[phase]
-    classify = [s for s in of_images.values() if can(s.method, "predict")]
-    return [*of_images.values(), *classify][-1]
+    return restored.describing(run)
 
 
 def _like(algorithm: Algorithm, shape: tuple[int, int, int], mesh: Mesh) -> PyTree:

@@ -67,9 +67,9 @@ def no_classes(path: Path) -> UserError:
     """What to raise where the run in the workdir `path` is to classify, and knows no
     class."""
     return UserError(
-        f"no image of {path} has a label, so that it knows no class: ask which to label "
-        "by --mode=query --config.query.strategy=k_center, and train with the answers "
-        "first."
+        f"no image of {path} has a label, so that it knows no class: ask which to "
+        "label by --mode=query --config.query.strategy=k_center, and train with the "
+        "answers first."
     )
 
 

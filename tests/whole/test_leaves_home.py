@@ -290,11 +290,6 @@ def test_a_launch_that_cannot_ends_with_one_message(launch, left, tmp_path):
     for workdir, flags, said in (
         (tmp_path, ["--mode=export"], "is no run's workdir: it has no config.json"),
         (left[0], ["--mode=export", "--config.predict.out=/proc/a.zip"], "be written"),
-        (
-            left[0],
-            ["--mode=embed", f"--config.predict.dir={tmp_path}/text"],
-            "no image",
-        ),
     ):
         status, _, err = launch(f"--workdir={workdir}", *flags)
         assert_one_message(status, err, said)
@@ -318,7 +313,7 @@ def test_what_a_phase_cannot_say(asked):
     with pytest.raises(UserError, match="autoencoder.Autoencoder learns no features"):
         without.features(np.zeros((8, 8, 3), np.uint8))
     unlabeled = dataclasses.replace(asked, said={}, class_names=())
-    with pytest.raises(UserError, match="no image that it learned from had a label"):
+    with pytest.raises(UserError, match="w has a label, so that it knows no class"):
         unlabeled.predict(np.zeros((8, 8, 3), np.uint8))
 
 
