@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_jax.active import questions, rounds
+from ssl_jax.analyze import analysis
 from ssl_jax.cli import embed, export, predict
 from ssl_jax.core import processes
 from ssl_jax.errors import UserError
@@ -97,6 +98,7 @@ MODES = {
     "predict": predict.write,
     "embed": embed.write,
     "export": export.write,
+    "analyze": analysis.write,
 }
 
 

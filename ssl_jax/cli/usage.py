@@ -15,6 +15,7 @@ MODES = {
     "predict": "labels the images of --config.predict.dir by the run in the workdir",
     "embed": "writes the features that it has of them, with their names",
     "export": "writes the run's network for where there is no ssl_jax",
+    "analyze": "looks at the data and says how long the run would take; trains nothing",
 }
 USAGE = """\
 python launch.py --config=digits:flexmatch [--config.FIELD=VALUE] [--workdir=W]

@@ -3,6 +3,7 @@
 wanted      what a run asks of its data
 dataset     a Dataset: images, labels and names in memory; by hand: `of_arrays`
 sources     where one comes from by name: a file for each kind
+survey      the same with every file in it, for whoever looks at data
 cache       decoded images, kept from one start to the next
 progress    how far a long reading is
 splits      which images are labeled, unlabeled or held out

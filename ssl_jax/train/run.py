@@ -17,6 +17,7 @@ from ssl_jax.core import make_mesh, processes
 from ssl_jax.data import found, loading, sources, splits
 from ssl_jax.data.dataset import Dataset, inventory
 from ssl_jax.data.loading import Data
+from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 from ssl_jax.train import (
     extended,
@@ -87,7 +88,7 @@ def entered(
       UserError: as `Workdir.open`; the data cannot be had, do not suffice, or are not
         what the run began with.
     """
-    _check_elsewhere(wanted.data, expanded(path))
+    check_elsewhere(wanted.data, expanded(path))
     device, verdicts = results.device(mesh), partial(extended.verdicts, wanted)
     with shared.entered(path, wanted.config, device, verdicts) as workdir:
         # A user's own images may have changed since a run was over.
@@ -135,7 +136,7 @@ def _check_same(its):
         )
 
 
-def _check_elsewhere(data, path):
+def check_elsewhere(data: Wanted, path: Path) -> None:
     """Raises UserError where the workdir would lie among the user's own images."""
     if not sources.may_change(data.name):
         return

@@ -24,8 +24,9 @@ from ssl_jax.workdir.phase_folder import PhaseFolder
 from ssl_jax.workdir.results import RESULT, ROUND, git_state, versions
 
 _LOCK, LABELS, _DATA = "lock", "labels.csv", "inventory.json"
+ANALYSIS = "analysis.json"
 # Written before anything is trained.
-_ENTERED = {settings.CONFIG, _LOCK, LABELS, _DATA}
+_ENTERED = {settings.CONFIG, _LOCK, LABELS, _DATA, ANALYSIS}
 
 
 class Workdir:
@@ -269,6 +270,17 @@ class Workdir:
 
     def write_probe(self, result: dict) -> None:
         write_json(self.path / "probe.json", result)
+
+    def write_analysis(self, found: dict) -> Path:
+        """Writes what the data are like, beside a run that may come or be there.
+
+        Raises:
+          UserError: the folder cannot be written.
+        """
+        path = self.path / ANALYSIS
+        with _explained(self.path):
+            write_json(path, found)
+        return path
 
     def draw(self, of: str, figures: Mapping[str, Callable[[], Any]]) -> None:
         """Draws by each function a matplotlib Figure, as figures/<of>_<kind>.png.

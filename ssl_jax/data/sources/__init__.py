@@ -8,6 +8,8 @@
                                     for that (`placement.streams`)
     original(wanted, name) -> image_HWC    of the file that the data set calls so, to
                                     be looked at, where its images are files
+    survey(wanted) -> Survey        as `load`, but that nothing is refused for what its
+                                    files hold, and all is told of each
 
 A file without `serves` is no source: it helps those that are. They are asked in the
 order of their names, those in another folder of `__path__` after those here, so that a
@@ -17,7 +19,9 @@ Datasets.
     digits      scikit-learn's, embedded
     folder      your own images: found by layout.py, which folder_names.py tells what
                 is a class, and read by decoding.py, image_files.py (many) and
-                one_image.py (one); formats.py knows what Pillow does not open
+                one_image.py (one); formats.py knows what Pillow does not open;
+                folder_survey.py looks at all of it
+    npz         your own arrays, in a file
     planetoid   citation networks
     stl10       its binary files
     tfds_source the rest; tfds_prepare.py finds or prepares it
@@ -34,6 +38,7 @@ import numpy as np
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.graph_nodes import GraphData
 from ssl_jax.data.sources import tfds_source
+from ssl_jax.data.survey import Survey
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 
@@ -71,6 +76,19 @@ def read(wanted: Wanted) -> Dataset:
             "device or host."
         )
     return source.load(wanted)
+
+
+def survey(wanted: Wanted) -> Survey:
+    """What `read` gives, with all that is known of files; what can be read where it
+    refuses.
+
+    Raises:
+      UserError: it is a graph; or there is no telling what is what.
+    """
+    source = find(wanted.name)
+    if hasattr(source, "survey"):
+        return source.survey(wanted)
+    return Survey(read(wanted))
 
 
 def read_graph(wanted: Wanted) -> GraphData:

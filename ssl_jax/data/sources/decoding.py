@@ -282,12 +282,17 @@ def _shape(headers: Sequence[Header], image_size: int) -> tuple[int, int, int]:
     if len(sizes) > 1:
         shown = [f"{w}x{h} ({n:,})" for (h, w), n in sizes.most_common(10)]
         more = f" and {len(sizes) - 10:,} more" if len(sizes) > 10 else ""
-        side = int(np.median([min(header.height, header.width) for header in headers]))
         raise UserError(
             f"the images have {len(sizes):,} sizes: {', '.join(shown)}{more}; set "
-            f"config.data.image_size to bring all to one, such as {min(side, _SIDE)}."
+            f"config.data.image_size to bring all to one, such as {suggested(headers)}."
         )
     return *next(iter(sizes)), channels
+
+
+def suggested(headers: Sequence[Header]) -> int:
+    """Pixels a side to bring images of several sizes to."""
+    side = np.median([min(header.height, header.width) for header in headers])
+    return min(int(side), _SIDE)
 
 
 def _write(

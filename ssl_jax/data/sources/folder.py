@@ -19,9 +19,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from ssl_jax.data.dataset import Dataset
-from ssl_jax.data.sources import decoding, image_files, layout, one_image
+from ssl_jax.data.sources import (
+    decoding,
+    folder_survey,
+    image_files,
+    layout,
+    one_image,
+)
+from ssl_jax.data.sources.decoding import Decoded
 from ssl_jax.data.sources.image_files import Unreadable
 from ssl_jax.data.sources.one_image import Reading
+from ssl_jax.data.survey import File, Survey
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 
@@ -63,13 +71,7 @@ def load(wanted: Wanted) -> Dataset:
         images differ in size and image_size=0, a line of the CSV file cannot be taken,
         or `strict`.
     """
-    files = layout.find(
-        wanted.dir,
-        wanted.unlabeled,
-        wanted.labels,
-        class_folders=wanted.class_folders,
-        gone=wanted.changed == "accept",
-    )
+    files = _find(wanted)
     image_files.report_others(files.others)
     done = decoding.decoded(
         files.root,
@@ -83,11 +85,68 @@ def load(wanted: Wanted) -> Dataset:
     )
     image_files.report(done.unreadable, strict=wanted.strict)
     image_files.report_pixels(done.several, done.brightest_N, wanted.white)
-    train, validation, test = (
-        _without(part, done.unreadable)
-        for part in (files.train, files.validation, files.test)
-    )
+    train, *_ = _readable(files, done.unreadable)
     _check_classes(files, train, done.unreadable)
+    return _dataset(files, done)
+
+
+def survey(wanted: Wanted) -> Survey:
+    """What `load` gives, with every file; where that refuses for what the files hold,
+    the images that can be read.
+
+    Raises:
+      UserError: a folder or image is missing or out of place, or a line of the CSV file
+        cannot be taken.
+    """
+    files, reading = _find(wanted), _reading(wanted)
+    names = [n for part in (files.train, files.validation, files.test) for n in part[0]]
+    looked = list(folder_survey.opened(files.root, names, reading))
+    seen = [file for file in looked if isinstance(file, File)]
+    bad = [image for image in looked if isinstance(image, Unreadable)]
+    done, mistakes = folder_survey.decoded(wanted, files, seen, reading)
+    dataset, test_names = None, ()
+    if done is None:
+        bad += folder_survey.damaged(files.root, [f.name for f in seen], reading)
+    else:
+        image_files.report_pixels(done.several, done.brightest_N, wanted.white)
+        bad, dataset = done.unreadable, _dataset(files, done)
+        test_names = tuple(_readable(files, bad)[2].names)
+        mistakes += folder_survey.unclassed(files, dataset.labels_N)
+    if wanted.strict and bad:
+        mistakes.append(
+            f"config.data.strict=True, and {len(bad):,} images cannot be read: replace "
+            "or remove them, or set config.data.strict=False to skip such images."
+        )
+    return Survey(
+        dataset=dataset,
+        test_names_M=test_names,
+        files=tuple(seen),
+        unreadable=tuple((image.name, image.reason) for image in bad),
+        others=files.others,
+        mistakes=tuple(mistakes),
+    )
+
+
+def _find(wanted: Wanted) -> layout.Files:
+    return layout.find(
+        wanted.dir,
+        wanted.unlabeled,
+        wanted.labels,
+        class_folders=wanted.class_folders,
+        gone=wanted.changed == "accept",
+    )
+
+
+def _readable(
+    files: layout.Files, bad: Sequence[Unreadable]
+) -> tuple[layout.Part, layout.Part, layout.Part]:
+    """What can be read to train on, to validate and to test."""
+    parts = files.train, files.validation, files.test
+    return tuple(_without(part, bad) for part in parts)
+
+
+def _dataset(files: layout.Files, done: Decoded) -> Dataset:
+    train, validation, test = _readable(files, done.unreadable)
     return done.dataset._replace(
         labels_N=np.concatenate([train.labels, validation.labels]),
         test_labels_M=test.labels,

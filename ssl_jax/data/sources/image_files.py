@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ssl_jax.data import progress
 from ssl_jax.data.sources import folder_names, formats, one_image
-from ssl_jax.data.sources.one_image import Header, Pixels, Reading
+from ssl_jax.data.sources.one_image import Form, Header, Pixels, Reading
 from ssl_jax.errors import UserError
 
 _DEPTHS = (8, 10, 12, 14)  # bits that cameras and scanners save in 16
@@ -199,9 +199,21 @@ def headers(
 ) -> Iterator[Header | Unreadable]:
     """`header` of each, in order."""
     read = partial(one_image.header, turned=turned, reading=reading)
-    for start in range(0, len(names), _BLOCK):
+    return _in_blocks(read, root, names, reading, _BLOCK)
+
+
+def forms(
+    root: str, names: Sequence[str], reading: Reading
+) -> Iterator[Form | Unreadable]:
+    """`form` of each, in order."""
+    read = partial(one_image.form, reading=reading)
+    return _in_blocks(read, root, names, reading, _BLOCK)
+
+
+def _in_blocks(read, root, names, reading, block):
+    for start in range(0, len(names), block):
         with _threads(reading) as threads:
-            found = attempt_all(read, names[start : start + _BLOCK], root, threads)
+            found = attempt_all(read, names[start : start + block], root, threads)
         yield from found
 
 
@@ -214,12 +226,8 @@ def each(
     root: str, names: Sequence[str], shape: tuple[int, int, int], reading: Reading
 ) -> Iterator[Pixels | Unreadable]:
     """`decode` of each, in order."""
-    block = _block(shape)
     read = partial(one_image.decode, shape=shape, reading=reading)
-    for start in range(0, len(names), block):
-        with _threads(reading) as threads:
-            found = attempt_all(read, names[start : start + block], root, threads)
-        yield from found
+    return _in_blocks(read, root, names, reading, _block(shape))
 
 
 def reader(

@@ -50,6 +50,17 @@ class Header(NamedTuple):
     width: int
 
 
+class Form(NamedTuple):
+    """What a file says of how its image is stored."""
+
+    format: str  # Pillow's: "JPEG"
+    mode: str  # Pillow's: "RGB", "P", "I;16"
+    grey: bool
+    height: int  # as EXIF turns it
+    width: int
+    several: bool  # whether other frames follow the first
+
+
 DEFAULT = Reading()
 
 
@@ -61,6 +72,14 @@ def header(path: str, turned: bool = False, reading: Reading = DEFAULT) -> Heade
         if turned and image.getexif().get(_ORIENTATION, 1) >= 5:  # on its side
             width, height = ImageOps.exif_transpose(image).size  # TIFF's has it already
         return Header(grey, height, width)
+
+
+def form(path: str, reading: Reading = DEFAULT) -> Form:
+    """Raises what `decode` raises."""
+    grey, height, width = header(path, True, reading)
+    with _opened(path, reading) as image:
+        several = _has_more_frames(image)
+        return Form(image.format or "", image.mode, grey, height, width, several)
 
 
 def decode(
