@@ -151,7 +151,7 @@ def _of_images(
     }
     told = list(repeated.warnings(found["copies"]))
     if flat:
-        told.append(f"{len(flat):,} images are of one colour ({flat[0]}).")
+        told.append(f"images of one colour all over: {len(flat):,} ({flat[0]}).")
     told += _unfit(found["normalised"], mean, std)
     return found, told
 

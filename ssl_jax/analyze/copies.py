@@ -7,11 +7,18 @@ photographs coarse ones are the stronger by so much, and would drown the others)
 vector of length 1. So brightness, contrast, colour, format, size and a shift by a few
 hundredths of the width do not count; a mirrored or turned picture is another.
 
-Where images are alike by nature, as digits are, so many pairs are near that it says
-nothing: then the level rises until an image that is near any is near no more than _FEW
-on average, and the analysis says which level it was.
+Checked on CIFAR-10 against the 286 pairs of a test and a training image that people,
+shown what a network finds alike, have called one photograph (249) or very similar
+(Barz and Denzler, arXiv:1902.00423): at 0.92 it finds 299 such pairs, of 217 test
+images, which have one label in 99.0%, and among them 127 of the 286 (121 of the 249);
+of 80 pairs that were looked at 3 were of different things. At 0.9 it is 400 pairs, 98.5%
+and 152. What it does not find are stronger crops and shifts.
 
-{checked}
+Where images are alike by nature, as digits are, so many pairs are near that it says
+nothing. So while pairs are more than _PAIRS and a tenth of the images, and an image
+that is near any is near more than _FEW on average, the level rises, and the analysis
+says to which. Of MNIST 76% of the images are near another one at 0.92, which is no
+copy; 1.9% are at 0.995, which is its level. A few bursts of photographs raise nothing.
 """
 
 from typing import NamedTuple
@@ -23,7 +30,7 @@ import numpy as np
 from ssl_jax.data import progress
 
 LEVELS = (0.92, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)  # cosines of two signatures
-_FEW = 2  # images that one is near, on average, of those that are near any
+_PAIRS, _FEW = 50, 2
 _SIDE, _KEPT, _TILT = 16, 8, 0.875
 _FLAT = 2.0  # grey levels of standard deviation below which nothing is to be seen
 _GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's
@@ -89,12 +96,13 @@ def near(signatures_ND: np.ndarray) -> Near:
     """The pairs of rows that are near.
 
     All are compared with all, in tiles on the device: its time grows with their square,
-    and is {seconds} of one core for 60,000.
+    and is about ten seconds of one core for 60,000.
     """
-    pairs = _pairs(signatures_ND)
+    pairs, few = _pairs(signatures_ND), max(_PAIRS, len(signatures_ND) / 10)
     for level in LEVELS:
         found = pairs.at(level)
-        if 2 * len(found.first_P) <= _FEW * _images(found):
+        number = len(found.first_P)
+        if number <= few or 2 * number <= _FEW * _images(found):
             break
     return Near(found, level, _images(pairs))
 

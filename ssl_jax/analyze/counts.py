@@ -92,7 +92,7 @@ def warnings(counts: Mapping[str, Mapping], balances: Mapping) -> Iterator[str]:
     unlike = np.abs(share_K - test_K).sum() / 2
     chance = _SEEN * np.sqrt(len(share_K) / (2 * np.pi * num_test))
     if unlike > _UNLIKE + chance:
-        k = np.abs(share_K - test_K).argmax()
+        k = (test_K - share_K).argmax()
         class_name = list(counts["test"]["classes"])[k]
         yield (
             f"the test set has other shares of the classes: {class_name!r} is "

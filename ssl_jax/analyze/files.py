@@ -49,20 +49,21 @@ def warnings(survey: Survey, image_size: int) -> Iterator[str]:
     if survey.unreadable:
         first, reason = survey.unreadable[0]
         yield (
-            f"{len(survey.unreadable):,} images cannot be read, and are left out "
-            f"({first}: {reason})."
+            f"images that cannot be read, and are left out: "
+            f"{len(survey.unreadable):,} ({first}: {reason})."
         )
     greys = sum(file.grey for file in survey.files)
     if 0 < greys < len(survey.files):
         yield (
-            f"{greys:,} of {len(survey.files):,} files are grey among coloured ones: "
-            "all become RGB. If they are of some classes alone, that gives these away."
+            f"grey files among coloured ones, all of which become RGB: {greys:,} of "
+            f"{len(survey.files):,}. If they are of some classes alone, that gives "
+            "these away."
         )
     sides = np.array([min(file.height, file.width) for file in survey.files])
     if small := int((sides < image_size).sum()):
         yield (
-            f"{small:,} images have a side below data.image_size={image_size}, and are "
-            "enlarged."
+            f"images with a side below data.image_size={image_size}, which are "
+            f"enlarged: {small:,}."
         )
 
 

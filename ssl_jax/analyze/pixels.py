@@ -37,7 +37,8 @@ def look(images_NHWC: np.ndarray | Images, what: str) -> Pixels:
     indices = [np.resize(rows[i : i + size], size) for i in range(0, N, size)]
     parts = [_of_none(C)]
     blocks = gathered(images_NHWC, indices)
-    for block in progress.shown(blocks, len(indices), f"looking at {what}"):
+    what = f"looking at {what}"
+    for block in progress.shown(blocks, len(indices) * size, what, size=len):
         parts.append(_of_block(np.asarray(block)))
     return Pixels(*(np.concatenate(part)[:N] for part in zip(*parts, strict=True)))
 

@@ -109,14 +109,20 @@ def _told(images, rows):
 
 def warnings(found: Mapping) -> Iterator[str]:
     """What of it spoils a result."""
+    alike = found["near"]["cosine"] > found["near"]["least"]
+    remove = (
+        "Remove one of the two, or the accuracy is of what was learned by heart.",
+        "Images are alike by nature here: look at them before you remove any.",
+    )
     for across in found["across"]:
         held_out, other = across["splits"]
-        for how, verb in (("exact", "are"), ("near", "are nearly")):
+        for how, word in (("exact", ""), ("near", "nearly ")):
             if number := across[f"{how}_images"]:
-                shown = [f"{a} is {b}" for a, b in across[how][:_SHOWN]]
+                shown = [f"{a} is {word}{b}" for a, b in across[how][:_SHOWN]]
                 yield (
-                    f"{number:,} {held_out} images {verb} among the {other} ones "
-                    f"({_some(shown, len(across[how]))}): remove one of the two."
+                    f"{held_out} images that are {word}among the {other} ones: "
+                    f"{number:,} ({_some(shown, len(across[how]))}). "
+                    f"{remove[alike and how == 'near']}"
                 )
     for how, word in (("exact", "the same"), ("near", "nearly the same")):
         if differ := found["contradict"][how]:
@@ -125,8 +131,8 @@ def warnings(found: Mapping) -> Iterator[str]:
                 for told in differ[:_SHOWN]
             ]
             yield (
-                f"{len(differ):,} times {word} image has different labels "
-                f"({_some(shown, len(differ))}): look which is right."
+                f"different labels on {word} image: {len(differ):,} times "
+                f"({_some(shown, len(differ))}). Look which is right."
             )
 
 
