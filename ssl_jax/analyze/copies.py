@@ -10,8 +10,8 @@ hundredths of the width do not count; a mirrored or turned picture is another.
 Checked on CIFAR-10 against the 286 pairs of a test and a training image that people,
 shown what a network finds alike, have called one photograph (249) or very similar
 (Barz and Denzler, arXiv:1902.00423): at 0.92 it finds 299 such pairs, of 217 test
-images, which have one label in 99.0%, and among them 127 of the 286 (121 of the 249);
-of 80 pairs that were looked at 3 were of different things. At 0.9 it is 400 pairs, 98.5%
+images, 99.0% of them with one label, and among them 127 of the 286 (121 of the 249); of
+80 pairs that were looked at 3 were of different things. At 0.9 it is 400 pairs, 98.5%
 and 152. What it does not find are stronger crops and shifts.
 
 Where images are alike by nature, as digits are, so many pairs are near that it says
