@@ -37,6 +37,9 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
             deterministic=False,  # on a GPU: ops that repeat bit for bit, and slower
             tensorboard=True,  # event files too
             profile=0,  # steps of each phase to trace, into its profile/ in the workdir
+            # fields that follow from the data, and the values that they have until
+            # then: ssl_jax/train/adapted.py; what is set otherwise stays. {}: none
+            adapt={},
             data=dict(
                 # "digits" and "digits_tutorial" (embedded), "stl10", "folder" (your own
                 # images), any image classification set of TensorFlow Datasets; or for a

@@ -18,7 +18,7 @@ from ssl_jax.data.splits import candidates
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 from ssl_jax.report import figures
-from ssl_jax.train import restored, sections
+from ssl_jax.train import adapted, restored, sections
 from ssl_jax.train import run as runs
 from ssl_jax.workdir import logs, settings
 from ssl_jax.workdir.workdir import Round
@@ -53,8 +53,8 @@ def simulate(
         rounds, labels = [], workdir.labels(wanted.config)
         for r in range(1, wanted.query.rounds + 1):
             values = {"query.rounds": 0, "data.labels": labels}
-            of_round = sections.changed(wanted.config, values)
-            folder = workdir.round(r)
+            of_round, folder = sections.changed(wanted.config, values), workdir.round(r)
+            of_round, _ = adapted.to_data(of_round, folder.path, mesh)
             logs.say(f"round {r} of {wanted.query.rounds}, in {folder.path}")
             result = runs.run(of_round, folder.path, devices)
             if result is None:

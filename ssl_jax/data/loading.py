@@ -77,34 +77,14 @@ def load(
     if source is None:
         source = read(wanted, mesh, as_graph=as_graph, dataset=dataset)
     dataset = source.dataset
-    asked = _asked(wanted)
-    remembered = began_with is not None and began_with.labeled
-    if remembered and tuple(began_with.labels) != dataset.names_N:
-        split = splits.kept(dataset, asked, began_with)
-    else:
-        split = splits.split(
-            dataset, protocol=wanted.split, seed=seed, **asked._asdict()
-        )
-    if wanted.labels:
-        hidden = [split.validation, *([source.nodes.test] if source.nodes else [])]
-        before = split.labeled
-        dataset, split = with_answers(
-            dataset,
-            split,
-            Path(wanted.labels),
-            np.concatenate(hidden),
-            gone=wanted.changed == "accept",
-        )
-        if wanted.labeled_in_unlabeled:  # though num_unlabeled may have left one out
-            answered = np.setdiff1d(split.labeled, before)
-            unlabeled = np.union1d(split.unlabeled, answered)
-        else:
-            unlabeled = np.setdiff1d(split.unlabeled, split.labeled)
-        split = split._replace(unlabeled=unlabeled)
+    hidden = source.nodes.test if source.nodes else None
+    dataset, split = granted(
+        wanted, dataset, seed=seed, hidden=hidden, began_with=began_with
+    )
     graph, validation = None, []
     if source.nodes is not None:
-        granted = graph_nodes.granted(dataset, split.labeled, source.nodes)
-        graph = _of_graph(source.nodes, granted, mesh)
+        learned = graph_nodes.granted(dataset, split.labeled, source.nodes)
+        graph = _of_graph(source.nodes, learned, mesh)
         if len(split.validation):
             asked = graph_nodes.asked(source.nodes, split.validation)
             validation = [_of_graph(source.nodes, asked, mesh)]
@@ -155,6 +135,50 @@ def read(
     test = dataset.test_images_MHWC, dataset.test_labels_M
     batches = _eval_batches(*test, mesh, on_device=pool is not None)
     return Source(dataset, pool, batches, None)
+
+
+def granted(
+    wanted: Wanted,
+    dataset: Dataset,
+    *,
+    seed: int,
+    hidden: np.ndarray | None = None,
+    began_with: Inventory | None = None,
+) -> tuple[Dataset, Split]:
+    """The data with the labels that a run is granted, those in `wanted.labels` among
+    them, and the split.
+
+    Args:
+      hidden: rows that get no answer, beside those that validate.
+      began_with: as in `load`.
+
+    Raises:
+      UserError: the data do not suffice for the split, or an answer cannot be taken.
+    """
+    asked = _asked(wanted)
+    remembered = began_with is not None and began_with.labeled
+    if remembered and tuple(began_with.labels) != dataset.names_N:
+        split = splits.kept(dataset, asked, began_with)
+    else:
+        split = splits.split(
+            dataset, protocol=wanted.split, seed=seed, **asked._asdict()
+        )
+    if not wanted.labels:
+        return dataset, split
+    before = split.labeled
+    dataset, split = with_answers(
+        dataset,
+        split,
+        Path(wanted.labels),
+        np.concatenate([split.validation, *([] if hidden is None else [hidden])]),
+        gone=wanted.changed == "accept",
+    )
+    if wanted.labeled_in_unlabeled:  # though num_unlabeled may have left one out
+        answered = np.setdiff1d(split.labeled, before)
+        unlabeled = np.union1d(split.unlabeled, answered)
+    else:
+        unlabeled = np.setdiff1d(split.unlabeled, split.labeled)
+    return dataset, split._replace(unlabeled=unlabeled)
 
 
 def with_answers(

@@ -5,19 +5,22 @@ from pathlib import Path
 
 from ssl_jax import algorithms, models
 from ssl_jax.core import can, ranges
-from ssl_jax.data import sources
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.protocol import BASELINES, Protocol
 from ssl_jax.train import stopping
-from ssl_jax.train.parts import Query, Run, Trains, Tree
+from ssl_jax.train.parts import Query, Run, Trains
 from ssl_jax.workdir import handover
 
 # Which images to ask labels for: active/strategies.py has them.
 STRATEGIES = ("entropy", "margin", "least_confidence", "k_center", "typical", "random")
 
 
-def numbers(phase: Trains, data: Tree) -> Iterator[str]:
-    """Numbers without meaning, alone or together."""
+def numbers(phase: Trains, may_validate: bool) -> Iterator[str]:
+    """Numbers without meaning, alone or together.
+
+    Args:
+      may_validate: whether there may be images to validate on.
+    """
     at = phase.name
     yield from ranges.mistakes(Trains, vars(phase), at)
     for name in ("steps", "log_every", "eval_every", "checkpoint_every"):
@@ -26,10 +29,8 @@ def numbers(phase: Trains, data: Tree) -> Iterator[str]:
                 f"{at}.{name}={getattr(phase, name)} is not a multiple of "
                 f"{at}.steps_per_call={phase.steps_per_call}."
             )
-    # Somebody's own images may have some to validate on: `run.check_validation`.
-    validates = data.get("num_validation", 0) or sources.may_change(data["name"])
     for name in stopping.RULES:
-        if getattr(phase, name) > 0 and not validates:
+        if getattr(phase, name) > 0 and not may_validate:
             yield (
                 f"{at}.{name}={getattr(phase, name)} needs validation images: set "
                 f"data.num_validation, or {at}.{name}=0."

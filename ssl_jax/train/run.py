@@ -20,6 +20,7 @@ from ssl_jax.data.loading import Data
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 from ssl_jax.train import (
+    adapted,
     extended,
     loop,
     phases,
@@ -59,8 +60,9 @@ def run(
         that did not exist is then not created.
     """
     mesh = make_mesh(devices)
+    config, read = adapted.to_data(config, path, mesh, dataset)
     wanted = sections.parse(config, mesh.size)
-    with entered(wanted, path, mesh, dataset) as (workdir, data):
+    with entered(wanted, path, mesh, dataset, read) as (workdir, data):
         if data is None:
             return workdir.result
         check(wanted, data)
@@ -79,10 +81,18 @@ def run(
 
 @contextlib.contextmanager
 def entered(
-    wanted: Run, path: Path, mesh: Mesh, dataset: Dataset | None = None
+    wanted: Run,
+    path: Path,
+    mesh: Mesh,
+    dataset: Dataset | None = None,
+    read: Dataset | None = None,
 ) -> Iterator[tuple[Workdir, Data | None]]:
     """The workdir of a run, and its data, which are those that it began with; no data
     where the run is over, its result is there and no figure is left to draw.
+
+    Args:
+      dataset: images that are in memory already, instead of what the config names.
+      read: what it names, where that was read before.
 
     Raises:
       UserError: as `Workdir.open`; the data cannot be had, do not suffice, or are not
@@ -104,7 +114,7 @@ def entered(
             mesh,
             seed=wanted.seed,
             as_graph=wanted.on_graph,
-            dataset=dataset,
+            dataset=read if dataset is None else dataset,
         )
         # Of images in memory no name tells which they are.
         its = inventory(

@@ -14,7 +14,7 @@ import jax
 
 from ssl_jax import algorithms, augment, models
 from ssl_jax.core import can, named, ranges
-from ssl_jax.data import loading
+from ssl_jax.data import loading, sources
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.protocol import Protocol
@@ -291,7 +291,7 @@ def _trains(tree, name, num_devices):
     if (yield from _same_fields(algorithm, hparams, named.defaults(method))):
         if (yield from _in_range(method, hparams, f"{name}.algorithm")):
             yield from _tried(f"{name}.algorithm.", _stand_in, phase)
-    yield from rules.numbers(phase, tree["data"])
+    yield from rules.numbers(phase, _may_validate(tree))
     yield from rules.batches(phase, num_devices, tree.get("accumulate", 1))
     if algorithms.takes(method, "tx"):
         rate, tx = (yield from _optimizer(phase, optimizer)) or (None, None)
@@ -299,6 +299,13 @@ def _trains(tree, name, num_devices):
     phase = dataclasses.replace(phase, views=(yield from _views(phase)))
     yield from rules.views(phase)
     return phase
+
+
+def _may_validate(tree):
+    """Whether there are images to validate on, as far as that is known without data:
+    somebody's own may have some (`run.check_validation`), or what `adapt` settles."""
+    own = sources.may_change(tree["data"].get("name", ""))
+    return bool(tree["data"].get("num_validation", 0) or own or tree.get("adapt"))
 
 
 def _optimizer(phase, section):

@@ -15,18 +15,18 @@ ROOT = Path(__file__).parents[2]
 QUICK = (
     "--config.tensorboard=False",
     "--config.data.image_size=8",
-    "--config.train.steps=60",
-    "--config.train.log_every=20",
-    "--config.train.eval_every=60",
-    "--config.train.batch_size=8",
-    "--config.train.unlabeled_ratio=2",
-    "--config.train.optimizer.learning_rate=0.1",
-    "--config.train.algorithm.ema_decay=0.9",
-    "--config.train.augment.flip=False",
-    "--config.train.augment.shift=1",
-    "--config.train.augment.strong=none",  # RandAugment takes long to compile
     "--config.model.filters=(8,16)",
     "--config.model.stem_stride=1",
+    *(
+        f"--config.{phase}.{setting}"
+        for phase, steps in (("supervised", 30), ("semi_supervised", 40))
+        for setting in (
+            *(f"steps={steps}", "log_every=20", "eval_every=40", "batch_size=8"),
+            *("optimizer.learning_rate=0.1", "algorithm.ema_decay=0.9"),
+            *("augment.flip=False", "augment.shift=1"),
+            "augment.strong=none",  # RandAugment takes long to compile
+        )
+    ),
 )
 NAMES = ("cat", "dog")
 
@@ -72,6 +72,8 @@ def test_train_query_answer_train_predict(launch, commands, photos):
     assert status == 0, err
     assert "corrupt.png" in err
     assert "2 classes: cat (4), dog (4); 40 unlabeled; 0 test; " in err
+    assert "auto: no label validates (of 4 labels of a class 0 would" in err
+    assert "auto: semi_supervised takes 8 + 4 x 8 unlabeled images a step" in err
 
     status, out, err = run(query)
     assert status == 0, err
