@@ -47,12 +47,13 @@ def sizes(run):
     }
 
 
-def test_ten_labels_a_class_are_as_the_config_has_them_but_for_what_validates():
-    run, said = settled()
-    assert run.data.num_validation == 10
+def test_forty_labels_a_class_are_as_the_config_has_them_but_for_what_validates():
+    run, said = settled(labels=(40,) * 5, drawn=(40,) * 5)
+    assert run.data.num_validation == 40
     assert sizes(run) == {"supervised": (16, 0), "semi_supervised": (16, 4)}
     assert all(section.loss_patience for section in run.trained.values())
-    assert "2 of each class's labels validate, 10 in all" in said
+    assert "8 of each class's labels validate, 40 in all" in said
+    assert "supervised takes 16 images a step, and 600 steps at most" in said
     assert "semi_supervised takes 16 + 4 x 16 unlabeled images a step" in said
     assert "1,500 steps at most" in said
 
@@ -62,8 +63,8 @@ def test_ten_labels_a_class_are_as_the_config_has_them_but_for_what_validates():
     [
         # Fewer unlabeled images than mu B, then than B; the devices divide them.
         ({"unlabeled": 45, "images": 45}, (16, 2), "16 + 2 x 16 unlabeled"),
-        ({"unlabeled": 21, "images": 21}, (10, 1), "10 + 1 x 10 unlabeled"),
-        ({"unlabeled": 14, "devices": 8, "images": 14}, None, "without semi_superv"),
+        ({"unlabeled": 11, "images": 11}, (10, 1), "10 + 1 x 10 unlabeled"),
+        ({"unlabeled": 7, "devices": 8, "images": 7}, None, "without semi_superv"),
         ({"hidden": 0}, None, "without semi_supervised: 0 images have no label"),
         ({"devices": 3}, (18, 4), "supervised takes 18 images"),
         (
@@ -85,7 +86,8 @@ def test_batches_are_what_the_images_and_devices_allow(facts, semi, said):
         ((2, 2, 2), {}, 0, "of 2 labels of a class 0 would, and 0 in all"),
         ((500, 3), {}, 0, "of 3 labels of a class 0 would"),
         ((5, 9), {}, 0, "of 5 labels of a class 1 would, and 2 in all are fewer"),
-        ((25, 90), {}, 10, "5 of each class's labels validate"),
+        ((10,) * 5, {}, 0, "of 10 labels of a class 2 would, and 10 in all are fewer"),
+        ((50, 90), {}, 20, "10 of each class's labels validate"),
         ((9_000, 8_000), {}, 1_000, "500 of each class's labels validate"),
         ((10,) * 5, {"data.num_labels": 50}, 0, "data.num_labels=50 are to learn"),
     ],
@@ -105,8 +107,8 @@ def test_small_piles_have_small_networks_and_few_steps():
     assert run.model.hparams["filters"] == (16, 32, 64)
     assert run.model.hparams["stem_stride"] == 1
     assert "there are 20 images, and they have 8 pixels a side" in said
-    for section in run.trained.values():
-        assert section.steps == 400 and section.augment["shift"] == 1
+    for section, steps in zip(run.trained.values(), (200, 400), strict=True):
+        assert section.steps == steps and section.augment["shift"] == 1
     assert settled()[0].model.hparams["filters"] == (32, 64, 128)
 
 

@@ -87,6 +87,7 @@ def test_train_query_answer_train_predict(launch, commands, photos):
 
     _write(path, [*rows[:2], rows[2] | {"label": "horse"}, *rows[3:]])
     status, out, err = run(second, *QUICK)
+    assert "launch.py: " in err, err
     said = err[err.index("launch.py: ") :]  # behind the images left out
     launching.assert_one_message(status, said, "line 4", "'horse'", "'dog'")
     assert not (folder / "runs" / "second").exists()
