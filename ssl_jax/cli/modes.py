@@ -13,6 +13,7 @@ from ssl_jax.cli import embed, export, predict
 from ssl_jax.core import processes
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.protocol import Protocol
+from ssl_jax.report.page import written
 from ssl_jax.report.summary import probe_table, summary
 from ssl_jax.train import many_seeds, probing, restored, sections
 from ssl_jax.train import run as runs
@@ -30,8 +31,12 @@ def train(config: Mapping[str, Any], path: Path) -> None:
         print("stopped, and saved; the same command goes on from here")
         return
     print(rounds.summary(result) if "rounds" in result else summary(result))
-    if (figures := Workdir(path).figures).exists():
-        print(f"figures in {figures}")
+    workdir = Workdir(path)
+    workdir.write_page(lambda: written.of_workdirs([path]))
+    if workdir.figures.exists():
+        print(f"figures in {workdir.figures}")
+    if workdir.page.exists():
+        print(f"all on a page: {workdir.page}")
 
 
 def run(

@@ -1,6 +1,8 @@
-"""Padded batches through an algorithm: metric sums, and features on the host."""
+"""Padded batches through an algorithm: metric sums, and what it says of each image and
+its features on the host."""
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -20,14 +22,22 @@ from ssl_jax.core import (
 from ssl_jax.core.metrics import classification_sums
 
 Features = tuple[np.ndarray, np.ndarray]  # features_ND float32, labels_N int32
+Said = tuple[np.ndarray, np.ndarray]  # logits_MK float32, labels_M int32
+
+
+class Evaluation(NamedTuple):
+    """Two functions of (state, padded batches), of one compiled program."""
+
+    sums: Callable  # (metric sums, counts_KK or None) of them all, on the device
+    said: Callable  # `Said`, unpadded, on the host, of an algorithm that classifies
 
 
 def sums(
     algorithm: Algorithm, state: TrainState, batch: Batch, key: jax.Array
-) -> tuple[Metrics, jax.Array | None]:
-    """(metric sums, counts_KK) of a padded batch; counts_KK is None for an algorithm
-    that does not classify."""
-    metrics, counts_KK = {}, None
+) -> tuple[Metrics, jax.Array | None, jax.Array | None]:
+    """(metric sums, counts_KK, logits_BK) of a padded batch; the last two are None for
+    an algorithm that does not classify."""
+    metrics, counts_KK, logits_BK = {}, None, None
     if can(algorithm, "predict"):
         logits_BK = algorithm.predict(state, batch)
         metrics, counts_KK = classification_sums(
@@ -35,13 +45,13 @@ def sums(
         )
     if can(algorithm, "eval_step"):
         metrics |= algorithm.eval_step(state, batch, key)
-    return metrics, counts_KK
+    return metrics, counts_KK, logits_BK
 
 
 def compile_evaluation(
     algorithm: Algorithm, rows: NamedSharding, key: jax.Array
-) -> Callable:
-    """evaluate(state, padded batches) -> `sums` of them all, on the device.
+) -> Evaluation:
+    """What is measured on held-out images, by the weights that should be judged.
 
     Args:
       rows: how a batch lies on the devices.
@@ -52,15 +62,24 @@ def compile_evaluation(
         jax.jit(lambda *args: sums(algorithm, *args), out_shardings=everywhere)
     )
 
-    def evaluate(state, batches):
+    def each(state, batches):
         keys = jax.random.split(key, len(batches))
-        parts = [
-            of_batch(state, place(batch, rows), key)
-            for batch, key in zip(batches, keys, strict=True)
-        ]
+        for batch, one in zip(batches, keys, strict=True):
+            yield batch, of_batch(state, place(batch, rows), one)
+
+    def of_all(state, batches):
+        parts = [of_it[:2] for _, of_it in each(state, batches)]
         return jax.tree.map(lambda *leaves: sum(leaves), *parts)
 
-    return evaluate
+    def said(state, batches):
+        logits, labels = [], []
+        for batch, (_, _, logits_BK) in each(state, batches):
+            mask_B = fetch(batch["mask"])
+            logits.append(fetch(logits_BK)[mask_B].astype(np.float32))
+            labels.append(fetch(batch["label"])[mask_B])
+        return np.concatenate(logits), np.concatenate(labels)
+
+    return Evaluation(of_all, said)
 
 
 def compile_features(

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+STRIKING = 16  # mistakes, and as many that are right
 COLLAPSED = {"train/projection_std": 0.1, "test/effective_rank": 1.5}  # below these
 
 
@@ -93,6 +94,20 @@ def reported(rows: list[dict]) -> dict:
         "accuracy_best_on_test": max(accuracies),
         **last,
     }
+
+
+def striking(
+    logits_MK: np.ndarray, labels_M: np.ndarray, count: int = STRIKING
+) -> np.ndarray:
+    """Rows of the images that tell most of a classifier: the `count` mistakes that it
+    was surest of, then as many that it has right and was least sure of."""
+    logits_MK = logits_MK.astype(np.float64)
+    log_MK = logits_MK - np.logaddexp.reduce(logits_MK, axis=1, keepdims=True)
+    confidence_M, right_M = log_MK.max(axis=1), log_MK.argmax(axis=1) == labels_M
+    by_confidence = np.argsort(-confidence_M, kind="stable")
+    right_M = right_M[by_confidence]
+    wrong, right = by_confidence[~right_M], by_confidence[right_M]
+    return np.concatenate([wrong[:count], right[::-1][:count]])
 
 
 def entry(

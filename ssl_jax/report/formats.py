@@ -83,8 +83,13 @@ def against(row: tables.Row) -> str:
     p, or a dash where there is no test. Without a baseline, nothing."""
     if row.difference is None:
         return ""
-    p = "-" if row.p is None else f"{row.p:.3f}"
-    return f"{row.difference:+.2f}, p {p if p != '0.000' else '< 0.001'}"
+    return f"{row.difference:+.2f}, p {p_value(row.p)}"
+
+
+def p_value(p: float | None) -> str:
+    """ "0.012", "< 0.001", or a dash where there is no test."""
+    text = "-" if p is None else f"{p:.3f}"
+    return text if text != "0.000" else "< 0.001"
 
 
 def progress(row: tables.Row) -> str:

@@ -194,6 +194,18 @@ def welch(a: Sequence[float], b: Sequence[float]) -> float | None:
     return float(test.pvalue)
 
 
+def paired(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """p of the two-sided t-test of the differences, one of each pair; None of one pair,
+    or where no difference differs from another."""
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    # Of differences alike up to rounding a test would be certain.
+    if len(differences) < 2 or statistics.stdev(differences) < 1e-12:
+        return None
+    n = len(differences)
+    t = statistics.fmean(differences) / (statistics.stdev(differences) / n**0.5)
+    return float(2 * scipy.stats.t.sf(abs(t), n - 1))
+
+
 def holm(ps: Sequence[float]) -> list[float]:
     """The p-values adjusted for their number (Holm, 1979): of m, the i-th smallest
     (i = 0, ...) times m - i, at least the one before it and at most 1."""

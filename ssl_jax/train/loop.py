@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -49,7 +50,8 @@ def train(
     initial = handover.handed_over(section.start_from, section.keep, workdir.path)
     state, sums, call, compile_seconds = program.compile_phase(phase, initial)
     no_sums, replicated = jax.device_get(sums), NamedSharding(phase.mesh, P())
-    evaluate, counts_KK = _evaluation(phase, data), None
+    evaluation = compile_evaluation(phase.algorithm, phase.rows, phase.key)
+    evaluate, counts_KK = _evaluation(phase, data, evaluation.sums), None
 
     with (
         Checkpoints(folder.checkpoints, tidy=True) as checkpoints,
@@ -114,12 +116,10 @@ def train(
     if not over:
         return None
 
-    if (
-        counts_KK is None
-        and can(phase.algorithm, "predict")
-        and "test" in data.eval_sets
-    ):
-        _, counts_KK = evaluate(state)  # resumed when only figures were left to draw
+    if can(phase.algorithm, "predict") and "test" in data.eval_sets:
+        if counts_KK is None:  # resumed when only figures were left to draw
+            _, counts_KK = evaluate(state)
+        folder.write_said(*_said(evaluation.said, data, state))
     shown = pictures.after(phase, data, state, rows, jax.device_get(counts_KK))
     show(workdir, tensorboard, phase.name, step, shown)
     return reported.entry(
@@ -165,10 +165,9 @@ def _rate(section, step):
     return {"learning_rate": mean(jnp.asarray(section.rate(step - 1)))}
 
 
-def _evaluation(phase, data):
+def _evaluation(phase, data, of_batches):
     """evaluate(state) -> (scores of each held-out set, counts_KK of the test set or
     None), both computed when it returns."""
-    of_batches = compile_evaluation(phase.algorithm, phase.rows, phase.key)
     knn = probing.compile_knn(phase, data) if phase.section.knn else None
 
     def evaluate(state):
@@ -180,3 +179,13 @@ def _evaluation(phase, data):
         return jax.block_until_ready((scores, counts_KK.get("test")))
 
     return evaluate
+
+
+def _said(said, data, state):
+    """({"val" and "test": what is said of each image there}, rows of test images that
+    are worth a look, and those)."""
+    of_sets = {name: said(state, batches) for name, batches in data.eval_sets.items()}
+    if data.graph is not None:  # whose nodes are no images
+        return of_sets, np.arange(0), np.zeros((0, 0, 0, 0), np.uint8)
+    rows = reported.striking(*of_sets["test"])
+    return of_sets, rows, data.dataset.test_images_MHWC[rows]

@@ -11,7 +11,7 @@ import numpy as np
 from ssl_jax.augment import ctaugment
 from ssl_jax.core import TrainState, can, fetch
 from ssl_jax.data.loading import Data
-from ssl_jax.report import figures
+from ssl_jax.report import figures, measured
 from ssl_jax.train import phases
 from ssl_jax.train.parts import Run, Trains
 from ssl_jax.train.phases import Phase
@@ -61,7 +61,7 @@ def after(
 def loss_of(section: Trains) -> str:
     """What its training loss is, where the rows have no other name for it."""
     spreads = section.method.draws_from == "pool"
-    return figures.curves.CHANGE if spreads else figures.curves.CROSS_ENTROPY
+    return measured.CHANGE if spreads else measured.CROSS_ENTROPY
 
 
 def compared(run: Run, data: Data, rows: Iterable[dict]) -> dict[str, Drawing]:

@@ -3,6 +3,7 @@
 workdir      Workdir: how a run's folder is entered, and every name in it
 shared       the same where several processes train: the first has it
 phase_folder a phase's own folder, of this run or of another
+ablation_folder what a run is without each of its parts
 checkpoints  the only importer of orbax
 handover     what a phase leaves to a later one
 journal      metrics.jsonl

@@ -45,6 +45,24 @@ def draw_pages(folder: Path, name: str, pages: Sequence[Drawing]) -> list[Path]:
     ]
 
 
+def write_page(path: Path, of: Path, page: Callable[[], str]) -> None:
+    """Writes page() into the file `path`, where there is none as new as the file `of`.
+    What it raises is logged."""
+    try:
+        if path.exists() and path.stat().st_mtime >= of.stat().st_mtime:
+            return
+        write_atomically(path, page())
+    except Exception as error:  # as of a figure
+        logging.warning(
+            "%s is not written (%s: %s); python -m ssl_jax.report %s --html=FILE "
+            "writes it elsewhere.",
+            path,
+            type(error).__name__,
+            error,
+            path.parent,
+        )
+
+
 def _not_drawn(path: Path, figure: Callable[[], Any]) -> str | None:
     """Draws figure() into the file `path`; else says so in the log, and returns the
     traceback."""

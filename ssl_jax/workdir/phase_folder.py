@@ -1,10 +1,15 @@
 """A phase's folder, <workdir>/<phase>, and every name in it."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ssl_jax.workdir.files import write_json
+import numpy as np
+
+from ssl_jax.workdir.files import replacing, write_json
+
+PSEUDO_LABELS = "pseudo_labels.npz"
 
 
 class PhaseFolder(NamedTuple):
@@ -33,7 +38,12 @@ class PhaseFolder(NamedTuple):
     @property
     def pseudo_labels(self) -> Path:
         """What the phase's teacher said (train/self_training.py)."""
-        return self.path / "pseudo_labels.npz"
+        return self.path / PSEUDO_LABELS
+
+    @property
+    def said(self) -> Path:
+        """What the phase says of held-out images (`write_said`)."""
+        return self.path / "said.npz"
 
     @property
     def done(self) -> dict | None:
@@ -52,3 +62,22 @@ class PhaseFolder(NamedTuple):
         """Writes the entry: the phase is over. Returns it as JSON gives it back."""
         write_json(self.marker, entry)
         return self.done
+
+    def write_said(
+        self,
+        of_sets: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        rows: np.ndarray,
+        images_NHWC: np.ndarray,
+    ) -> None:
+        """What the phase says at its end, for the page of a run (report/page), which so
+        needs neither the data nor the network.
+
+        Args:
+          of_sets: (logits_MK, labels_M) of each image of "val" and "test", in order.
+          rows, images_NHWC: test images to show, uint8, and which they are.
+        """
+        arrays = {"rows": rows, "images_NHWC": images_NHWC}
+        for name, (logits_MK, labels_M) in of_sets.items():
+            arrays |= {f"{name}_logits_MK": logits_MK, f"{name}_labels_M": labels_M}
+        with replacing(self.said, "wb") as file:
+            np.savez(file, **arrays)

@@ -143,7 +143,7 @@ def read(paths: Iterable[str | Path]) -> list[dict]:
             )
         files |= found
     return [
-        run for of_file in files.values() for one in of_file for run in _each_seed(one)
+        run for of_file in files.values() for one in of_file for run in each_seed(one)
     ]
 
 
@@ -224,8 +224,8 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(opened)
 
 
-def _each_seed(result):
-    """The runs that were trained at once (many_seeds.py) apart."""
+def each_seed(result: dict) -> list[dict]:
+    """The runs that were trained at once (many_seeds.py) apart; of another, itself."""
     return [{**result, **one} for one in result.get("seeds", [{}])]
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from ssl_jax.core import processes
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import settings
+from ssl_jax.workdir.phase_folder import PSEUDO_LABELS
 from ssl_jax.workdir.workdir import LABELS, Workdir
 
 
@@ -109,7 +110,8 @@ def _small_files(folder):
             if path.name == "checkpoints":
                 found |= {f"{name}/{step.name}": None for step in path.iterdir()}
         else:
-            read = path.suffix in (".json", ".jsonl", ".csv", ".npz")
+            read = path.suffix in (".json", ".jsonl", ".csv")
+            read |= path.name == PSEUDO_LABELS
             found[name] = np.frombuffer(path.read_bytes() if read else b"", np.uint8)
     return found
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import drawing, inventory, settings
+from ssl_jax.workdir.ablation_folder import AblationFolder
 from ssl_jax.workdir.files import expanded, replacing, write_json
 from ssl_jax.workdir.inventory import Inventory
 from ssl_jax.workdir.journal import Journal
@@ -281,6 +282,20 @@ class Workdir:
         with _explained(self.path):
             write_json(path, found)
         return path
+
+    @property
+    def page(self) -> Path:
+        """The page of the run (report/page)."""
+        return self.path / "report.html"
+
+    def write_page(self, page: Callable[[], str]) -> None:
+        """Writes page() as that, unless it is there and as new as the result. What it
+        raises costs no run."""
+        drawing.write_page(self.page, self.path / RESULT, page)
+
+    @property
+    def ablation(self) -> AblationFolder:
+        return AblationFolder(self.path / "ablation")
 
     def draw(self, of: str, figures: Mapping[str, Callable[[], Any]]) -> None:
         """Draws by each function a matplotlib Figure, as figures/<of>_<kind>.png.

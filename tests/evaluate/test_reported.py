@@ -1,5 +1,6 @@
 """The figures that papers report."""
 
+import numpy as np
 import pytest
 
 from ssl_jax.evaluate import reported
@@ -61,3 +62,12 @@ def test_without_test_images_a_collapse_shows_in_the_projections_alone():
     assert reported.warning([], row(0.7), tested=False) is None
     assert reported.warning([], row(0.05, **{"train/loss": None}), tested=False) is None
     assert reported.warning([], row(0.05)) is None  # its evaluations have both numbers
+
+
+def test_striking_are_the_surest_mistakes_and_the_least_sure_that_are_right():
+    sure_M = np.array([3.0, 1.0, 2.0, 9.0, 4.0, 5.0])
+    logits_M2 = np.stack([sure_M, np.zeros(6)], -1)  # all are said to be of class 0
+    labels_M = np.array([1, 1, 1, 0, 0, 0])
+    assert reported.striking(logits_M2, labels_M).tolist() == [0, 2, 1, 4, 5, 3]
+    assert reported.striking(logits_M2, labels_M, 2).tolist() == [0, 2, 4, 5]
+    assert reported.striking(logits_M2[:3], 1 - labels_M[:3], 2).tolist() == [1, 2]

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from ssl_jax.report import formats
+from ssl_jax.report import formats, measured
 from ssl_jax.report.figures import active, curves, drawing, images
 from ssl_jax.workdir import logs
 from ssl_jax.workdir.workdir import Workdir
@@ -85,7 +85,7 @@ def test_learning_curves_draw_like_with_like(row, lines, label):
 
 def test_labels_that_spread_have_no_cross_entropy_to_train_on():
     rows = [{"step": 4, "train/loss": 0.1, "test/loss": 0.4, "test/accuracy": 1}]
-    change, accuracy = curves.learning_curves(rows, "t", curves.CHANGE).axes
+    change, accuracy = curves.learning_curves(rows, "t", measured.CHANGE).axes
     assert [line.get_label() for line in change.lines] == ["train, as trained on"]
     assert change.get_ylabel() == "change of the labels in a step"
     assert accuracy.get_ylabel() == "accuracy"

@@ -58,6 +58,14 @@ def test_welch_by_hand():
     assert tables.welch([1, 1], [2, 2, 2]) is None
 
 
+def test_a_paired_test_by_hand():
+    # Differences 1, 2, 3: t = 2 / (1 / sqrt(3)) with 2 degrees of freedom.
+    t = 2 * math.sqrt(3)
+    p = tables.paired([3, 5, 7], [2, 3, 4])
+    assert p == pytest.approx(1 - t / math.sqrt(2 + t**2))
+    assert tables.paired([3, 5], [2, 4]) is None and tables.paired([3], [2]) is None
+
+
 def test_holm_by_hand():
     # Sorted: .005 * 4, .01 * 3, .03 * 2, and .04 * 1 is raised to the one before it.
     ps = tables.holm([0.01, 0.04, 0.03, 0.005])

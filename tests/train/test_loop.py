@@ -98,6 +98,19 @@ def test_config_figures_and_checkpoints_are_there(chain):
     }
 
 
+def test_what_is_said_of_held_out_images_is_kept(chain):
+    _, workdir, result = chain
+    with np.load(workdir / "train" / "said.npz") as said:
+        said = dict(said)
+    logits_MK, labels_M = said["test_logits_MK"], said["test_labels_M"]
+    right_M = logits_MK.argmax(1) == labels_M
+    accuracy = result["test"]["accuracy"]
+    assert right_M.mean() == pytest.approx(accuracy) and len(right_M) == 500
+    assert said["val_logits_MK"].shape == (50, 10)
+    assert said["images_NHWC"].shape == (len(said["rows"]), 8, 8, 1)
+    assert not right_M[said["rows"][:16]].any() and right_M[said["rows"][16:]].all()
+
+
 def test_a_failing_figure_costs_no_run_and_is_drawn_by_a_later_launch(
     tmp_path, monkeypatch
 ):

@@ -372,7 +372,7 @@ def test_from_elsewhere_and_again(tmp_path):
     assert "jax" in imported
     assert not {"tensorflow", "tensorflow_datasets"} & imported
     assert list((tmp_path / "w").glob("events.out.tfevents.*"))
-    assert first.stdout.endswith("figures in w/figures\n")
+    assert first.stdout.endswith("w/figures\nall on a page: w/report.html\n")
     result = (tmp_path / "w" / "result.json").read_bytes()
     began = time.monotonic()
     second = real(*flags, cwd=tmp_path)

@@ -18,7 +18,6 @@ from ssl_jax.report.figures.drawing import (
     from_zero,
     line,
     of_steps,
-    series,
     short,
     styles,
 )
@@ -28,6 +27,7 @@ from ssl_jax.report.figures.pseudo_labels import (
     pseudo_label_quality,
     reliability,
 )
+from ssl_jax.report.measured import CROSS_ENTROPY, panels, parts_of, series
 from ssl_jax.workdir.drawing import Drawing
 
 _LINES = {
@@ -37,16 +37,6 @@ _LINES = {
 }
 # Training sees views, mixtures or a teacher's labels, and drops units.
 _SAID = {"train": "train, as trained on", "val": "val", "test": "test"}
-CROSS_ENTROPY = "cross-entropy"
-CHANGE = "change of the labels in a step"  # a method without a loss logs it as such
-# What was measured alike on images to train on and on others: the metric there, the
-# metric here, and what it is. The first that the rows have; if none, it is the loss.
-_ALIKE = (
-    ("objective", "objective", "objective"),
-    ("reconstruction_loss", "reconstruction_loss", "reconstruction loss"),
-    ("labeled_loss", "loss", f"{CROSS_ENTROPY} of labeled images"),
-    ("cross_entropy", "loss", CROSS_ENTROPY),
-)
 
 
 def learning_curves(rows: list[dict], title: str, loss: str = CROSS_ENTROPY) -> Figure:
@@ -56,12 +46,12 @@ def learning_curves(rows: list[dict], title: str, loss: str = CROSS_ENTROPY) -> 
     Args:
       loss: what train/loss is in a method that logs nothing more telling.
     """
-    panels, parts = _panels([rows], loss), _parts(rows)
-    count = len(panels) + (len(parts) > 1)
+    shown, parts = panels([rows], loss), parts_of(rows)
+    count = len(shown) + (len(parts) > 1)
     figure = Figure(figsize=(max(5.4, 4.5 * count), 3.6), layout="constrained")
     entitle(figure, title)
     grid = figure.subplots(1, count, squeeze=False)[0]
-    for axes, (label, keys) in zip(grid, panels, strict=False):
+    for axes, (label, keys) in zip(grid, shown, strict=False):
         for name, key in keys.items():
             steps, values = series(rows, key)
             if steps:
@@ -76,42 +66,6 @@ def learning_curves(rows: list[dict], title: str, loss: str = CROSS_ENTROPY) -> 
         of_steps(grid[-1], "training loss; parts, unweighted")
         grid[-1].legend()
     return figure
-
-
-def _panels(rows_of, loss):
-    """[(what it is, {"train", "val" and "test": key})] of the losses and of the
-    accuracies that the rows, of each seed, have."""
-    keys = {key for rows in rows_of for row in rows for key in row}
-    of_train, held_out, label = next(
-        (alike for alike in _ALIKE if f"train/{alike[0]}" in keys),
-        ("loss", "loss" if loss == CROSS_ENTROPY else "", loss),
-    )
-    losses = {"train": f"train/{of_train}"}
-    losses |= {name: f"{name}/{held_out}" for name in ("val", "test")}
-    panels = [(label, losses)]
-    # An online probe that was granted no label has learned nothing.
-    probed = "train/objective" in keys
-    names = {key for key in keys if key.endswith("/accuracy")}
-    if names and not (probed and "train/accuracy" not in names):
-        label = "accuracy of the online probe" if probed else "accuracy"
-        panels.append((label, {name: f"{name}/accuracy" for name in _LINES}))
-    return panels
-
-
-def _parts(rows):
-    """{name: key} of the training loss and what it is the weighted sum of; an
-    autoencoder's has one part."""
-    keys = dict.fromkeys(key for row in rows for key in row)
-    parts = {"whole": "train/loss"} if "train/loss" in keys else {}
-    for key in keys:
-        name = key.removeprefix("train/")
-        part = name.endswith("_loss") and name != "reconstruction_loss"
-        if key.startswith("train/") and (
-            part or name in ("objective", "cross_entropy")
-        ):
-            name = name.replace("cross_entropy", CROSS_ENTROPY)
-            parts[name.replace("_", " ")] = key
-    return parts
 
 
 def confusion_matrix(
@@ -247,13 +201,13 @@ def bands(
     Args:
       rows_of: the journal's rows of each seed.
     """
-    panels = _panels(rows_of, loss)
+    shown = panels(rows_of, loss)
     accuracies = [rows[-1].get("test/accuracy") for rows in rows_of]
-    count = len(panels) + (None not in accuracies)
+    count = len(shown) + (None not in accuracies)
     figure = Figure(figsize=(4 * count, 3.6), layout="constrained")
     entitle(figure, f"{title}: mean ± std")
     grid = figure.subplots(1, count, squeeze=False)[0]
-    for axes, (label, keys) in zip(grid, panels, strict=False):
+    for axes, (label, keys) in zip(grid, shown, strict=False):
         for name, key in keys.items():
             _band(axes, rows_of, key, name)
         of_steps(axes, label)

@@ -1,5 +1,5 @@
 """What the figures share: ways of drawing lines that readers tell apart, axes of steps,
-titles that fit, and series of the journal."""
+and titles that fit."""
 
 import textwrap
 from collections.abc import Sequence
@@ -32,12 +32,6 @@ def styles(count: int) -> list[dict]:
         )
         for k in range(count)
     ]
-
-
-def series(rows: list[dict], key: str) -> tuple[list[int], list]:
-    """(steps, values) of the journal's rows that have `key`."""
-    points = [(row["step"], row[key]) for row in rows if key in row]
-    return [p[0] for p in points], [p[1] for p in points]
 
 
 def line(axes: Axes, steps: Sequence[int], values: Sequence, **style) -> None:

@@ -17,10 +17,10 @@ from ssl_jax.report.figures.drawing import (
     from_zero,
     line,
     of_steps,
-    series,
     short,
     styles,
 )
+from ssl_jax.report.measured import series
 
 
 def pseudo_label_quality(rows: list[dict], title: str) -> Figure:

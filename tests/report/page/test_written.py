@@ -1,0 +1,240 @@
+"""The page of workdirs that are made by hand: all is there, escaped, in one file."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+
+from ssl_jax.errors import UserError
+from ssl_jax.report import __main__
+from ssl_jax.report.page import written
+from ssl_jax.workdir.workdir import Workdir
+
+CLASSES = ("<b>cat</b>", 'a "dog" & co', "bird")
+VOID = {"meta", "img", "br", "path"}
+
+
+class Page(HTMLParser):
+    """The elements and the text of a page whose elements are closed as they were
+    opened."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.elements, self.text = [], [], ""
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data
+
+    def of(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+def config(name, seed):
+    train = {"algorithm": {"name": "fixmatch.FixMatch"}, "optimizer": {"name": "sgd"}}
+    train |= {"start_from": "scratch", "steps": 20, "labels_from": ""}
+    return {
+        "name": name,
+        "seed": seed,
+        "num_seeds": 1,
+        "phases": ["train"],
+        "data": {"name": "digits", "num_labels": 6},
+        "model": {"name": "mlp"},
+        "query": {"rounds": 0},
+        "train": train,
+    }
+
+
+def make(path: Path, accuracy, name="fixmatch_digits", seed=0, images=True):
+    """A run's workdir: of 8 test images, `accuracy` times as many are right."""
+    (path / "train").mkdir(parents=True)
+    of = config(name, seed)
+    versions, git = {"jax": "9.9.9"}, {"commit": "c0ffee", "clean": False}
+    saved = {"config": of, "versions": versions, "git": git, "resumed": 0}
+    saved |= {"command": ["launch.py", "--config=digits", "--workdir=a b"]}
+    write(path / "config.json", saved)
+    rows = [
+        {
+            "phase": "train",
+            "step": step,
+            "train/loss": 1 / step,
+            "train/share_kept": 0.5,
+            "train/kept_accuracy": 0.9,
+            "train/kept_per_class": [1.0, 2.0, 3.0],
+            "train/predicted_per_class": [4.0, 5.0, 6.0],
+            "train/threshold_per_class": [0.95, 0.95, None],
+            "test/accuracy": accuracy - 0.1 + step / 200,
+        }
+        for step in (10, 20)
+    ]
+    journal = "".join(json.dumps(row) + "\n" for row in rows)
+    (path / "metrics.jsonl").write_text(journal)
+    test = {"accuracy": accuracy, "accuracy_median20": accuracy, "evaluations": 2}
+    entry = {"algorithm": "fixmatch.FixMatch", "steps": 20, "stopped": "steps"}
+    entry |= {"seconds": 1.0, "val": {}, "test": test}
+    write(path / "train" / "done.json", entry)
+    data = {"name": "digits", "classes": dict.fromkeys(CLASSES, 2), "unlabeled": 50}
+    data |= {"validation": 0, "test": 8, "shape": [8, 8, 1], "sizes": [8, 8]}
+    result = {"name": name, "seed": seed, "config": of, "device": {"kind": "cpu"}}
+    result["device"]["count"] = 1
+    result |= {"versions": versions, "git": git, "data": data, "test": test}
+    write(path / "result.json", result | {"phases": {"train": entry}, "resumed": 0})
+    if images:
+        labels_M = np.arange(8) % 3
+        said_M = (labels_M + (np.arange(8) >= 8 * accuracy)) % 3
+        logits_MK = (4 + np.arange(8)[:, None]) * np.eye(3, dtype=np.float32)[said_M]
+        shown = np.zeros((8, 8, 8, 1), np.uint8)
+        folder = Workdir(path).phase("train")
+        folder.write_said({"test": (logits_MK, labels_M)}, np.arange(8), shown)
+    return path
+
+
+def write(path, value):
+    path.write_text(json.dumps(value))
+
+
+def test_a_page_is_one_file_with_all_that_a_run_has(tmp_path):
+    html = written.of_workdirs([make(tmp_path / "run", 0.75)])
+    page = Page(html)
+    links = [a for _, attrs in page.elements for a in ("href", "src") if a in attrs]
+    assert links == ["src"] * 8 and not page.of("script") and not page.of("link")
+    assert "url(" not in html and "@import" not in html and "http" not in html
+    assert all(image["src"].startswith("data:image/png") for image in page.of("img"))
+    assert all(len(image["alt"]) > 10 for image in page.of("img"))
+    plots = [svg for svg in page.of("svg") if svg["class"] == "plot"]
+    assert len(plots) >= 5 and all(svg["aria-label"] for svg in plots)
+    assert "prefers-color-scheme: dark" in html
+    for said in (
+        *("75.00%", "6 of 8", "c0ffee, with changes", "9.9.9", "--workdir=a b'"),
+        *("2 of 2", "8x8 grey", "every other test image (4;"),
+        *("kept, of all 50.00%", "all 13 settings", "train.steps"),
+    ):
+        assert said in page.text, said
+    headings = re.findall("<h2>(.*?)</h2>", html)
+    assert headings == [
+        *("In short", "Learning curves, by phase", "Pseudo-labels", "Classes"),
+        *("Calibration", "Pictures", "Settings, data and versions"),
+    ]
+
+
+def test_names_are_text(tmp_path):
+    html = written.of_workdirs([make(tmp_path / "<i>run", 0.75)])
+    page = Page(html)
+    assert not page.of("i") and not page.of("dog")
+    assert all(name in page.text for name in CLASSES) and "<i>run" in page.text
+    assert any(CLASSES[1] in image["alt"] for image in page.of("img"))
+
+
+def test_pictures_are_of_mistakes_first_surest_first(tmp_path):
+    page = Page(written.of_workdirs([make(tmp_path / "run", 0.75)]))
+    alts = [image["alt"] for image in page.of("img")]
+    assert [alt.partition(":")[0] for alt in alts[:2]] == [
+        "test image 6",
+        "test image 7",
+    ]
+    assert all(" said " in alt for alt in alts[:2]) and " or " in alts[2]
+
+
+def test_what_is_missing_is_said(tmp_path):
+    bare = make(tmp_path / "bare", 0.75, images=False)
+    assert "kept no predictions" in Page(written.of_workdirs([bare])).text
+    begun = make(tmp_path / "begun", 0.75, images=False)
+    for file in ("result.json", "train/done.json"):
+        (begun / file).unlink()
+    page = Page(written.of_workdirs([begun]))
+    assert "not finished" in page.text and "20" in page.text
+    assert "accuracy 85.00%" not in page.text and "test 75.00%" in page.text
+
+
+def test_runs_are_compared_over_their_seeds(tmp_path):
+    ours = [make(tmp_path / f"f{s}", a, seed=s) for s, a in enumerate((0.75, 0.875, 1))]
+    floor = [
+        make(tmp_path / f"s{s}", a, "supervised_digits", s)
+        for s, a in enumerate((0.5, 0.75, 0.625))
+    ]
+    page = Page(written.of_workdirs([*ours, *floor]))
+    # Differences 25, 12.5 and 37.5: t = 25 / (12.5 / sqrt 3), for which p is 0.074.
+    for said in ("+25.00", "0.074", "3 pairs of seeds", "87.50 ± 12.50 (3)"):
+        assert said in page.text, said
+    assert len(page.of("details")) > 6 and page.text.count("fixmatch_digits") >= 3
+    fewer = Page(written.of_workdirs([*ours, *floor[:2]]))
+    # Welch's of (75, 87.5, 100) and (50, 75).
+    assert "3 and 2 seeds, not paired" in fewer.text and "+25.00" in fewer.text
+    other = Page(written.of_workdirs([*ours, *floor], baseline="fixmatch"))
+    assert "-25.00" in other.text and "+25.00" not in other.text
+
+
+def test_the_program_writes_a_page_of_a_folder_of_runs(tmp_path, capsys):
+    runs = tmp_path / "runs"
+    for seed in (0, 1):
+        make(runs / f"f{seed}", 0.75, seed=seed)
+    file = tmp_path / "new" / "page.html"
+    given = flags.FlagValues()
+    argv = ["report", str(runs), str(runs / "f0"), f"--html={file}"]
+    __main__.main(__main__.parse(argv, given), given)
+    assert capsys.readouterr().out == f"{file}\n"
+    page = Page(file.read_text())
+    assert "2 runs: fixmatch_digits" in page.text and "75.00 ± 0.00 (2)" in page.text
+
+
+@pytest.mark.parametrize(
+    "argv, said",
+    [
+        (["nowhere", "--html=a.html"], "'nowhere' is no run's workdir: it has no con"),
+        (["empty", "--html=a.html"], "the run in empty has logged nothing yet"),
+        (["runs", "--html=file/a.html"], "--html=file/a.html cannot be written"),
+        (["runs", "--html=runs"], "--html=runs cannot be written .*directory"),
+        (
+            ["runs", "runs/f0", "other", "--html=a.html", "--baseline=best"],
+            "--baseline=best is none .* they are: fixmatch",
+        ),
+        (["broken", "--html=a.html"], ".*said.npz cannot be read .*delete it"),
+    ],
+)
+def test_mistakes_are_one_message(argv, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make(Path("runs/f0"), 0.75)
+    make(Path("other"), 0.75, seed=1)
+    make(Path("broken"), 0.75)
+    Path("broken/train/said.npz").write_bytes(b"PK")
+    Path("file").touch()
+    Path("empty").mkdir()
+    write(Path("empty/config.json"), {"config": config("a_digits", 0)})
+    given = flags.FlagValues()
+    with pytest.raises(SystemExit) as exit:
+        __main__.main(__main__.parse(["report", *argv], given), given)
+    out, err = capsys.readouterr()
+    assert (exit.value.code, out, len(err.splitlines())) == (2, "", 1)
+    assert re.match(f"report: {said}", err), err
+    assert not Path("a.html").exists()
+
+
+def test_a_run_writes_its_page_once_and_what_fails_costs_nothing(tmp_path, caplog):
+    workdir = Workdir(make(tmp_path / "run", 0.75))
+    workdir.write_page(lambda: "a page")
+    workdir.write_page(lambda: "another")
+    assert workdir.page.read_text() == "a page"
+    workdir.page.unlink()
+
+    def broken():
+        raise UserError("no page today")
+
+    workdir.write_page(broken)
+    assert not workdir.page.exists() and "no page today" in caplog.text
