@@ -90,6 +90,12 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
                 # workdir, or _2, ...; of --mode=export a .zip or .safetensors
                 out="",
             ),
+            ablate=dict(
+                # what --mode=ablate leaves out, one at a time, of PARTS in
+                # ssl_jax/train/ablation.py; (): all that the run has
+                parts=(),
+                seeds=1,  # from `seed` on, each with and without the parts
+            ),
             **sections,
         )
     )

@@ -13,9 +13,11 @@ from ssl_jax.cli import embed, export, predict
 from ssl_jax.core import processes
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.protocol import Protocol
+from ssl_jax.report import formats
+from ssl_jax.report.page import ablation as page_of_ablation
 from ssl_jax.report.page import written
 from ssl_jax.report.summary import probe_table, summary
-from ssl_jax.train import many_seeds, probing, restored, sections
+from ssl_jax.train import ablation, many_seeds, probing, restored, sections
 from ssl_jax.train import run as runs
 from ssl_jax.train.parts import Probes
 from ssl_jax.workdir import results, settings
@@ -96,8 +98,22 @@ def probe(config: Mapping[str, Any], path: Path) -> None:
         print(f"figures in {workdir.figures}")
 
 
+def ablate(config: Mapping[str, Any], path: Path) -> None:
+    """Trains the run in the workdir `path` with and without each of its parts, or goes
+    on with that, and writes what each adds on its page."""
+    found = ablation.ablate(config, path)
+    if found is None:
+        print("stopped, and saved; the same command goes on from here")
+        return
+    print(formats.markdown_table(*page_of_ablation.table(found)))
+    workdir = Workdir(path)
+    workdir.write_page(lambda: written.of_workdirs([path]), anew=True)
+    print(f"all on a page: {workdir.page}")
+
+
 MODES = {
     "train": train,
+    "ablate": ablate,
     "probe": probe,
     "query": questions.ask,
     "predict": predict.write,
@@ -122,4 +138,4 @@ def check_together(mode: str, config: Mapping[str, Any]) -> None:
 
 
 # What works on a run that is there takes its configuration from the workdir.
-OF_A_RUN = ("probe", "query", "predict", "embed", "export")
+OF_A_RUN = ("probe", "query", "predict", "embed", "export", "ablate")

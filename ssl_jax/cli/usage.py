@@ -10,6 +10,7 @@ from ssl_jax.cli import config_files
 # What each of modes.py does; kept apart, as importing that takes seconds.
 MODES = {
     "train": "trains what the config says, or goes on where the workdir's run stopped",
+    "ablate": "trains the run without each of its parts, and tells what each adds",
     "probe": "judges the features of the run in the workdir so far, by linear probes",
     "query": "asks for the labels that would tell the run most: a CSV file to fill in",
     "predict": "labels the images of --config.predict.dir by the run in the workdir",

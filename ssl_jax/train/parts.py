@@ -79,6 +79,14 @@ class Predict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ablate:
+    """What --mode=ablate leaves out, and how often."""
+
+    parts: tuple[str, ...]
+    seeds: Count
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """A whole configuration."""
 
@@ -94,6 +102,7 @@ class Run:
     model: Model
     query: Query
     predict: Predict
+    ablate: Ablate
     sections: tuple[Trains | Probes, ...]  # in order
     config: Tree  # what it was parsed from, for config.json
 

@@ -85,20 +85,7 @@ def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
     given = phase.section.views
     if given is None:
         return {}
-    batch = phase.feed.batch(phase.feed.arrays, at(first_item(phase), 0))
-    asked = []
-
-    def recorded(name):
-        view = getattr(given, name)
-        if view is None:  # `probe`, where the strong view is not CTAugment
-            return None
-        return lambda *args, **named: (asked.append(name), view(*args, **named))[1]
-
-    recording = type(given)(*map(recorded, given._fields))
-    algorithm = dataclasses.replace(phase.algorithm, views=recording)
-    state = jax.eval_shape(algorithm.init, phase.key, batch)
-    jax.eval_shape(algorithm.train_step, state, batch, phase.key)
-
+    batch, asked = _first_batch(phase), asked_views(phase)
     images = batch.get("unlabeled_image", batch["image"])[:count]
     # Normalising is affine: what becomes of black and of white tells how to undo it.
     ends = np.zeros((2, *images.shape[1:]), np.uint8)
@@ -119,3 +106,28 @@ def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
         .astype(np.uint8)
         for name, view in views.items()
     }
+
+
+def asked_views(phase: Phase) -> list[str]:
+    """The names of the views that the algorithm's train_step asks for, as often as it
+    does; none of an algorithm without views."""
+    given = phase.section.views
+    if given is None:
+        return []
+    batch, asked = _first_batch(phase), []
+
+    def recorded(name):
+        view = getattr(given, name)
+        if view is None:  # `probe`, where the strong view is not CTAugment
+            return None
+        return lambda *args, **named: (asked.append(name), view(*args, **named))[1]
+
+    recording = type(given)(*map(recorded, given._fields))
+    algorithm = dataclasses.replace(phase.algorithm, views=recording)
+    state = jax.eval_shape(algorithm.init, phase.key, batch)
+    jax.eval_shape(algorithm.train_step, state, batch, phase.key)
+    return asked
+
+
+def _first_batch(phase):
+    return phase.feed.batch(phase.feed.arrays, at(first_item(phase), 0))

@@ -20,7 +20,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.evaluate.protocol import Protocol
 from ssl_jax.train import optimizers, rules
 from ssl_jax.train.optimizers import Optimizer
-from ssl_jax.train.parts import Model, Predict, Probes, Query, Run, Trains, Tree
+from ssl_jax.train.parts import Ablate, Model, Predict, Probes, Query, Run, Trains, Tree
 from ssl_jax.workdir.settings import trains
 
 # Set in XLA_FLAGS before JAX starts, it makes a GPU's results repeat bit for bit.
@@ -140,19 +140,24 @@ def _run(tree, num_devices, to_train):
     if query is not None:
         yield from rules.query(query)
     predict = yield from _typed(Predict, tree, "predict")
+    ablate = yield from _typed(Ablate, tree, "ablate")
+    if ablate is not None:
+        yield from ranges.mistakes(Ablate, vars(ablate), "ablate")
     model = yield from _model(tree)
     sections = {}
     for name in (yield from _phases(tree)):
         sections[name] = yield from _section(
             tree, name, sections, num_devices, to_train
         )
-    if None in (data, query, predict, model, given, *sections.values()):
+    typed = (data, query, predict, ablate, model)
+    if None in (*typed, given, *sections.values()):
         return None
     run = Run(
         **given,
         data=data,
         query=query,
         predict=predict,
+        ablate=ablate,
         model=model,
         sections=tuple(sections.values()),
         config=tree,

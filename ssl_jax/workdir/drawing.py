@@ -45,12 +45,14 @@ def draw_pages(folder: Path, name: str, pages: Sequence[Drawing]) -> list[Path]:
     ]
 
 
-def write_page(path: Path, of: Path, page: Callable[[], str]) -> None:
-    """Writes page() into the file `path`, where there is none as new as the file `of`.
-    What it raises is logged."""
+def as_new(path: Path, of: Path) -> bool:
+    """Whether the file `path` is there, and no older than the file `of`."""
+    return path.exists() and path.stat().st_mtime >= of.stat().st_mtime
+
+
+def write_page(path: Path, page: Callable[[], str]) -> None:
+    """Writes page() into the file `path`. What it raises is logged."""
     try:
-        if path.exists() and path.stat().st_mtime >= of.stat().st_mtime:
-            return
         write_atomically(path, page())
     except Exception as error:  # as of a figure
         logging.warning(

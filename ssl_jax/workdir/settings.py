@@ -14,7 +14,7 @@ CONFIG = "config.json"
 FREE = (
     *("tensorboard", "profile", "cpu_devices"),
     *("data.dir", "data.changed", "data.workers"),
-    *("predict.dir", "predict.out"),
+    *("predict.dir", "predict.out", "ablate.parts", "ablate.seeds"),
 )
 FREE_PHASE = ("checkpoint_every", "log_every")
 

@@ -288,10 +288,11 @@ class Workdir:
         """The page of the run (report/page)."""
         return self.path / "report.html"
 
-    def write_page(self, page: Callable[[], str]) -> None:
-        """Writes page() as that, unless it is there and as new as the result. What it
-        raises costs no run."""
-        drawing.write_page(self.page, self.path / RESULT, page)
+    def write_page(self, page: Callable[[], str], *, anew: bool = False) -> None:
+        """Writes page() as that, unless it is there and as new as the result, or
+        `anew`. What it raises costs no run."""
+        if anew or not drawing.as_new(self.page, self.path / RESULT):
+            drawing.write_page(self.page, page)
 
     @property
     def ablation(self) -> AblationFolder:

@@ -14,25 +14,18 @@ from ssl_jax.report.page.svg import Bar
 def blocks(run: Found) -> Iterator:
     """The waterfall and its numbers; nothing where --mode=ablate was not run."""
     found = run.ablation
-    if found is None or not found["whole"]:
+    if found is None:
         return
-    whole = _by_seed(found["whole"])
-    tried = [part for part in found["parts"] if part["runs"]]
-    ps = [_p(whole, _by_seed(part["runs"])) for part in tried]
-    known = [p for p in ps if p is not None]
-    corrected = iter(tables.holm(known))
-    ps = [None if p is None else next(corrected) for p in ps]
-    rows = sorted(zip(tried, ps, strict=True), key=lambda row: -_added(whole, row[0]))
-    bars = [_bar(whole, part) for part, _ in rows]
-    mean = fmean(whole.values())
+    whole, rows = _by_seed(found["whole"]), _rows(found)
     first = Bar("the whole run", mean_std(whole.values()), list(whole.values()))
+    bars = [first, *(_bar(whole, part) for part, _ in rows)]
     caption = "Test accuracy without each part, and what the part adds to that"
-    told = "; ".join(f"{bar.name}: {bar.said}" for bar in (first, *bars))
+    told = "; ".join(f"{bar.name}: {bar.said}" for bar in bars)
     drawn = svg.bars(
-        [first, *bars],
+        bars,
         alt=f"{caption}. {told}.",
         x_label="test accuracy; dashed: the whole run",
-        reference=mean,
+        reference=fmean(whole.values()),
     )
     yield Note(
         "Each part is left out alone, with the same labels, seeds, steps and batches, "
@@ -41,27 +34,42 @@ def blocks(run: Found) -> Iterator:
         "that took something away."
     )
     yield Plots([Plot(caption, drawn)])
-    lines = [["the whole run", "", mean_std(whole.values()), "", ""]]
-    for part, p in rows:
-        runs = _by_seed(part["runs"])
-        lines.append(
-            [
-                part["what"],
-                ", ".join(f"{k}={v}" for k, v in part["fields"].items()),
-                mean_std(runs.values()),
-                f"{100 * _added(whole, part):+.2f}",
-                p_value(p),
-            ]
-        )
-    header = ["without", "by", "test accuracy, % (seeds)", "it adds, points", "p"]
-    yield Table(header, lines)
+    yield Table(*table(found))
     yield Note(
         "p: paired t-test over the seeds that both have, two-sided, corrected by Holm "
         "over the parts; with one seed there is none."
     )
+    fields = [
+        [part["what"], ", ".join(f"{k}={v}" for k, v in part["fields"].items())]
+        for part in found["parts"]
+    ]
+    yield Table(["without", "is with"], fields, folded="the settings", wraps=True)
     missing = [part["what"] for part in found["parts"] if not part["runs"]]
     if missing:
-        yield Note(f"Not tried yet: {', '.join(missing)}.")
+        yield Note(f"Not trained yet without: {', '.join(missing)}.")
+
+
+def table(found: Mapping) -> tuple[list[str], list[list[str]]]:
+    """(header, a row for the whole and for each part, what adds most first) of what
+    --mode=ablate has found."""
+    whole = _by_seed(found["whole"])
+    lines = [["nothing: the whole run", mean_std(whole.values()), "", ""]]
+    for part, p in _rows(found):
+        runs = mean_std(_by_seed(part["runs"]).values())
+        added = f"{100 * _added(whole, part):+.2f}"
+        lines.append([part["what"], runs, added, p_value(p)])
+    return ["without", "accuracy, % (seeds)", "it adds, points", "p"], lines
+
+
+def _rows(found) -> list[tuple[Mapping, float | None]]:
+    """(part, corrected p) of those that were tried, what adds most first."""
+    whole = _by_seed(found["whole"])
+    tried = [part for part in found["parts"] if part["runs"]]
+    ps = [_p(whole, _by_seed(part["runs"])) for part in tried]
+    corrected = iter(tables.holm([p for p in ps if p is not None]))
+    ps = [None if p is None else next(corrected) for p in ps]
+    rows = zip(tried, ps, strict=True)
+    return sorted(rows, key=lambda row: -_added(whole, row[0]))
 
 
 def _by_seed(runs) -> dict[int, float]:

@@ -1,0 +1,161 @@
+"""Parts of runs, and what is trained without them."""
+
+import json
+
+import pytest
+
+import tiny
+from configs import byol_stl10, cifar10, digits
+from ssl_jax.cli import modes
+from ssl_jax.errors import UserError
+from ssl_jax.train import ablation, sections
+from ssl_jax.train import run as runs
+
+BOTH = ("weak", "strong")
+
+
+def parts(config, asked=BOTH):
+    """{part: its fields} of a config whose phases ask for these views."""
+    run = sections.parse(config)
+    found = ablation.parts(run, {name: asked for name in run.trained})
+    return {part.name: part.fields for part in found}
+
+
+def test_parts_are_what_a_config_has():
+    fixmatch = parts(digits.get_config())
+    assert list(fixmatch) == [
+        *("unlabeled_loss", "threshold", "strong_views", "weak_views", "average"),
+        *("average_warmup", "weight_decay", "schedule"),
+    ]
+    assert fixmatch["unlabeled_loss"] == {"train.algorithm.unlabeled_weight": 0.0}
+    assert fixmatch["average_warmup"] == {
+        "model.bn_warmup": False,
+        "train.algorithm.ema_warmup": False,
+    }
+    remixmatch = parts(cifar10.get_config("remixmatch"))
+    assert len(remixmatch["unlabeled_loss"]) == 3 and "threshold" not in remixmatch
+
+
+def test_what_is_off_or_never_read_is_no_part():
+    config = digits.get_config("supervised")
+    assert not {"unlabeled_loss", "threshold"} & parts(config).keys()
+    weak = parts(config, ["weak"])
+    assert "weak_views" in weak and "strong_views" not in weak
+    config.train.augment.shift = 0  # and no flip: the weak view is the image
+    config.train.optimizer.update(weight_decay=0.0, schedule="constant")
+    assert parts(config, ["weak"]).keys() == {"average", "average_warmup"}
+    assert "threshold" not in parts(cifar10.get_config("freematch"))
+
+
+def test_the_views_that_a_method_asks_for_are_asked_of_it():
+    for method, strong in (("fixmatch.FixMatch", True), ("mixmatch.MixMatch", False)):
+        run = sections.parse(tiny.config(method))
+        (asked,) = ablation._asked(run, tiny.core.make_mesh()).values()
+        assert ("strong" in asked) == strong and "weak" in asked
+
+
+def chain():
+    """Three phases in a row, and a probe of the first."""
+    config = tiny.config("supervised.Supervised")
+    train = config.train.copy_and_resolve_references()
+    train.unlabeled_ratio = 0
+    for name, before in (("a", "scratch"), ("b", "a"), ("c", "b")):
+        config[name] = train.copy_and_resolve_references()
+        config[name].start_from = before
+    del config["train"]
+    config.phases = ("a", "b", "c")
+    return config
+
+
+def test_without_earlier_phases_the_last_has_their_steps():
+    config = chain()
+    assert parts(config)["earlier_phases"] == {
+        "c.start_from": "scratch",
+        "c.steps": 12,
+        "phases": ("c",),
+    }
+    config.c.labels_from = "a"
+    assert parts(config)["earlier_phases"] == {
+        "c.start_from": "scratch",
+        "c.steps": 8,
+        "phases": ("a", "c"),
+    }
+    config = byol_stl10.get_config("debug")
+    assert "earlier_phases" not in parts(config)  # it ends by a baseline from scratch
+
+
+def test_all_parts_at_once_can_be_parsed():
+    """Of phases that are left out, no field is changed."""
+    run = sections.parse(chain())
+    *_, both = ablation._chosen(run, ablation.parts(run, dict.fromkeys("abc", BOTH)))
+    assert both.name == "all_parts"
+    assert {field.split(".")[0] for field in both.fields} == {"c", "phases", "model"}
+    without = sections.parse(ablation._config(run, both, 3))
+    assert list(without.trained) == ["c"] and without.seed == 3
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Instead of training: the accuracy is by what is left out, and the seed."""
+    calls = []
+
+    def run(config, path, devices=None):
+        calls.append((config["seed"], path))
+        lost = 0.2 * (config["train"]["algorithm"]["threshold"] == 0)
+        lost += 0.05 * (config["train"]["algorithm"]["ema_decay"] == 0)
+        lost += 0.01 * config["seed"] * (lost > 0)
+        return {"test": {"accuracy": 0.9 - lost}, "phases": {"train": {"seconds": 1}}}
+
+    monkeypatch.setattr(runs, "run", run)
+    return calls
+
+
+def test_each_part_is_left_out_by_each_seed(trained, tmp_path):
+    config = tiny.config()
+    config.ablate.update(parts=("average", "threshold"), seeds=3)
+    found = ablation.ablate(config, tmp_path)
+    assert found == json.loads((tmp_path / "ablation" / "ablation.json").read_text())
+    assert trained[0] == (0, tmp_path) and len(trained) == 3 * 4
+    folder = tmp_path / "ablation"
+    assert trained[-4:] == [
+        (2, folder / "whole-seed2"),
+        (2, folder / "threshold-seed2"),
+        (2, folder / "average-seed2"),
+        (2, folder / "all_parts-seed2"),
+    ]
+    of = {part["name"]: part["runs"] for part in found["parts"]}
+    assert [run["accuracy"] for run in found["whole"]] == [0.9] * 3
+    losses = [0.9 - run["accuracy"] for run in of["threshold"]]
+    assert losses == pytest.approx([0.2, 0.21, 0.22])
+    assert [run["seed"] for run in of["all_parts"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"ablate.parts": ("nope",)}, "'nope', which tiny_debug has not; it has: unl"),
+        ({"ablate.seeds": 0}, "ablate.seeds=0 must be at least 1"),
+        ({"num_seeds": 2}, "num_seeds=2: --mode=ablate .* use num_seeds=1"),
+        ({"query.rounds": 1}, "query.rounds=1: --mode=ablate"),
+    ],
+)
+def test_mistakes(change, said, trained, tmp_path):
+    config = sections.changed(tiny.config().to_dict(), change)
+    with pytest.raises(UserError, match=said):
+        ablation.ablate(config, tmp_path)
+
+
+def test_the_mode_writes_a_page_and_goes_on(tmp_path, capsys):
+    """A network on a graph: the soonest compiled."""
+    config, path = tiny.config("gcn.GCN"), tmp_path / "w"
+    modes.ablate(config, path)
+    out = capsys.readouterr().out
+    assert "| nothing: the whole run |" in out and "| schedule" not in out
+    assert "the learning rate's schedule" in out
+    page = path / "report.html"
+    assert "What each part added" in page.read_text()
+    results = sorted(path.glob("**/result.json"))
+    before = [file.stat().st_mtime_ns for file in results]
+    modes.ablate(config, path)
+    assert [file.stat().st_mtime_ns for file in results] == before
+    assert capsys.readouterr().out == out
