@@ -231,25 +231,30 @@ def _without_earlier(run: Run) -> dict[str, Any]:
     *_, last = run.trained.values()
     if last.start_from not in run.trained:
         return {}
-    needed, queue = set(), [last.name]
-    while queue:
-        name = queue.pop()
-        needed.add(name)
-        section = run.trained[name]
-        before = {section.labels_from}
-        before |= set() if name == last.name else {section.start_from}
-        queue += [other for other in before if other in run.trained.keys() - needed]
+    needed = _needed(run, last, {last.labels_from})
     kept = tuple(
         section.name
         for section in run.sections
         if section.name in needed
         or (section.name not in run.trained and section.start_from in needed)
     )
-    gone = [s for name, s in run.trained.items() if name not in kept]
+    before = _needed(run, last, {last.labels_from, last.start_from})
+    gone = [run.trained[name] for name in before - needed]
     every = last.eval_every * last.steps_per_call
     more = sum(section.steps for section in gone) // every * every
     fields = {f"{last.name}.start_from": "scratch", "phases": kept}
     return fields | ({f"{last.name}.steps": last.steps + more} if more else {})
+
+
+def _needed(run: Run, last: Trains, sources: set[str]) -> set[str]:
+    """The phases that train what `last` is made of, if that has these sources."""
+    needed, queue = {last.name}, list(sources)
+    while queue:
+        section = run.trained.get(queue.pop())  # or another run's, or none
+        if section is not None and section.name not in needed:
+            needed.add(section.name)
+            queue += [section.labels_from, section.start_from]
+    return needed
 
 
 def _split(off: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
