@@ -333,10 +333,12 @@ def _settings(run) -> Iterator:
 
 def _data(data: Mapping) -> list:
     counts = list(data["classes"].values())
-    even = f"{min(counts):,} to {max(counts):,}" if len(set(counts)) > 1 else counts[0]
+    even = f"{min(counts, default=0):,}"
+    if len(set(counts)) > 1:
+        even += f" to {max(counts):,}"
     rows = [
         ["name", data["name"]],
-        ["classes", f"{len(counts):,}, with {even} labels each"],
+        ["classes", f"{len(counts):,}, with {even} labels each" if counts else "none"],
         ["without a label", f"{data['unlabeled']:,}"],
         ["to validate", f"{data['validation']:,}"],
         ["to test", f"{data['test']:,}"],
