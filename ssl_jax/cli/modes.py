@@ -34,11 +34,11 @@ def train(config: Mapping[str, Any], path: Path) -> None:
         return
     print(rounds.summary(result) if "rounds" in result else summary(result))
     workdir = Workdir(path)
-    workdir.write_page(lambda: written.of_workdirs([path]))
+    workdir.page.write(lambda: written.of_workdirs([path]))
     if workdir.figures.exists():
         print(f"figures in {workdir.figures}")
-    if workdir.page.exists():
-        print(f"all on a page: {workdir.page}")
+    if workdir.page.path.exists():
+        print(f"all on a page: {workdir.page.path}")
 
 
 def run(
@@ -107,8 +107,8 @@ def ablate(config: Mapping[str, Any], path: Path) -> None:
         return
     print(formats.markdown_table(*page_of_ablation.table(found)))
     workdir = Workdir(path)
-    workdir.write_page(lambda: written.of_workdirs([path]), anew=True)
-    print(f"all on a page: {workdir.page}")
+    workdir.page.write(lambda: written.of_workdirs([path]), anew=True)
+    print(f"all on a page: {workdir.page.path}")
 
 
 MODES = {

@@ -4,7 +4,7 @@ import contextlib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import logging
 
@@ -45,24 +45,32 @@ def draw_pages(folder: Path, name: str, pages: Sequence[Drawing]) -> list[Path]:
     ]
 
 
-def as_new(path: Path, of: Path) -> bool:
-    """Whether the file `path` is there, and no older than the file `of`."""
-    return path.exists() and path.stat().st_mtime >= of.stat().st_mtime
+class Page(NamedTuple):
+    """The page of a run (report/page)."""
 
+    path: Path
+    result: Path  # what it shows
 
-def write_page(path: Path, page: Callable[[], str]) -> None:
-    """Writes page() into the file `path`. What it raises is logged."""
-    try:
-        write_atomically(path, page())
-    except Exception as error:  # as of a figure
-        logging.warning(
-            "%s is not written (%s: %s); python -m ssl_jax.report %s --html=FILE "
-            "writes it elsewhere.",
-            path,
-            type(error).__name__,
-            error,
-            path.parent,
-        )
+    def write(self, page: Callable[[], str], *, anew: bool = False) -> None:
+        """Writes page(), unless there is one as new as the result, or `anew`. What it
+        raises costs no run: it is logged."""
+        try:
+            if not anew and self._is_new():
+                return
+            write_atomically(self.path, page())
+        except Exception as error:  # as of a figure
+            logging.warning(
+                "%s is not written (%s: %s); python -m ssl_jax.report %s --html=FILE "
+                "writes it elsewhere.",
+                self.path,
+                type(error).__name__,
+                error,
+                self.path.parent,
+            )
+
+    def _is_new(self):
+        there = self.path.exists()
+        return there and self.path.stat().st_mtime >= self.result.stat().st_mtime
 
 
 def _not_drawn(path: Path, figure: Callable[[], Any]) -> str | None:

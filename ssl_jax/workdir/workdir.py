@@ -284,15 +284,8 @@ class Workdir:
         return path
 
     @property
-    def page(self) -> Path:
-        """The page of the run (report/page)."""
-        return self.path / "report.html"
-
-    def write_page(self, page: Callable[[], str], *, anew: bool = False) -> None:
-        """Writes page() as that, unless it is there and as new as the result, or
-        `anew`. What it raises costs no run."""
-        if anew or not drawing.as_new(self.page, self.path / RESULT):
-            drawing.write_page(self.page, page)
+    def page(self) -> drawing.Page:
+        return drawing.Page(self.path / "report.html", self.path / RESULT)
 
     @property
     def ablation(self) -> AblationFolder:

@@ -227,14 +227,16 @@ def test_mistakes_are_one_message(argv, said, tmp_path, monkeypatch, capsys):
 
 
 def test_a_run_writes_its_page_once_and_what_fails_costs_nothing(tmp_path, caplog):
-    workdir = Workdir(make(tmp_path / "run", 0.75))
-    workdir.write_page(lambda: "a page")
-    workdir.write_page(lambda: "another")
-    assert workdir.page.read_text() == "a page"
-    workdir.page.unlink()
+    page = Workdir(make(tmp_path / "run", 0.75)).page
+    page.write(lambda: "a page")
+    page.write(lambda: "another")
+    assert page.path.read_text() == "a page"
+    page.write(lambda: "another", anew=True)
+    assert page.path.read_text() == "another"
+    page.path.unlink()
 
     def broken():
         raise UserError("no page today")
 
-    workdir.write_page(broken)
-    assert not workdir.page.exists() and "no page today" in caplog.text
+    page.write(broken)
+    assert not page.path.exists() and "no page today" in caplog.text
