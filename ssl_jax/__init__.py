@@ -12,8 +12,10 @@ __version__ = "0.1.0"
 
 _DOORS = {
     "Classifier": "ssl_jax.train.classifier",
+    "ImageClassifier": "ssl_jax.api.on_images",
     "LabelPropagation": "ssl_jax.api.on_graphs",
     "LabelSpreading": "ssl_jax.api.on_graphs",
+    "fit": "ssl_jax.api.fitting",
     "load": "ssl_jax.train.classifier",
 }
 

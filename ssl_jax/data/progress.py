@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from ssl_jax.workdir.logs import redraws
+
 _PATIENCE = 3.0  # seconds before anything is shown
 _BETWEEN = 10.0  # seconds between lines, where there is no terminal
 
@@ -19,13 +21,14 @@ def shown(
     what: str,
     size: Callable[[Item], int] = lambda item: 1,
 ) -> Iterator[Item]:
-    """The items; on the way a bar on a terminal, and plain lines elsewhere.
+    """The items; on the way a bar on a terminal and in a notebook, and plain lines
+    elsewhere.
 
     Args:
       total: the sum of `size` over all.
       what: is done with them, such as "decoding images".
     """
-    if sys.stderr.isatty():
+    if redraws():
         with tqdm(total=total, desc=what, unit="", delay=_PATIENCE, leave=False) as bar:
             for item in items:
                 yield item

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -282,9 +283,13 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Yields a function that tells whether SIGTERM or Ctrl-C has come, to this process
     or to another that trains with it.
 
-    Only the first is taken so; the next one acts as it always does.
+    Only the first is taken so; the next one acts as it always does. A thread beside the
+    main one, which gets none, is not told.
     """
     received = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
 
     def handle(signum, frame):
         received.append(signum)

@@ -27,6 +27,13 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def redraws() -> bool:
+    """Whether a line to who watches may be written over, as a bar is: on a terminal,
+    or below a notebook's cell."""
+    notebook = type(sys.stderr).__module__.partition(".")[0] == "ipykernel"
+    return notebook or sys.stderr.isatty()
+
+
 class Moment(NamedTuple):
     """When a step was done, in seconds."""
 
@@ -67,9 +74,9 @@ class Clock:
 
 
 class Progress:
-    """A bar on a terminal; otherwise a line for the first row, the last, and between
-    them one in two seconds of those with an evaluation and one of those without. Both
-    with steps/s of training and the time left by that.
+    """A bar on a terminal and in a notebook; otherwise a line for the first row, the
+    last, and between them one in two seconds of those with an evaluation and one of
+    those without. Both with steps/s of training and the time left by that.
 
     Args:
       first: the step that this launch begins after.
@@ -83,7 +90,7 @@ class Progress:
         self._bar = None
         if first:
             say(f"{phase} resumes at step {first}")
-        if sys.stderr.isatty() and processes.is_first():
+        if redraws() and processes.is_first():
             self._bar = tqdm(
                 total=total,
                 initial=first,

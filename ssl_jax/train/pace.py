@@ -1,0 +1,158 @@
+"""How many steps a time allows: each phase's speed is measured before it trains.
+
+The steps that follow stand in the configuration like any others, so that the run can
+be done again, bit for bit, on a machine of another speed.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from ssl_jax.data import loading
+from ssl_jax.data.dataset import Dataset
+from ssl_jax.errors import UserError
+from ssl_jax.evaluate.batches import compile_evaluation
+from ssl_jax.train import phases, sections
+from ssl_jax.train.phases import Phase
+from ssl_jax.train.program import compile_phase
+
+# Fields of a phase that are numbers of steps, so that they grow with it.
+EVERY = ("eval_every", "log_every", "checkpoint_every")
+_SECONDS = 2.0  # of steps that a rate is measured by, about
+_MOST = 1000  # calls of the same
+_AGAIN = 0.5  # of compiling, where JAX keeps what it has compiled: it is traced again
+_AROUND = 4.0  # seconds: figures, the result, loading it
+_STEPS = 0.95  # of what is left; the rest is saving
+_FEWEST = 10  # steps of a phase that are worth it
+
+
+class Pace(NamedTuple):
+    """A phase's."""
+
+    steps_per_second: float
+    compile_seconds: float
+    evaluation_seconds: float  # of one
+
+
+def within(
+    config: ConfigDict, seconds: float, mesh: Mesh, dataset: Dataset | None = None
+) -> ConfigDict:
+    """A copy of `config` whose phases end within `seconds`, which begin now, as this
+    machine is: all of its phases are longer or shorter by the same factor, and so is
+    what they count in steps.
+
+    Args:
+      dataset: as of `train.run.run`.
+
+    Raises:
+      UserError: a mistake in the configuration or the data, or the time is too short.
+    """
+    began = time.monotonic()
+    run = sections.parse(config, mesh.size)
+    data = loading.load(
+        run.data, mesh, seed=run.seed, as_graph=run.on_graph, dataset=dataset
+    )
+    reading = time.monotonic() - began
+    pace = {
+        name: measured(phases.build(run, section, data, mesh), data)
+        for name, section in run.trained.items()
+    }
+    share = _AGAIN if _keeps_compiled() else 1
+    again = reading + _AROUND
+    for name, its in pace.items():
+        again += its.compile_seconds * share
+        evaluations = -(-config[name].steps // config[name].eval_every)
+        again += its.evaluation_seconds * evaluations
+    spent = time.monotonic() - began
+    left = _STEPS * (seconds - spent - again)
+    whole = sum(config[name].steps / p.steps_per_second for name, p in pace.items())
+    shortest = min(config[name].steps for name in pace)
+    factor = left / whole
+    if factor * shortest < _FEWEST:
+        least = spent + again + _FEWEST / shortest * whole / _STEPS
+        rates = ", ".join(
+            f"{name} does {its.steps_per_second:.3g} steps/s"
+            for name, its in pace.items()
+        )
+        raise UserError(
+            f"{seconds:.0f} s are too few to train {run.name}: reading, compiling and "
+            f"evaluating take {spent + again:.0f} of them, and {rates}; give it "
+            f"{least / 60:.1f} minutes or more."
+        )
+    return longer(config, factor, list(pace))
+
+
+def _keeps_compiled() -> bool:
+    has = bool(jax.config.jax_compilation_cache_dir)
+    return has and jax.config.jax_enable_compilation_cache
+
+
+def as_there(config: ConfigDict, there: Mapping) -> ConfigDict:
+    """A copy of `config` with the numbers of steps of `there`, the configuration of a
+    run that `within` has paced; what else they do not share stays."""
+    config = ConfigDict(config.to_dict())
+    for name in config.phases:
+        for at, value in _paced(there.get(name, {})).items():
+            section, field = at
+            inside = config[name][section] if section else config[name]
+            if field in inside:
+                inside[field] = value
+    return config
+
+
+def _paced(phase: Mapping) -> dict[tuple[str, str], int]:
+    """(section of the phase, field): what `longer` has changed there."""
+    if "algorithm" not in phase:
+        return {}
+    found = {("", field): phase[field] for field in ("steps", *EVERY)}
+    for section in ("optimizer", "algorithm"):
+        for field, value in phase[section].items():
+            if field.endswith("_steps") and value > 0:
+                found[section, field] = value
+    return found
+
+
+def measured(phase: Phase, data: loading.Data) -> Pace:
+    """Of the compiled call with its feed, and of an evaluation."""
+    per_call = phase.section.steps_per_call
+    with jax.set_mesh(phase.mesh):
+        state, sums, call, compile_seconds = compile_phase(phase)
+        taken, calls = 0.0, 1
+        for _ in range(3):  # the first warms up
+            began = time.monotonic()
+            for item in phase.feed.items(0, calls * per_call):
+                state, sums = call(state, sums, phase.feed.arrays, item)
+            jax.block_until_ready(state)
+            taken = (time.monotonic() - began) / (calls * per_call)
+            calls = min(max(1, round(_SECONDS / 2 / (taken * per_call))), _MOST)
+        evaluation = 0.0
+        if data.eval_sets:
+            evaluate = compile_evaluation(phase.algorithm, phase.rows, phase.key)
+            began = time.monotonic()
+            for _ in range(2):  # the first is compiled
+                compile_seconds += evaluation
+                began = time.monotonic()
+                for batches in data.eval_sets.values():
+                    jax.block_until_ready(evaluate(state, batches))
+                evaluation = time.monotonic() - began
+    return Pace(1 / taken, compile_seconds, evaluation)
+
+
+def longer(config: ConfigDict, factor: float, names: list[str]) -> ConfigDict:
+    """A copy whose phases `names` have about `factor` times their steps, and what they
+    count in steps likewise: how often they evaluate, a rise of the learning rate, and
+    whatever else of their method is called *_steps."""
+    config = ConfigDict(config.to_dict())
+    for name in names:
+        phase = config[name]
+        unit = phase.steps_per_call
+        for (section, field), value in _paced(phase).items():
+            if section:
+                phase[section][field] = max(round(value * factor), 1)
+            else:
+                phase[field] = max(round(value * factor / unit), 1) * unit
+    return config

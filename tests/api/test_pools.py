@@ -1,0 +1,45 @@
+"""What is handed over becomes a pool: from arrays and from files, with any labels."""
+
+import numpy as np
+from photos import fill, save
+
+from ssl_jax.api import pools
+from ssl_jax.data.sources.one_image import DEFAULT
+
+NAN = float("nan")
+
+
+def test_labels():
+    names, codes_N = pools._classes(np.array([3, -1, 1, 3]), 4)
+    assert names == ("1", "3") and codes_N.tolist() == [1, -1, 0, 1]
+    names, codes_N = pools._classes(["b", None, NAN, "a"], 4)
+    assert names == ("a", "b") and codes_N.tolist() == [1, -1, -1, 0]
+    assert pools._classes(None, 2)[1].tolist() == [-1, -1]
+
+
+def test_arrays():
+    images_NHWC = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), np.uint8)
+    given = images_NHWC[:3], [0, 1, -1], images_NHWC[3:]
+    dataset = pools.dataset(*given, 32, DEFAULT)
+    np.testing.assert_array_equal(dataset.images_NHWC, images_NHWC)
+    assert dataset.labels_N.tolist() == [0, 1, -1, -1, -1]
+    assert dataset.labels_N.dtype == np.int32 and dataset.names_N == ()
+    assert dataset.test_images_MHWC.shape == (0, 4, 6, 3)
+    listed = pools.dataset(list(images_NHWC / 255), [0, 1, 1, 1, 1], None, 0, DEFAULT)
+    np.testing.assert_array_equal(listed.images_NHWC, images_NHWC)
+    grey = pools.dataset(list(images_NHWC[..., 0]), [0, 1, 1, 1, 1], None, 0, DEFAULT)
+    np.testing.assert_array_equal(grey.images_NHWC, images_NHWC[..., :1])
+
+
+def test_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path, "a.png", "b.png")
+    other = save(tmp_path / "c.png", 7)
+    given = ["a.png", tmp_path / "b.png"], ["cat", "dog"], [str(tmp_path / "c.png")]
+    dataset = pools.dataset(*given, 0, DEFAULT)
+    assert dataset.names_N == tuple(str(tmp_path / f"{name}.png") for name in "abc")
+    assert dataset.labels_N.tolist() == [0, 1, -1]
+    np.testing.assert_array_equal(dataset.images_NHWC[2], other)
+    assert pools.dataset(*given, 4, DEFAULT).images_NHWC.shape == (3, 4, 4, 3)
+    assert pools.folder(tmp_path) == str(tmp_path) and not pools.folder("a.png")
+    assert not pools.folder(["a.png"])
