@@ -8,6 +8,7 @@ loop           step, log, evaluate, stop, save; stopping says when, pictures dra
                profiling traces some of the steps
 probing        a phase judged by its features
 self_training  a phase's labels from an earlier one
+pace           how many steps a budget of time allows
 many_seeds     one phase with many seeds at once
 restored       a run that is there with its data, to be asked about images
 classifier     and without them: what ssl_jax.load gives; exported, what runs or is

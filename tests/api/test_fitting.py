@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import threading
 
 import jax
 import numpy as np
@@ -118,6 +119,26 @@ def test_steps_of_a_run_with_a_budget_are_those_it_began_with(fitted, monkeypatc
     how = {**how, "settings": settings, "budget_minutes": 3}
     again = ssl_jax.fit(images_NHWC, names, **how)
     assert same(again, classifier.workdir)
+
+
+def test_a_stopped_run_says_how_it_goes_on(fitted, monkeypatch):
+    _, images_NHWC, names, how = fitted
+    monkeypatch.setattr(fitting.run, "run", lambda *given: None)
+    with pytest.raises(KeyboardInterrupt, match="the same call with workdir='"):
+        ssl_jax.fit(images_NHWC, names, **how)
+
+
+def test_a_thread_trains_without_signals():
+    said = []
+
+    def wait():
+        with fitting.run.stop_on_signal() as interrupted:
+            said.append(interrupted())
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join()
+    assert said == [False]
 
 
 def test_mistakes(launched, tmp_path):

@@ -186,6 +186,17 @@ def test_progress_is_lines_in_a_file_and_a_bar_on_a_terminal(monkeypatch):
     assert "10/40" in bar and "\r" in bar and "2 steps/s  0:15 left" in bar
 
 
+def test_progress_is_a_bar_in_a_notebook(monkeypatch):
+    """Whose stream is no terminal."""
+    kernels = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})
+    stream = kernels()
+    monkeypatch.setattr(sys, "stderr", stream)
+    progress = logs.Progress("train", 0, 40)
+    progress.at(10)
+    progress.close()
+    assert "10/40" in stream.getvalue() and "\r" in stream.getvalue()
+
+
 def _paces(said):
     return [line.partition("  ")[2] for line in said.splitlines()]
 
