@@ -48,6 +48,10 @@ TABLES = {  # by the name in the documents
     "byol_cifar10_small": Source("byol_cifar10_small", "tables.byol_cifar10_small"),
     "autoencoder": Source("autoencoder_mnist", "tables.autoencoder_mnist"),
     "no_labels": Source("no_labels", "tables.no_labels", may_lack=True),
+    "two_phase_cifar10": Source(
+        "two_phase_cifar10", "tables.two_phase_cifar10", may_lack=True
+    ),
+    "auto_photos": Source("auto_photos", "tables.auto_photos", may_lack=True),
     "active_digits": Source("active_digits", "tables.active_digits"),
     "gcn_cora": Source("gcn_cora", "tables.gcn_cora"),
     "benchmark": Source("benchmark", "speed.tables", "benchmark"),
