@@ -152,7 +152,7 @@ def test_the_mode_writes_a_page_and_goes_on(tmp_path, capsys):
     config.ablate.parts = ("schedule",)
     modes.ablate(config, path)
     out = capsys.readouterr().out
-    assert "| nothing: the whole run |" in out
+    assert "| (the whole run) |" in out
     assert "| the learning rate's schedule |" in out
     page = path / "report.html"
     assert "What each part added" in page.read_text()

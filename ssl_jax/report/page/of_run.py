@@ -37,9 +37,9 @@ def sections(run: Found) -> list[Section]:
     shown = [
         Section("In short", list(_short(run))),
         Section("Learning curves, by phase", list(_learning(run))),
+        Section("What each part added", list(ablation.blocks(run))),
         Section("Pseudo-labels", list(_pseudo_labels(run))),
         *of_classifier.sections(run),
-        Section("What each part added", list(ablation.blocks(run))),
         Section("Settings, data and versions", list(_settings(run))),
     ]
     return [section for section in shown if section.blocks]

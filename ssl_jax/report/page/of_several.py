@@ -157,7 +157,7 @@ def _compared(of_method: Mapping[str, _Runs], baseline: str) -> Iterator:
         seeds = ", ".join(map(str, sorted(group.accuracies)))
         said = mean_std(group.values)
         rows.append([group.method, said, *against, f"{group.steps:,}", seeds])
-    header = ["method", "accuracy, % (seeds)", "points", "p", "of", "steps", "seeds"]
+    header = ["method", "accuracy, % (n)", "points", "p", "of", "steps", "seeds"]
     yield Table(header, rows)
     yield Note(
         "The accuracy is of the last checkpoint: mean, standard deviation and number "
@@ -204,5 +204,5 @@ def _by_phase(of_method, names) -> Iterator:
         if len(reached) > 1:
             rows += [[method, name, mean_std(v)] for name, v in reached.items()]
     if rows:
-        header = ["method", "phase", "accuracy, % (seeds)"]
+        header = ["method", "phase", "accuracy, % (n)"]
         yield Table(header, rows, "By phase")

@@ -102,7 +102,9 @@ def bars(
     Args:
       reference: a value that a line is drawn at, through all rows.
     """
-    each, top, bottom = 40, 4, 34
+    # Names and numbers share a line where all of them fit.
+    apart = 0 if all(map(_fits, rows)) else 15
+    each, top, bottom = 40 + apart, 4, 34
     ends = [v for row in rows for v in _extent(row)]
     ends += [] if reference is None else [reference]
     low, high = _padded(min(ends), max(ends))
@@ -122,9 +124,9 @@ def bars(
     drawn.append(_line(12, foot, WIDTH - 12, foot, "axis"))
     for i, row in enumerate(rows):
         y = top + each * i
-        middle = y + 28
+        middle = y + 28 + apart
         drawn.append(_text(12, y + 13, row.name, "start", "name"))
-        drawn.append(_text(WIDTH - 12, y + 13, row.said, "end", "number"))
+        drawn.append(_text(WIDTH - 12, y + 13 + apart, row.said, "end", "number"))
         drawn += [_line(at(x), middle - 10, at(x), middle + 10, "grid") for x in marks]
         if reference is not None:
             x = at(reference)
@@ -302,6 +304,11 @@ def _ends(series):
         return series.ys
     both = [(y, s) for y, s in zip(series.ys, series.spread, strict=True)]
     return [y + sign * s for y, s in both if y is not None for sign in (-1, 1)]
+
+
+def _fits(row):
+    """Whether name and numbers have room beside each other, by the width of letters."""
+    return 7.4 * len(row.name) + 6.6 * len(row.said) < WIDTH - 34
 
 
 def _extent(row):

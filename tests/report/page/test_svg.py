@@ -76,6 +76,16 @@ def test_bars_reach_from_their_start_to_the_mean():
     assert means[1] == pytest.approx(float(gain.get("x")), abs=0.1)
 
 
+def test_names_that_are_long_have_a_line_of_their_own():
+    short, long = Bar("a", "90.00 ± 1.00 (3)", [0.9]), Bar("a" * 50, "", [0.9])
+    for rows, lines in (([short], 1), ([short, long], 2)):
+        name, number = (
+            drawn(svg.bars(rows, alt="", x_label="x"), kind)[0].get("y")
+            for kind in ("name", "number")
+        )
+        assert (name == number) == (lines == 1)
+
+
 def test_reliability_shows_the_bins_that_have_images():
     count, half = np.array([0, 4, 0, 6]), np.array([np.nan, 0.4, np.nan, 0.9])
     plot = svg.reliability(count, half, half, "said")
