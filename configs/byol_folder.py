@@ -44,7 +44,7 @@ def _pretrained():
         weight_decay=1e-6,
     )
     pretrain.update(steps=2000, batch_size=64)
-    config.query.update(strategy="k_center", size=30)
+    config.query.update(strategy="typical", size=30)
     return config
 
 

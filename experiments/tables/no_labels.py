@@ -36,7 +36,9 @@ def main(given: flags.FlagValues) -> None:
 
 def configure(seed: int) -> ConfigDict:
     values = {"seed": seed, "tensorboard": False}
-    values |= {"query.size": ANSWERS, "model.filters": (16, 32, 64)}
+    # Each strategy is asked in turn, whatever the config says.
+    values |= {"query.strategy": "k_center", "query.size": ANSWERS}
+    values |= {"model.filters": (16, 32, 64)}
     values |= {"pretrain.steps": 500, "pretrain.log_every": 100}
     values |= {"pretrain.eval_every": 500, "pretrain.checkpoint_every": 100}
     return jobs.load("byol_folder", values)

@@ -108,6 +108,7 @@ def _command(wanted, workdir, dataset):
             *(flag for flag in flags if flag.startswith("--config.data.")),
         ]
         of_model = [flag for flag in flags if flag.startswith("--config.model.")]
+        script = "launch.py"  # whatever trained it
         flags = ["--config=byol_folder:fixmatch", *dict.fromkeys(of_data + of_model)]
         flags.append(f"--config.train.start_from={workdir.path}")
     own = ("--workdir", "--config.data.labels")

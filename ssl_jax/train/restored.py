@@ -68,7 +68,7 @@ def no_classes(path: Path) -> UserError:
     class."""
     return UserError(
         f"no image of {path} has a label, so that it knows no class: ask which to "
-        "label by --mode=query --config.query.strategy=k_center, and train with the "
+        "label by --mode=query --config.query.strategy=typical, and train with the "
         "answers first."
     )
 

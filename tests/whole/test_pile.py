@@ -182,7 +182,7 @@ def test_a_pile_without_a_label_is_pretrained_asked_about_and_goes_on(
     config.query.update(size=4, strategy="entropy")
     with pytest.raises(UserError, match="so that it knows no class: ask which to"):
         questions.ask(config, first)
-    config.query.strategy = "k_center"
+    config.query.strategy = "typical"
     questions.ask(config, first)
     said = capsys.readouterr().out
     assert f"--config.train.start_from={first}" in said
