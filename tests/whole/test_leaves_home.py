@@ -4,6 +4,7 @@ of it there is what the run itself said."""
 import csv
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from photos import fill
 import ssl_jax
 import tiny
 from configs import base, folder
-from launching import assert_one_message
+from launching import ROOT, assert_one_message
 from ssl_jax import algorithms
 from ssl_jax.cli import embed, export, modes, predict
 from ssl_jax.errors import UserError
@@ -139,6 +140,17 @@ def test_embed_has_features_with_their_names(left, asked, tmp_path, capsys, capl
         with pytest.raises(UserError, match=said):
             embed.write(config, workdir)
     assert (tmp_path / "mine.npz").read_text() == "mine"
+
+
+def test_the_lines_of_the_manual_run(left, tmp_path, monkeypatch):
+    workdir, images_BHWC, _, _ = left
+    (tmp_path / "second").symlink_to(workdir)
+    fill(tmp_path, "new.jpg", "a.jpg", "b.png", size=(30, 20))
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/your_images.md").read_text().partition("## Elsewhere")[2]
+    names = {"images_BHWC": images_BHWC}
+    exec(re.search(r"```python\n(.*?)```", page, re.S)[1], names)
+    assert names["classifier"].class_names == tuple(sorted(CLASSES))
 
 
 # What `pip install jax numpy` brings.
