@@ -60,6 +60,7 @@ TABLES = {  # by the name in the documents
     "stream_speed": Source("stream_speed", "speed.tables", "streams", may_lack=True),
     "first_step": Source("first_step", "speed.start_tables", "first_step"),
     "before": Source("before", "speed.start_tables", "before", may_lack=True),
+    "race": Source("race", "speed.start_tables", "race", may_lack=True),
     "benchmark_gcn": Source("benchmark_gcn", "speed.tables", "gcn"),
     "scaling_inputs": Source("scaling", "speed.scaling_tables", "inputs"),
     "scaling_step": Source("scaling", "speed.scaling_tables", "step"),

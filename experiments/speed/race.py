@@ -30,12 +30,12 @@ from ml_collections import ConfigDict
 
 from experiments import command, jobs
 from experiments.gpu import packed
+from experiments.speed import start_tables
 from ssl_jax import core
 from ssl_jax.cli import process
 from ssl_jax.data import loading
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.errors import UserError
-from ssl_jax.report import formats
 from ssl_jax.train import phases, sections
 from ssl_jax.train.program import compile_phase
 from ssl_jax.train.run import run as train
@@ -46,7 +46,6 @@ RUNS = Path("runs/race")
 SPENT = 0.85  # of the minutes, on steps: the rest is compiling, evaluating, saving
 PACED = ("steps", "log_every", "eval_every", "checkpoint_every")
 EVALUATIONS = 20  # of a run
-MINUTES = (1, 2, 5, 10, 20, 30)  # columns of the table
 
 
 def define_flags(to: flags.FlagValues) -> None:
@@ -78,7 +77,7 @@ def run(given: flags.FlagValues) -> None:
         seconds = left / (len(chosen) - i)
         raced = race(name, labels, seconds, dataset, given)
         results.add_to_table(path, f"{raced['name']}_{labels}", raced)
-        print(table(results.read_table(path)), flush=True)
+        print(start_tables.race(results.read_table(path)), flush=True)
 
 
 def race(
@@ -234,23 +233,6 @@ def curve(rows: list[dict]) -> list[tuple[float, int, float]]:
         if right is not None:
             found.append((round(row["seconds"], 2), row["step"], round(1 - right, 4)))
     return found
-
-
-def table(found: results.Table) -> str:
-    """The last error measured by each minute, in %, and the last of all."""
-    header = ["run", "labels", *(f"{m} min" for m in MINUTES), "last", "steps", "of"]
-    lines = []
-    for runs in found.values():
-        for one in runs:
-            cells = [one["name"], f"{one['labels']:,}"]
-            for minutes in MINUTES:
-                until = [e for s, _, e in one["curve"] if s <= 60 * minutes]
-                there = one["curve"] and one["curve"][-1][0] > 30 * minutes
-                cells.append(f"{100 * until[-1]:.2f}" if until and there else "")
-            last = one["curve"][-1:]
-            cells += [f"{100 * e:.2f} at {s / 60:.1f} min" for s, _, e in last] or [""]
-            lines.append([*cells, f"{one['trained']:,}", f"{one['steps']:,}"])
-    return formats.markdown_table(header, lines)
 
 
 if __name__ == "__main__":

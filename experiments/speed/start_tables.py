@@ -1,8 +1,9 @@
-"""What first_step.py and before.py measured, as tables of docs/results.md. Imports no
-JAX."""
+"""What first_step.py, before.py and race.py measured, as tables. Imports no JAX."""
 
 from ssl_jax.report import formats
 from ssl_jax.workdir.results import Table
+
+MINUTES = (1, 2, 5, 10, 20, 30)  # columns of a race
 
 
 def first_step(results: Table) -> str:
@@ -57,3 +58,23 @@ def _before_row(one):
         f"{one['times_as_fast']:.2f} ({least:.2f} to {most:.2f})",
         *commits,
     ]
+
+
+def race(found: Table) -> str:
+    """Of race.py: the last error measured by each minute, in %, and the last of all."""
+    if not found:
+        return "Not measured yet: `python -m experiments.speed.race`."
+    header = ["run", "labels", "on", *(f"{m} min" for m in MINUTES)]
+    header += ["last", "steps", "of"]
+    lines = []
+    for runs in found.values():
+        for one in runs:
+            cells = [one["name"], f"{one['labels']:,}", one["device"]["kind"]]
+            for minutes in MINUTES:
+                until = [e for s, _, e in one["curve"] if s <= 60 * minutes]
+                there = one["curve"] and one["curve"][-1][0] > 30 * minutes
+                cells.append(f"{100 * until[-1]:.2f}" if until and there else "")
+            last = one["curve"][-1:]
+            cells += [f"{100 * e:.2f} at {s / 60:.1f} min" for s, _, e in last] or [""]
+            lines.append([*cells, f"{one['trained']:,}", f"{one['steps']:,}"])
+    return formats.markdown_table(header, lines)

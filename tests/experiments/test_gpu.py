@@ -13,7 +13,7 @@ import pytest
 from absl import flags
 
 from experiments.gpu import machine, packed, parts
-from experiments.speed import race, steps_per_call
+from experiments.speed import race, start_tables, steps_per_call
 from ssl_jax.data.dataset import of_arrays
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import settings
@@ -119,9 +119,10 @@ def test_the_table_of_a_race_has_the_errors_by_the_minutes():
     rows.insert(1, {"seconds": 40.0, "step": 150, "train/loss": 1.0})
     assert race.curve(rows) == curve
     one = {"name": "fixmatch", "labels": 40, "curve": curve, "trained": 300}
-    said = race.table({"fixmatch_40": [one | {"steps": 1000}]}).splitlines()[-1]
+    one["device"] = {"kind": "GPU"}
+    said = start_tables.race({"fixmatch_40": [one | {"steps": 1000}]}).splitlines()[-1]
     cells = [cell.strip() for cell in said.strip("|").split("|")]
-    assert cells[:5] == ["fixmatch", "40", "50.00", "25.00", ""]
+    assert cells[:6] == ["fixmatch", "40", "GPU", "50.00", "25.00", ""]
     assert cells[-3:] == ["12.50 at 2.0 min", "300", "1,000"]
 
 
