@@ -33,7 +33,7 @@ def main(config):
     # SIGTERM is Ctrl-C; train.run takes both while it trains.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        workdir = expanded(WORKDIR.value or f"runs/{config.name}-seed{config.seed}")
+        workdir = expanded(WORKDIR.value or modes.workdir(MODE.value, config))
         print(f"workdir {workdir}", flush=True)
         with joined.together():
             modes.MODES[MODE.value](config, workdir)

@@ -40,6 +40,9 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
             # fields that follow from the data, and the values that they have until
             # then: ssl_jax/train/adapted.py; what is set otherwise stays. {}: none
             adapt={},
+            # settings that --mode=tune found, below what the command line says: its
+            # policy.json, or a name in configs/policies
+            policy="",
             data=dict(
                 # "digits" and "digits_tutorial" (embedded), "stl10", "folder" (your own
                 # images), any image classification set of TensorFlow Datasets; or for a
@@ -95,6 +98,14 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
                 # ssl_jax/train/ablation.py; (): all that the run has
                 parts=(),
                 seeds=1,  # from `seed` on, each with and without the parts
+            ),
+            tune=dict(
+                # that --mode=tune may take, over all its launches; 0: no limit
+                minutes=10.0,
+                trials=0,  # settings that it tries; 0: as many as there is time for
+                held_out=0.25,  # of each class's labeled images, to choose by
+                # to choose from, where the config's is one of them or their like
+                methods=("fixmatch", "flexmatch", "softmatch"),
             ),
             **sections,
         )

@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ssl_jax.cli import config_files
+from ssl_jax.cli import config_files, policies
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import settings
 
@@ -25,7 +25,8 @@ def parse(
     Returns:
       The configuration that --config names with every --config.field=value in it,
       locked. Where one names another model, algorithm or kind of views, its section
-      gets their defaults first, in whatever order they are given.
+      gets their defaults first, in whatever order they are given; and before that the
+      settings of its policy, if it has one.
 
     Raises:
       UserError, flags.Error: a mistake in `argv`.
@@ -33,6 +34,7 @@ def parse(
     """
     argv = known.read_flags_from_files(argv, force_gnu=False)
     default = asked_for(known, argv, of_a_run)
+    taken = _with_policy(default, argv)
     refill(default, argv)
     check_names(default, argv)
     try:
@@ -43,7 +45,24 @@ def parse(
     if len(rest) > 1:
         raise UserError(f"{rest[1]!r} is no flag; flags are written --name=value.")
     check_tuples(default, config)
+    config.policy = taken
     return config
+
+
+def _with_policy(config, argv):
+    """The path of the policy whose settings `config` has now; "" without one.
+
+    A run that is there has the settings of its policy already.
+    """
+    if argument("config", argv) is None:
+        return config.get("policy", "")
+    given = argument("config.policy", argv)
+    given = config.get("policy", "") if given is None else given
+    if not given:
+        return ""
+    path = policies.find(given)
+    policies.lay_over(config, path)
+    return str(path)
 
 
 def asked_for(

@@ -20,6 +20,7 @@ from ssl_jax.report.summary import probe_table, summary
 from ssl_jax.train import ablation, many_seeds, probing, restored, sections
 from ssl_jax.train import run as runs
 from ssl_jax.train.parts import Probes
+from ssl_jax.tuning import tune as tuning
 from ssl_jax.workdir import results, settings
 from ssl_jax.workdir.workdir import Workdir
 
@@ -57,6 +58,12 @@ def run(
     if config["query"]["rounds"]:
         return rounds.simulate(config, path, devices)
     return runs.run(config, path, devices)
+
+
+def tune(config: Mapping[str, Any], path: Path) -> None:
+    """Looks for settings of the config's method on its labeled images, within
+    `config.tune`; policy.json in `path` has what it found."""
+    print(tuning.summary(tuning.tune(config, path), path))
 
 
 def probe(config: Mapping[str, Any], path: Path) -> None:
@@ -114,6 +121,7 @@ def ablate(config: Mapping[str, Any], path: Path) -> None:
 MODES = {
     "train": train,
     "ablate": ablate,
+    "tune": tune,
     "probe": probe,
     "query": questions.ask,
     "predict": predict.write,
@@ -135,6 +143,12 @@ def check_together(mode: str, config: Mapping[str, Any]) -> None:
             f"{' and '.join(alone)} runs in one process: start it once, or with "
             "--num_processes=1."
         )
+
+
+def workdir(mode: str, config: Mapping[str, Any]) -> str:
+    """The --workdir of whoever gives none: a search's is not that of its run."""
+    search = "-tune" if mode == "tune" else ""
+    return f"runs/{config['name']}-seed{config['seed']}{search}"
 
 
 # What works on a run that is there takes its configuration from the workdir.

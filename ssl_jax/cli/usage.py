@@ -11,6 +11,7 @@ from ssl_jax.cli import config_files
 MODES = {
     "train": "trains what the config says, or goes on where the workdir's run stopped",
     "ablate": "trains the run without each of its parts, and tells what each adds",
+    "tune": "looks for better settings on labels held out: policy.json in the workdir",
     "probe": "judges the features of the run in the workdir so far, by linear probes",
     "query": "asks for the labels that would tell the run most: a CSV file to fill in",
     "predict": "labels the images of --config.predict.dir by the run in the workdir",

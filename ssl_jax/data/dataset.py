@@ -151,6 +151,14 @@ def _check_labels(
         )
 
 
+def without_test(dataset: Dataset) -> Dataset:
+    """The data set with nothing to test on: of whoever must not choose by that."""
+    return dataset._replace(
+        test_images_MHWC=np.zeros((0, *dataset.images_NHWC.shape[1:]), np.uint8),
+        test_labels_M=np.zeros(0, np.int32),
+    )
+
+
 def inventory(
     dataset: Dataset,
     *,

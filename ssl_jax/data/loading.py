@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from ssl_jax.core import Batch, place, ranges
 from ssl_jax.data import answers, graph_nodes, placement, sources, splits
-from ssl_jax.data.dataset import Dataset
+from ssl_jax.data.dataset import Dataset, without_test
 from ssl_jax.data.splits import Split
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
@@ -61,11 +61,12 @@ def load(
     dataset: Dataset | None = None,
     source: Source | None = None,
     began_with: Inventory | None = None,
+    tests: bool = True,
 ) -> Data:
     """Reads, splits and places the data of a run.
 
     Args:
-      as_graph, dataset: as in `read`.
+      as_graph, dataset, tests: as in `read`.
       source: read before, for another seed.
       began_with: of a run that is there: where other images are now than then, they are
         split as it remembers (`splits.kept`), and not drawn anew.
@@ -75,7 +76,7 @@ def load(
         `wanted.labels` cannot be taken.
     """
     if source is None:
-        source = read(wanted, mesh, as_graph=as_graph, dataset=dataset)
+        source = read(wanted, mesh, as_graph=as_graph, dataset=dataset, tests=tests)
     dataset = source.dataset
     hidden = source.nodes.test if source.nodes else None
     dataset, split = granted(
@@ -101,12 +102,26 @@ def load(
     return Data(dataset, split, source.pool, eval_sets, source, graph)
 
 
+def resplit(data: Data, split: Split, mesh: Mesh) -> Data:
+    """The same images, of a run that is on no graph, split otherwise."""
+    validation = _eval_batches(
+        data.dataset.images_NHWC,
+        data.dataset.labels_N,
+        mesh,
+        of=split.validation,
+        on_device=data.pool is not None,
+    )
+    eval_sets = data.eval_sets | {"val": validation}
+    return data._replace(split=split, eval_sets=eval_sets)
+
+
 def read(
     wanted: Wanted,
     mesh: Mesh,
     *,
     as_graph: bool = False,
     dataset: Dataset | None = None,
+    tests: bool = True,
 ) -> Source:
     """Reads what does not depend on the seed, and places it.
 
@@ -114,6 +129,7 @@ def read(
       as_graph: whether the run learns from a graph: what `wanted.name` names is one, or
         its images become one.
       dataset: images that are in memory already, instead of what `wanted.name` names.
+      tests: whether images to test on are kept, where there are; not of a graph's.
 
     Raises:
       UserError: what is wanted contradicts itself or cannot be had.
@@ -131,6 +147,7 @@ def read(
         test = _of_graph(nodes, graph_nodes.asked(nodes, nodes.test), mesh)
         return Source(dataset, None, [test], nodes)
     dataset = sources.read(wanted) if dataset is None else dataset
+    dataset = dataset if tests else without_test(dataset)
     pool = placement.place(dataset, wanted.placement, mesh)
     test = dataset.test_images_MHWC, dataset.test_labels_M
     batches = _eval_batches(*test, mesh, on_device=pool is not None)

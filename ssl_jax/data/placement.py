@@ -30,7 +30,7 @@ def streams(placement: str, nbytes: int) -> bool:
     host's free memory, which is then said."""
     if placement != "auto":
         return placement == "stream"
-    free = processes.of_first(_free_memory)
+    free = processes.of_first(free_memory)
     if nbytes <= _OF_MEMORY * free:
         return False
     logs.say(
@@ -40,7 +40,7 @@ def streams(placement: str, nbytes: int) -> bool:
     return True
 
 
-def _free_memory() -> int:
+def free_memory() -> int:
     """Bytes that the host could give; all it has, where it does not say."""
     if _MEMINFO.exists():  # Linux
         fields = dict(line.split(":") for line in _MEMINFO.read_text().splitlines())

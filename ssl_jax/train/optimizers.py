@@ -195,8 +195,13 @@ def of_phase(
         warmup_steps=section.warmup_steps,
         total_steps=total_steps,
     )
+    return rate, at_rate(section, rate)
+
+
+def at_rate(section: Optimizer, rate: optax.Schedule) -> optax.GradientTransformation:
+    """The transformation of a phase, at another learning rate than its schedule's."""
     chain = (
         *("name", "momentum", "nesterov", "weight_decay", "decay_on"),
         *("trust_coefficient", "clip_lr"),
     )
-    return rate, build(rate=rate, **{name: getattr(section, name) for name in chain})
+    return build(rate=rate, **{name: getattr(section, name) for name in chain})

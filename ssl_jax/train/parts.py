@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import optax
 
 from ssl_jax.core import Algorithm
-from ssl_jax.core.ranges import Count, Rate, Seed, Share, Whole
+from ssl_jax.core.ranges import Count, Range, Rate, Seed, Share, Weight, Whole
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.evaluate.protocol import Protocol
 
@@ -87,6 +87,16 @@ class Ablate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tune:
+    """How long settings are looked for, and by what they are judged."""
+
+    minutes: Weight
+    trials: Whole
+    held_out: Annotated[float, Range(0, 1, without="low and high")]
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """A whole configuration."""
 
@@ -98,11 +108,13 @@ class Run:
     deterministic: bool
     tensorboard: bool
     profile: Whole
+    policy: str
     data: Wanted
     model: Model
     query: Query
     predict: Predict
     ablate: Ablate
+    tune: Tune
     sections: tuple[Trains | Probes, ...]  # in order
     config: Tree  # what it was parsed from, for config.json
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,24 +42,11 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
         return train_step(phase, step, key_steps, arrays, state, sums, item)
 
     def call(state, sums, arrays, items):
-        # XLA:CPU runs a convolution inside a loop 20 to 50 times slower than outside.
-        if jax.default_backend() == "cpu" and convolves:
-            for i in range(phase.section.steps_per_call):
-                state, sums = one_step(arrays, state, sums, at(items, i))
-            return state, sums
-        carry, _ = jax.lax.scan(
-            lambda carry, item: (one_step(arrays, *carry, item), None),
-            (state, sums),
-            items,
-        )
-        return carry
+        return steps(partial(one_step, arrays), (state, sums), items, convolves)
 
     state = initialise(phase, initial)
-    jaxpr, shapes = _trace_step(phase, step, state)
-    convolves = "conv_general_dilated" in _primitives(jaxpr)
-    sums = place(
-        jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), replicated
-    )
+    sums, convolves = traced(phase, step, state)
+    sums = place(sums, replicated)
     compiled = (
         jax.jit(call, donate_argnums=(0, 1), out_shardings=replicated)
         .lower(state, sums, arrays, item)
@@ -66,6 +54,33 @@ def compile_phase(phase: Phase, initial: PyTree | None = None) -> Program:
     )
     call = one_at_a_time(compiled)
     return Program(state, sums, call, time.monotonic() - began)
+
+
+def steps(
+    one_step: Callable, carry: PyTree, items: PyTree, convolves: bool
+) -> tuple[TrainState, PyTree]:
+    """(state, sums) after one_step(state, sums, item) of each of a call's items.
+
+    Args:
+      carry: (state, sums) before them.
+      convolves: whether a step has a convolution.
+    """
+    # XLA:CPU runs a convolution inside a loop 20 to 50 times slower than outside.
+    if jax.default_backend() == "cpu" and convolves:
+        for i in range(len(jax.tree.leaves(items)[0])):
+            carry = one_step(*carry, at(items, i))
+        return carry
+    carry, _ = jax.lax.scan(
+        lambda carry, item: (one_step(*carry, item), None), carry, items
+    )
+    return carry
+
+
+def traced(phase: Phase, step: Callable, state: TrainState) -> tuple[PyTree, bool]:
+    """(the sums of no step of the phase, whether a step has a convolution)."""
+    jaxpr, shapes = _trace_step(phase, step, state)
+    sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return sums, "conv_general_dilated" in _primitives(jaxpr)
 
 
 def train_step(phase: Phase, step: Callable, key, arrays, state, sums, item):

@@ -4,11 +4,11 @@ from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 from ssl_jax import algorithms, models
-from ssl_jax.core import can, ranges
+from ssl_jax.core import can, named, ranges
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.protocol import BASELINES, Protocol
 from ssl_jax.train import stopping
-from ssl_jax.train.parts import Query, Run, Trains
+from ssl_jax.train.parts import Query, Run, Trains, Tune
 from ssl_jax.workdir import handover
 
 # Which images to ask labels for: active/strategies.py has them.
@@ -204,6 +204,21 @@ def query(query: Query) -> Iterator[str]:
             f"{', '.join(STRATEGIES)}."
         )
     yield from ranges.mistakes(Query, vars(query), "query")
+
+
+def tune(tune: Tune) -> Iterator[str]:
+    """How long to look for settings, and among which methods."""
+    yield from ranges.mistakes(Tune, vars(tune), "tune")
+    if not tune.minutes and not tune.trials:
+        yield (
+            "tune.minutes=0 and tune.trials=0 set no end to --mode=tune: give one of "
+            "them."
+        )
+    if unknown := sorted(set(tune.methods) - set(algorithms.names())):
+        yield (
+            f"tune.methods names {', '.join(map(repr, unknown))}; "
+            f"{named.choices(unknown[0], algorithms.names())}"
+        )
 
 
 def probe(protocol: Protocol, name: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """One run, from its configuration to result.json."""
 
 import contextlib
+import json
 import os
 import signal
 import threading
@@ -33,7 +34,7 @@ from ssl_jax.train import (
     stopping,
 )
 from ssl_jax.train.parts import Probes, Run
-from ssl_jax.workdir import logs, results, shared
+from ssl_jax.workdir import logs, policy, results, settings, shared
 from ssl_jax.workdir.files import expanded
 from ssl_jax.workdir.tensorboard import TensorBoard
 from ssl_jax.workdir.workdir import Workdir
@@ -87,6 +88,8 @@ def entered(
     mesh: Mesh,
     dataset: Dataset | None = None,
     read: Dataset | None = None,
+    *,
+    tests: bool = True,
 ) -> Iterator[tuple[Workdir, Data | None]]:
     """The workdir of a run, and its data, which are those that it began with; no data
     where the run is over, its result is there and no figure is left to draw.
@@ -94,6 +97,7 @@ def entered(
     Args:
       dataset: images that are in memory already, instead of what the config names.
       read: what it names, where that was read before.
+      tests: as in `loading.load`.
 
     Raises:
       UserError: as `Workdir.open`; the data cannot be had, do not suffice, or are not
@@ -116,6 +120,7 @@ def entered(
             seed=wanted.seed,
             as_graph=wanted.on_graph,
             dataset=read if dataset is None else dataset,
+            tests=tests,
         )
         # Of images in memory no name tells which they are.
         its = inventory(
@@ -125,6 +130,8 @@ def entered(
             pixels=dataset is not None,
         )
         _check_same(its)
+        if wanted.policy:
+            _say_policy(wanted, data.dataset)
         accepted = wanted.data.changed == "accept"
         drawn = wanted.data.num_labels > 0 or wanted.data.num_validation > 0
         drawn &= workdir.result is None  # and so are learned from
@@ -145,6 +152,39 @@ def _check_same(its):
             f"process {processes.index()} finds other data, {its.name}, than "
             "process 0: bring the same to all hosts, or a disk that they share."
         )
+
+
+def _say_policy(wanted, dataset):
+    """Tells what the run takes from its policy, and what of that it has otherwise.
+
+    Raises:
+      UserError: the policy is of images of another shape.
+    """
+    its = policy.read(Path(wanted.policy))
+    shape, names = dataset.images_NHWC.shape[1:], dataset.class_names
+    if its.shape != shape:
+        raise UserError(
+            f"policy {wanted.policy} was found on images of {_times(its.shape)}, and "
+            f"those of {dataset.name} are {_times(shape)}: take one of that shape (or "
+            "bring images to it, by data.image_size), or find one by --mode=tune."
+        )
+    if len(its.class_names) != len(names):
+        logging.warning(
+            "policy %s was found on %s classes, and %s has %s",
+            *(wanted.policy, len(its.class_names), dataset.name, len(names)),
+        )
+    here = dict(settings.flat(wanted.config))
+    there = {field: json.dumps(value) for field, value in its.settings.items()}
+    others = {f: here[f] for f, value in there.items() if here[f] != value}
+    logs.say(
+        f"policy {wanted.policy}: "
+        + ", ".join(f"{f}={value}" for f, value in there.items() if f not in others)
+        + "".join(f"; not its {f}={there[f]} but {v}" for f, v in others.items())
+    )
+
+
+def _times(shape):
+    return "x".join(map(str, shape))
 
 
 def check_elsewhere(data: Wanted, path: Path) -> None:

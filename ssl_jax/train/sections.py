@@ -20,7 +20,17 @@ from ssl_jax.errors import UserError
 from ssl_jax.evaluate.protocol import Protocol
 from ssl_jax.train import optimizers, rules
 from ssl_jax.train.optimizers import Optimizer
-from ssl_jax.train.parts import Ablate, Model, Predict, Probes, Query, Run, Trains, Tree
+from ssl_jax.train.parts import (
+    Ablate,
+    Model,
+    Predict,
+    Probes,
+    Query,
+    Run,
+    Trains,
+    Tree,
+    Tune,
+)
 from ssl_jax.workdir.settings import trains
 
 # Set in XLA_FLAGS before JAX starts, it makes a GPU's results repeat bit for bit.
@@ -143,13 +153,16 @@ def _run(tree, num_devices, to_train):
     ablate = yield from _typed(Ablate, tree, "ablate")
     if ablate is not None:
         yield from ranges.mistakes(Ablate, vars(ablate), "ablate")
+    tune = yield from _typed(Tune, tree, "tune")
+    if tune is not None:
+        yield from rules.tune(tune)
     model = yield from _model(tree)
     sections = {}
     for name in (yield from _phases(tree)):
         sections[name] = yield from _section(
             tree, name, sections, num_devices, to_train
         )
-    typed = (data, query, predict, ablate, model)
+    typed = (data, query, predict, ablate, tune, model)
     if None in (*typed, given, *sections.values()):
         return None
     run = Run(
@@ -158,6 +171,7 @@ def _run(tree, num_devices, to_train):
         query=query,
         predict=predict,
         ablate=ablate,
+        tune=tune,
         model=model,
         sections=tuple(sections.values()),
         config=tree,
@@ -179,7 +193,7 @@ def _section(tree, name, earlier, num_devices, to_train):
 
 def _top(tree, to_train):
     names = ("name", "seed", "num_seeds", "accumulate", "deterministic")
-    names += ("cpu_devices", "tensorboard", "profile")
+    names += ("cpu_devices", "tensorboard", "profile", "policy")
     if missing := [name for name in names if name not in tree]:
         yield _of_another_version("the configuration", missing)
         return None

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from ssl_jax.errors import UserError
 from ssl_jax.workdir.files import expanded
@@ -12,7 +13,9 @@ CONFIG = "config.json"
 # What may differ between two launches in one workdir: where things are, what is shown,
 # and, in any phase, how often it saves and logs. More may, by train/extended.py.
 FREE = (
-    *("tensorboard", "profile", "cpu_devices"),
+    # What a policy sets stands in the configuration itself.
+    *("tensorboard", "profile", "cpu_devices", "policy"),
+    *("tune.minutes", "tune.trials", "tune.held_out", "tune.methods"),
     *("data.dir", "data.changed", "data.workers"),
     *("predict.dir", "predict.out", "ablate.parts", "ablate.seeds"),
 )
@@ -47,7 +50,7 @@ def of_run(workdir: str | Path) -> dict:
         config = json.loads(path.read_text())["config"]
         for field in ("name", "seed", "phases", "data", "model"):
             config[field]  # or KeyError
-        return _with_tuples(config)
+        return with_tuples(config)
     except FileNotFoundError as error:
         raise UserError(
             f"{str(workdir)!r} is no run's workdir: it has no config.json; give the "
@@ -118,7 +121,8 @@ def _decisive(config, at_once):
     return fields
 
 
-def _with_tuples(value):
+def with_tuples(value: Any) -> Any:
+    """What JSON gave back, with tuples for its lists."""
     if isinstance(value, dict):
-        return {key: _with_tuples(item) for key, item in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+        return {key: with_tuples(item) for key, item in value.items()}
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value

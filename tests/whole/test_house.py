@@ -18,7 +18,7 @@ FOLDERS = ("ssl_jax", "configs", "experiments", "tests")
 FLOORS = (
     ("api",),
     ("cli",),
-    ("active", "analyze"),
+    ("active", "analyze", "tuning"),
     ("train",),
     ("algorithms",),
     ("models", "data", "evaluate", "report"),

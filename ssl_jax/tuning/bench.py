@@ -1,0 +1,285 @@
+"""Where settings are tried: a phase trained for some steps, judged on labels held out.
+
+A program is compiled once for all settings that differ in numbers alone: those of
+`OF_OPTIMIZER` and `OF_METHOD` are given to it at each call, and so is each step's
+learning rate, whose schedule is computed outside. What else differs is another program.
+"""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from ssl_jax import algorithms
+from ssl_jax.core import PyTree, place
+from ssl_jax.data.loading import Data
+from ssl_jax.evaluate.batches import compile_evaluation
+from ssl_jax.train import optimizers, phases, program, sections
+from ssl_jax.train.optimizers import Optimizer
+from ssl_jax.train.parts import Run, Trains
+from ssl_jax.tuning import held_out
+from ssl_jax.workdir import handover, logs, settings
+
+OF_OPTIMIZER = ("weight_decay", "momentum")
+OF_METHOD = ("threshold", "unlabeled_weight")
+_OF_SCHEDULE = ("learning_rate", "per_batch", "schedule", "warmup_steps")
+_OF_LOOP = ("steps", "log_every", "eval_every", "checkpoint_every")
+_OF_LOOP += ("patience", "loss_window")
+_OFTEN = 2.0  # seconds: the clock is looked at as often
+
+Numbers = Mapping[str, Any]  # {"rate": [steps], "optimizer": {...}, "method": {...}}
+
+
+class Judged(NamedTuple):
+    """What a trial has reached."""
+
+    step: int
+    accuracy: float  # of the images held out
+    loss: float  # cross-entropy, in nats; inf where it is not finite
+    seconds: float  # of training, without compiling and judging
+
+
+class Compiled(NamedTuple):
+    call: Callable  # (state, sums, arrays, items, numbers) -> (state, sums)
+    state: PyTree  # at step 0, on the host
+    sums: PyTree  # of no step, likewise
+    evaluate: Callable  # (state, batches) -> (sums, counts_KK)
+    seconds: float  # that it took
+    temporary: int  # bytes that a step takes beside what it is given
+
+
+class OutOfTime(Exception):
+    """A trial was to end before it was trained."""
+
+
+class Bench:
+    """A launch's programs and data: like a workdir a place, which keeps what was
+    compiled for the next trial.
+
+    Args:
+      config: of the run, whose phase `name` is tuned.
+      share: as in `held_out.split`.
+    """
+
+    def __init__(self, config: Mapping, name: str, data: Data, mesh: Mesh, share):
+        self.config, self.name, self.mesh = config, name, mesh
+        self._data, self._share = data, share
+        self._programs: dict[str, Compiled] = {}
+        self._draws: dict[int, Data] = {}
+        self._told: set[str] = set()  # methods that have to know their numbers
+        self._pace = 0.0  # images/s, as last seen
+
+    @property
+    def programs(self) -> int:
+        return len(self._programs)
+
+    @property
+    def compiling(self) -> float:
+        """Seconds, of all programs."""
+        return sum(compiled.seconds for compiled in self._programs.values())
+
+    def changed(self, values: Mapping[str, Any]) -> tuple[Run, Trains]:
+        """The run, and its phase with other settings: {"optimizer.name": "adam"}.
+
+        Raises:
+          UserError: a mistake in them.
+        """
+        of_run = {f"{self.name}.{field}": value for field, value in values.items()}
+        run = sections.parse(sections.changed(self.config, of_run), self.mesh.size)
+        return run, run.trained[self.name]
+
+    def seconds(self, values: Mapping[str, Any], steps: int) -> float:
+        """That so many steps with these settings take, at the pace of the last."""
+        return steps * self._images(values) / self._pace
+
+    def _images(self, values):
+        """That a step sees, labeled or not."""
+        own = self.config[self.name]
+        size, ratio = (
+            values.get(field, own[field]) for field in ("batch_size", "unlabeled_ratio")
+        )
+        return size * (1 + ratio)
+
+    def data(self, draw: int = 0) -> Data:
+        """Of a trial; `draw` as in `held_out.split`."""
+        if draw not in self._draws:
+            how = dict(seed=self.config["seed"], draw=draw)
+            self._draws[draw] = held_out.drawn(
+                self._data, self._share, self.mesh, **how
+            )
+        return self._draws[draw]
+
+    def compiled(self, values: Mapping[str, Any]) -> tuple[Compiled, str]:
+        """The program of these settings, inside `jax.set_mesh`, and in words what it
+        cost now."""
+        run, section = self.changed(values)
+        return self._compiled(
+            run, section, phases.build(run, section, self.data(), self.mesh)
+        )
+
+    def train(
+        self,
+        values: Mapping[str, Any],
+        stops: tuple[int, ...],
+        *,
+        draw: int = 0,
+        rates: np.ndarray | None = None,
+        watch: Callable[[PyTree], bool] | None = None,
+        until: Callable[[], bool] = lambda: False,
+        said: str = "",
+    ) -> Iterator[Judged]:
+        """Trains with other settings, inside `jax.set_mesh`, and judges at each of the
+        steps `stops`.
+
+        Args:
+          values: as in `changed`.
+          rates: of each step, instead of the phase's schedule.
+          watch: is given the metrics of each call, and says whether to end there.
+          until: whether the time is over, asked now and then.
+          said: what to tell, before what compiling took.
+
+        Raises:
+          OutOfTime: it is over.
+          UserError: a mistake in the settings.
+        """
+        run, section = self.changed(values)
+        data = self.data(draw)
+        phase = phases.build(run, section, data, self.mesh)
+        compiled, cost = self._compiled(run, section, phase)
+        if said:
+            logs.say(f"tune: {said} ({cost})")
+        if rates is None:
+            steps = jnp.arange(section.steps)
+            rates = np.asarray(jax.jit(jax.vmap(section.rate))(steps))
+        numbers = self._numbers(run, section)
+        replicated = NamedSharding(self.mesh, P())
+        state, sums = place((compiled.state, compiled.sums), replicated)
+        step, size, paused = 0, section.steps_per_call, 0.0
+        began = looked = time.monotonic()
+        for item in phase.feed.items(0, stops[-1]):
+            now = {**numbers, "rate": np.float32(rates[step : step + size])}
+            state, sums = compiled.call(state, sums, phase.feed.arrays, item, now)
+            step += size
+            if watch is not None:
+                seen = jax.device_get(sums)
+                sums = place(compiled.sums, replicated)
+                if watch(seen):
+                    return
+            if time.monotonic() - looked > _OFTEN:
+                jax.block_until_ready(state)
+                looked = time.monotonic()
+                if until():
+                    raise OutOfTime
+            if step in stops:
+                jax.block_until_ready(state)
+                pause = time.monotonic()
+                seconds = pause - began - paused
+                self._pace = step * self._images(values) / seconds
+                scores, _ = compiled.evaluate(state, data.eval_sets["val"])
+                yield _judged(jax.device_get(scores), step, seconds)
+                paused += time.monotonic() - pause
+
+    def _numbers(self, run: Run, section: Trains) -> Numbers:
+        optimizer, hparams = run.config[section.name]["optimizer"], section.hparams
+        of_method = () if section.algorithm in self._told else OF_METHOD
+        return {
+            "optimizer": {name: np.float32(optimizer[name]) for name in OF_OPTIMIZER},
+            "method": {n: np.float32(hparams[n]) for n in of_method if n in hparams},
+        }
+
+    def _compiled(self, run, section, phase):
+        key = _static(run, section, told=section.algorithm in self._told)
+        if key in self._programs:
+            return self._programs[key], "nothing compiled"
+        numbers = self._numbers(run, section)
+        try:
+            compiled = self._compile(run, section, phase, numbers)
+        except (
+            jax.errors.ConcretizationTypeError,
+            jax.errors.TracerArrayConversionError,
+        ):
+            if section.algorithm in self._told:
+                raise
+            self._told.add(section.algorithm)
+            return self._compiled(run, section, phase)
+        self._programs[key] = compiled
+        return compiled, f"compiled in {compiled.seconds:.1f} s"
+
+    def _compile(self, run, section, phase, numbers):
+        began, size = time.monotonic(), section.steps_per_call
+        replicated = NamedSharding(self.mesh, P())
+        _, key_steps = jax.random.split(phase.key)
+        optimizer = Optimizer(**run.config[section.name]["optimizer"])
+        given = {**numbers, "rate": np.zeros(size, np.float32)}
+
+        @partial(jax.jit, inline=True)
+        def step(state, batch, key, numbers):
+            at = dataclasses.replace(optimizer, **numbers["optimizer"])
+            tx = optimizers.at_rate(at, lambda _: numbers["rate"])
+            known = dataclasses.replace(phase.in_parts, tx=tx, **numbers["method"])
+            return known.train_step(state, batch, key)
+
+        def call(state, sums, arrays, items, numbers):
+            def one_step(state, sums, item):
+                item, rate = item
+                now = partial(step, numbers={**numbers, "rate": rate})
+                return program.train_step(
+                    phase, now, key_steps, arrays, state, sums, item
+                )
+
+            with_rates = (items, numbers["rate"])
+            return program.steps(one_step, (state, sums), with_rates, convolves)
+
+        initial = handover.handed_over(section.start_from, section.keep, Path())
+        state = program.initialise(phase, initial)
+        first = {**given, "rate": given["rate"][0]}
+        sums, convolves = program.traced(phase, partial(step, numbers=first), state)
+        sums = place(sums, replicated)
+        compiled = (
+            jax.jit(call, donate_argnums=(0, 1), out_shardings=replicated)
+            .lower(state, sums, phase.feed.arrays, program.first_item(phase), given)
+            .compile()
+        )
+        evaluate = compile_evaluation(phase.algorithm, phase.rows, phase.key)
+        jax.block_until_ready(evaluate(state, self.data().eval_sets["val"]))
+        took = compiled.memory_analysis()
+        return Compiled(
+            call=compiled,
+            state=jax.device_get(state),
+            sums=jax.device_get(sums),
+            evaluate=evaluate,
+            seconds=time.monotonic() - began,
+            temporary=took.temp_size_in_bytes if took is not None else 0,
+        )
+
+
+def _static(run: Run, section: Trains, *, told: bool) -> str:
+    """What of the settings a program is of."""
+    own = settings.plain(run.config[section.name])
+    stays = ("steps",) if algorithms.takes(section.method, "total_steps") else ()
+    for field in _OF_LOOP:
+        if field not in stays:
+            del own[field]
+    for field in (*_OF_SCHEDULE, *OF_OPTIMIZER):
+        del own["optimizer"][field]
+    for field in () if told else OF_METHOD:
+        own["algorithm"].pop(field, None)
+    return json.dumps([own, settings.plain(run.config["model"])], sort_keys=True)
+
+
+def _judged(scores, step, seconds) -> Judged:
+    found = logs.computed(scores)
+    accuracy, loss = float(found["accuracy"]), float(found["loss"])
+    if not math.isfinite(loss):
+        return Judged(step, 0.0, math.inf, seconds)
+    return Judged(step, accuracy, loss, seconds)

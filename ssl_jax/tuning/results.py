@@ -1,0 +1,146 @@
+"""What a search leaves: policy.json, and a line of it for the terminal."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ssl_jax.train.parts import Trains
+from ssl_jax.tuning.bench import Bench
+from ssl_jax.tuning.budget import Budget
+from ssl_jax.tuning.search import Stages
+from ssl_jax.tuning.study import Study, figure
+from ssl_jax.workdir import policy, results
+from ssl_jax.workdir.policy import Policy
+from ssl_jax.workdir.workdir import Workdir
+
+
+class Figure(NamedTuple):
+    """Of settings, over the draws that they were judged on."""
+
+    accuracy: float
+    loss: float
+    draws: int
+
+
+def write(
+    workdir: Workdir, bench: Bench, stages: Stages, study: Study, budget: Budget
+) -> Policy:
+    """Writes policy.json, and returns it: the settings that were best, or the config's
+    own where none were better."""
+    name, figures = best(study)
+    trials = {str(trial.number): trial for trial in study.trials}
+    data, section = bench.data(), stages.section
+    values = stages.own(whole=True)
+    if name != "own":
+        values = stages.values(trials[name].params, whole=True)
+    of_trial = stages.own()["steps"]
+    found = Policy(
+        name=bench.config["name"],
+        settings={f"{section.name}.{f}": v for f, v in _flat(values, stages).items()},
+        found={
+            f"{section.name}.{field}": _how(field, name, stages, study)
+            for field in _flat(values, stages)
+        },
+        validation={
+            "before": figures["own"]._asdict(),
+            "after": figures[name]._asdict(),
+            "images": len(data.split.validation),
+            "labels": len(data.split.labeled),
+            "steps": of_trial,
+            "of_steps": section.steps,
+        },
+        data=data.dataset.name,
+        shape=tuple(data.dataset.images_NHWC.shape[1:]),
+        class_names=data.dataset.class_names,
+        budget={
+            "minutes": bench.config["tune"]["minutes"],
+            "trials": bench.config["tune"]["trials"],
+            "seconds": budget.spent,
+            "tried": len(study.trials),
+            "to_their_end": len(study.best),
+            "programs": bench.programs,
+            "compiling": bench.compiling,
+        },
+        device=results.device(bench.mesh),
+        versions=results.versions(),
+        git=results.git_state(),
+    )
+    policy.write(workdir.path, found)
+    return found
+
+
+def best(study: Study) -> tuple[str, Mapping[str, Figure]]:
+    """("own" or the number of a trial, the figures of all that may be chosen): by the
+    finals, as far as all of them were in those; or else by the search, whose own
+    figures flatter the best of many."""
+    rows = study.known("finals", [])
+    of = {row[0]: {} for row in rows}  # by draw
+    for name, draw, *found in rows:
+        of[name][draw] = found
+    common = set.intersection(*map(set, of.values())) if rows else set()
+    if len(of) > 1 and common:
+        figures = {
+            name: _mean([found[draw] for draw in common]) for name, found in of.items()
+        }
+    else:
+        figures = {
+            "own" if t.user_attrs.get("own") else str(t.number): Figure(
+                *t.user_attrs["judged"][1:3], 1
+            )
+            for t in study.best
+        }
+    top = max(figures, key=lambda name: (_value(figures[name]), name == "own"))
+    return top, figures
+
+
+def summary(found: Policy, path: Path) -> str:
+    """For the terminal: what was found, what it bought, and how to use it."""
+    validation, budget = found.validation, found.budget
+    before, after = validation["before"], validation["after"]
+    lines = [
+        f"{budget['tried']} trials, {budget['to_their_end']} of them to their end, in "
+        f"{budget['seconds'] / 60:.1f} minutes; this launch compiled "
+        f"{budget['programs']} programs, {budget['compiling']:.0f} s of it",
+        f"accuracy on {validation['images']} images held out, mean of "
+        f"{after['draws']}: {before['accuracy']:.2%} before, {after['accuracy']:.2%} "
+        f"after, at {validation['steps']} of {validation['of_steps']} steps",
+        *(f"  {field} = {value!r}" for field, value in found.settings.items()),
+        f"--config.policy={path / policy.FILE} applies it",
+    ]
+    return "\n".join(lines)
+
+
+def _mean(pairs):
+    accuracy, loss = np.mean(pairs, axis=0)
+    return Figure(float(accuracy), float(loss), len(pairs))
+
+
+def _value(found):
+    return figure(found.accuracy, found.loss)
+
+
+def _flat(values: Mapping[str, Any], stages: Stages) -> dict[str, Any]:
+    """Dotted fields of the phase, those of the method among them."""
+    values = dict(values)
+    algorithm = values.pop("algorithm", None)
+    if algorithm is None:
+        return values
+    return values | {f"algorithm.{name}": value for name, value in algorithm.items()}
+
+
+def _how(field: str, name: str, stages: Stages, study: Study) -> str:
+    """How the value of a field was found."""
+    section: Trains = stages.section
+    if name == "own":
+        return "the config's own: nothing was better"
+    of = f"trial {name} of {len(study.trials)}"
+    if field == "batch_size":
+        return stages.how_batch_size
+    if field == "optimizer.learning_rate":
+        lowest = ", ".join(f"{k}: {v:.2g}" for k, v in stages.rates.items())
+        return f"{of}; range test, rate of the lowest loss by optimizer: {lowest}"
+    if field in ("steps", "optimizer.warmup_steps"):
+        return f"as many images as {section.steps} steps of the config, times length"
+    return of

@@ -1,0 +1,247 @@
+"""The search and its finals: trials of settings, each judged on labels held out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ssl_jax.train.parts import Trains
+from ssl_jax.tuning import space
+from ssl_jax.tuning.bench import Bench, OutOfTime
+from ssl_jax.tuning.budget import Budget, Finals
+from ssl_jax.tuning.budget import finals as planned
+from ssl_jax.tuning.space import Space
+from ssl_jax.tuning.study import FACTOR, PARTS, Study, figure
+from ssl_jax.workdir import logs
+
+_NOTED = ("batch_size", "how_batch_size", "rates", "compiles", "images", "whole")
+_LATE = 0.05  # of the budget: so much later a trial that was thought to fit is ended
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """What was found before the search, and what it is of."""
+
+    batch_size: int
+    how_batch_size: str
+    rates: Mapping[str, float]  # by optimizer, that with the lowest loss
+    compiles: bool  # whether trials may need programs of their own
+    images: int  # labeled ones that a trial sees
+    whole: bool  # whether that is as many as the config's own steps see
+    section: Trains
+    config: Mapping
+
+    def noted(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _NOTED}
+
+    @classmethod
+    def of(cls, noted: Mapping, section: Trains, config: Mapping) -> "Stages":
+        return cls(**noted, section=section, config=config)
+
+    def space(self, methods: tuple[str, ...], num_unlabeled: int) -> Space:
+        found: Space = {}
+        if self.compiles:
+            found = space.programs(
+                self.section, self.config, methods=methods, num_unlabeled=num_unlabeled
+            )
+        for name, lowest in self.rates.items():
+            found[f"learning_rate.{name}"] = space.rates(lowest)
+        if "optimizer.name" in found:  # of those alone that a rate was found for
+            names = [n for n in found["optimizer.name"].values if n in self.rates]
+            found["optimizer.name"] = space.Choice(tuple(names))
+        if self.whole:
+            found["length"] = space.LENGTH
+        return found | space.numbers(self.section, self.config)
+
+    def values(self, chosen: Mapping[str, Any], *, whole: bool = False) -> dict:
+        """The settings of a trial, as `Bench.changed` takes them.
+
+        Args:
+          whole: of the run itself, which may have more steps than a trial.
+        """
+        chosen = dict(chosen)
+        length = chosen.pop("length", 1.0)
+        values = {"batch_size": self.batch_size}
+        values |= space.values(chosen, self.section, self.config)
+        return self._long(values, length, whole)
+
+    def own(self, *, whole: bool = False) -> dict:
+        """The config's own settings, as those of a trial."""
+        return self._long({}, 1.0, whole)
+
+    def _long(self, values, length, whole):
+        """With steps that see as many images, labeled or not, as the config's."""
+        section = self.section
+        own = section.batch_size * (1 + section.unlabeled_ratio)
+        ratio = values.get("unlabeled_ratio", section.unlabeled_ratio)
+        per_step = values.get("batch_size", section.batch_size) * (1 + ratio)
+        labeled = section.steps * section.batch_size if whole else self.images
+        steps = length * labeled / section.batch_size * own / per_step
+        part = section.steps_per_call if whole else PARTS * section.steps_per_call
+        steps = max(round(steps / part), 1) * part
+        return space.lengthened(values, steps, section, self.config)
+
+
+def stops(steps: int) -> dict[int, int]:
+    """{part: step} at which a trial of so many steps, a multiple of `PARTS`, is
+    judged."""
+    part, found = 1, {}
+    while part <= PARTS:
+        found[part] = steps * part // PARTS
+        part *= FACTOR
+    return found
+
+
+def search(
+    bench: Bench, stages: Stages, study: Study, budget: Budget, trials: int
+) -> None:
+    """Tries settings until there is time for the finals alone, or `trials` are over
+    (0: no limit)."""
+    run = bench.changed({})[0]
+    where = stages.space(run.tune.methods, len(bench.data().split.unlabeled))
+    again = study.again()
+    if not study.trials and not again and not study.waiting:
+        _queue_first(stages, study, where)
+    logs.say(f"tune: to choose: {', '.join(where)}")
+    own = stages.own()
+    reserve = _plan(bench, stages, budget).runs * bench.seconds(own, own["steps"])
+    while not trials or len(study.trials) < trials:
+        first = not study.best
+        ends = budget.total - (0 if first else reserve)
+        if not first and budget.spent + _least(bench, stages) > ends:
+            return
+        if not _try(bench, stages, study, budget, where, ends):
+            return
+
+
+def finals(bench: Bench, stages: Stages, study: Study, budget: Budget) -> None:
+    """Trains the config's own settings and the best of the search on other labels held
+    out, as often as there is time for; noted as ["own" or trial, draw, accuracy, loss].
+    """
+    plan, rows = _plan(bench, stages, budget), study.known("finals", [])
+    rivals = [trial for trial in study.best if not trial.user_attrs.get("own")]
+    rivals = [str(trial.number) for trial in rivals[: plan.candidates - 1]]
+    chosen = {str(trial.number): trial.params for trial in study.best}
+    if not rivals:
+        return
+    for draw in range(1, plan.rounds + 1):
+        for name in ("own", *rivals):
+            if any(row[:2] == [name, draw] for row in rows):
+                continue
+            values = stages.own() if name == "own" else stages.values(chosen[name])
+            if bench.seconds(values, values["steps"]) > budget.left + _late(budget):
+                return
+            said = f"finals, round {draw} of {plan.rounds}: "
+            said += "the config's own" if name == "own" else f"trial {name}"
+            late = 2 * _late(budget)
+            try:
+                (judged,) = bench.train(
+                    values,
+                    (values["steps"],),
+                    draw=draw,
+                    until=lambda late=late: budget.left < -late,
+                    said=said,
+                )
+            except OutOfTime:
+                return
+            logs.say(f"tune: {said}: accuracy {judged.accuracy:.4f}")
+            rows = [*rows, [name, draw, judged.accuracy, min(judged.loss, 1e9)]]
+            study.note("finals", rows)
+            study.note("spent", budget.spent)
+
+
+def _plan(bench, stages, budget) -> Finals:
+    own = stages.own()
+    return planned(budget, bench.seconds(own, own["steps"]))
+
+
+def _late(budget):
+    return _LATE * budget.total
+
+
+def _least(bench, stages):
+    """Seconds of the least that can be learned of a trial."""
+    own = stages.own()
+    return bench.seconds(own, stops(own["steps"])[1])
+
+
+def _queue_first(stages, study, where):
+    """The config's own settings, and these with the range test's learning rate."""
+    optimizer = stages.config[stages.section.name]["optimizer"]
+    own = {
+        field: _own(field, stages)
+        for field in where
+        if not field.startswith("learning_rate.")
+    }
+    name = optimizer["name"]
+    rate = space.rate(stages.section, stages.config)
+    study.queue({**own, f"learning_rate.{name}": rate}, where, own=True)
+    if lowest := stages.rates.get(name):
+        study.queue({**own, f"learning_rate.{name}": lowest / space.USUAL}, where)
+
+
+def _own(field, stages):
+    """The config's own value of a field of the space."""
+    value = {"length": 1.0, **stages.config[stages.section.name]}
+    for part in field.split("."):
+        value = value[part]
+    return value
+
+
+def _try(bench, stages, study, budget, where, ends):
+    """One trial; whether there may be time for another."""
+    trial, chosen = study.ask(where)
+    own = trial.user_attrs.get("own", False)
+    values = stages.own() if own else stages.values(chosen)
+    at = {step: part for part, step in stops(values["steps"]).items()}
+    said = f"trial {trial.number}: {_said(chosen, stages, own)}"
+    late = ends + _late(budget)
+    judged_at = bench.train(
+        values, tuple(at), until=lambda: budget.spent > late, said=said
+    )
+    value = 0.0
+    try:
+        for judged in judged_at:
+            value = figure(judged.accuracy, judged.loss)
+            study.note("spent", budget.spent)
+            trial.set_user_attr("judged", list(judged))
+            part = at[judged.step]
+            over = part == PARTS
+            verdict = "to its end" if over else "goes on"
+            trial.report(value, part)
+            stopped = not over and not own and trial.should_prune()
+            next_step = values["steps"] * min(part * FACTOR, PARTS) // PARTS
+            more = bench.seconds(values, next_step - judged.step)
+            late_for_it = not over and not own and budget.spent + more > ends
+            if stopped:
+                verdict = "others are better: ended"
+            elif late_for_it:
+                verdict = "no time is left for more"
+            logs.say(
+                f"tune: trial {trial.number}: accuracy {judged.accuracy:.4f}, loss "
+                f"{judged.loss:.3f} at step {judged.step} of {values['steps']}; "
+                f"{verdict}"
+            )
+            if stopped:
+                study.prune(trial)
+                return True
+            if late_for_it:
+                study.drop(trial)
+                return False
+    except OutOfTime:
+        study.drop(trial)
+        return False
+    study.tell(trial, value)
+    return True
+
+
+def _said(chosen, stages, own):
+    if own:
+        return "the config's own settings"
+    name = chosen.get("optimizer.name")
+    return ", ".join(
+        f"{field}={value:.3g}" if isinstance(value, float) else f"{field}={value}"
+        for field, value in chosen.items()
+        if name is None
+        or not field.startswith("learning_rate.")
+        or field == f"learning_rate.{name}"
+    )

@@ -1,0 +1,156 @@
+"""Which settings a search may choose, and what else goes with a choice.
+
+Fields are those of a phase's section: "optimizer.weight_decay" of "train".
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ssl_jax import algorithms
+from ssl_jax.algorithms.fixmatch import FixMatch
+from ssl_jax.core import named
+from ssl_jax.train import optimizers
+from ssl_jax.train.parts import Trains
+
+
+class Number(NamedTuple):
+    """A number from `low` to `high`; `log`: each factor is as likely as any other."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+class Choice(NamedTuple):
+    """One of some values, the config's own first."""
+
+    values: tuple
+
+
+Space = dict[str, Number | Choice]
+
+# Of a learning rate, the rate of the lowest loss of a range test divided by these.
+SLOWEST, USUAL, FASTEST = 50.0, 10.0, 2.0
+LENGTH = Number(0.5, 2.0, log=True)  # in units of the config's own steps
+_OPTIMIZERS = ("sgd", "adam")
+_STRONG = ("randaugment_google", "randaugment_torchssl", "none")
+_RATIOS = (1, 2, 4, 7)
+
+
+def numbers(section: Trains, config: Mapping) -> Space:
+    """What one program can try: numbers that it is given."""
+    own, optimizer = config[section.name], config[section.name]["optimizer"]
+    space = {"optimizer.weight_decay": Number(1e-5, 5e-3, log=True)}
+    if optimizer["name"] in _OPTIMIZERS:
+        space["optimizer.momentum"] = Number(0.8, 0.98)
+    if "threshold" in own["algorithm"]:
+        space["algorithm.threshold"] = Number(0.6, 0.98)
+    if "unlabeled_weight" in own["algorithm"]:
+        space["algorithm.unlabeled_weight"] = Number(0.25, 4.0, log=True)
+    return space
+
+
+def programs(
+    section: Trains, config: Mapping, *, methods: Sequence[str], num_unlabeled: int
+) -> Space:
+    """What needs a program of its own for each choice; no field with one choice."""
+    own = config[section.name]
+    algorithm, augment = own["algorithm"], own["augment"]
+    space = {
+        "optimizer.name": _choice(own["optimizer"]["name"], _OPTIMIZERS),
+        "algorithm.name": Choice(_methods(section, methods)),
+    }
+    if section.method.needs_unlabeled:
+        fits = [r for r in _RATIOS if r * section.batch_size <= num_unlabeled]
+        space["unlabeled_ratio"] = Choice(_first(section.unlabeled_ratio, fits))
+    if "strong" in augment and _uses_strong(section):
+        space["augment.strong"] = _choice(augment["strong"], _STRONG)
+    for field, values in {"label_smoothing": (0.0, 0.1), "mixup": (0.0, 0.2)}.items():
+        if field in algorithm:
+            space[f"algorithm.{field}"] = Choice(_first(algorithm[field], values))
+    return {field: choice for field, choice in space.items() if len(choice.values) > 1}
+
+
+def rates(lowest: float) -> Number:
+    """Learning rates to choose from, by the rate at which a range test's loss was
+    lowest."""
+    return Number(lowest / SLOWEST, lowest / FASTEST, log=True)
+
+
+def rate(section: Trains, config: Mapping) -> float:
+    """The config's own learning rate, at its highest."""
+    own = config[section.name]["optimizer"]
+    return optimizers.scaled(own["learning_rate"], own["per_batch"], section.batch_size)
+
+
+def values(chosen: Mapping[str, Any], section: Trains, config: Mapping) -> dict:
+    """What a choice changes in the phase's section, as `bench.Bench.changed` takes it:
+    with another method its fields, those that both have as they are (but a threshold,
+    which each has its own of), and with that the numbers chosen that it has.
+
+    Args:
+      chosen: a value for each field of a space; "learning_rate.sgd" is that of the
+        optimizer "sgd".
+    """
+    chosen, own = dict(chosen), config[section.name]
+    optimizer = chosen.get("optimizer.name", own["optimizer"]["name"])
+    for field in [field for field in chosen if field.startswith("learning_rate.")]:
+        rate = chosen.pop(field)
+        if field == f"learning_rate.{optimizer}":
+            # It is for this batch size.
+            chosen |= {"optimizer.learning_rate": rate, "optimizer.per_batch": 0}
+    name = chosen.pop("algorithm.name", own["algorithm"]["name"])
+    algorithm = dict(own["algorithm"])
+    if name != algorithm["name"]:
+        fresh = named.defaults(algorithms.find(name))
+        shared = {f: v for f, v in algorithm.items() if f in fresh and f != "threshold"}
+        algorithm = {**fresh, **shared, "name": name}
+    for field in [field for field in chosen if field.startswith("algorithm.")]:
+        value, of_method = chosen.pop(field), field.removeprefix("algorithm.")
+        if of_method in algorithm:
+            algorithm[of_method] = value
+    return {**chosen, "algorithm": algorithm}
+
+
+def lengthened(
+    given: Mapping[str, Any], steps: int, section: Trains, config: Mapping
+) -> dict:
+    """Settings with another number of steps, and what counts steps with it: the
+    warm-up, and what a method calls so many steps."""
+    own, part = config[section.name], steps / section.steps
+    algorithm = dict(given.get("algorithm", own["algorithm"]))
+    if steps == section.steps:
+        return {**given, "steps": steps}
+    for field, value in algorithm.items():
+        if field.endswith("_steps") and value:
+            algorithm[field] = max(round(value * part), 1)
+    warmup = math.floor(own["optimizer"]["warmup_steps"] * part)
+    return {
+        **given,
+        "steps": steps,
+        "optimizer.warmup_steps": warmup,
+        "algorithm": algorithm,
+    }
+
+
+def _methods(section, words):
+    """Their names, where the phase's own is FixMatch or another of its thresholds."""
+    if not issubclass(section.method, FixMatch):
+        return (section.algorithm,)
+    named_so = [algorithms.method(word) for word in words]
+    alike = [name for name in named_so if issubclass(algorithms.find(name), FixMatch)]
+    return _first(section.algorithm, alike)
+
+
+def _uses_strong(section):
+    return section.method.needs_unlabeled or section.hparams.get("strong", False)
+
+
+def _choice(own, values):
+    """Of one that is not among them there is no other."""
+    return Choice(_first(own, values) if own in values else (own,))
+
+
+def _first(own, values):
+    return (own, *(value for value in values if value != own))
