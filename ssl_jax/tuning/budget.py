@@ -56,6 +56,8 @@ class Finals:
 
 def finals(budget: Budget, run_seconds: float) -> Finals:
     """The most that fit into their share of the budget: of none, none."""
+    if math.isinf(budget.total):
+        return Finals(2, 2)
     plans = [Finals(3, 3), Finals(3, 2), Finals(2, 2), Finals(3, 1), Finals(2, 1)]
     for plan in plans:
         if plan.runs * run_seconds <= FINALS * budget.total:

@@ -32,16 +32,17 @@ def write(
     name, figures = best(study)
     trials = {str(trial.number): trial for trial in study.trials}
     data, section = bench.data(), stages.section
-    values = stages.own(whole=True)
-    if name != "own":
-        values = stages.values(trials[name].params, whole=True)
+    if name == "own":
+        values = _own(stages, bench)
+    else:
+        values = _flat(stages.values(trials[name].params, whole=True))
     of_trial = stages.own()["steps"]
     found = Policy(
         name=bench.config["name"],
-        settings={f"{section.name}.{f}": v for f, v in _flat(values, stages).items()},
+        settings={f"{section.name}.{f}": value for f, value in values.items()},
         found={
             f"{section.name}.{field}": _how(field, name, stages, study)
-            for field in _flat(values, stages)
+            for field in values
         },
         validation={
             "before": figures["own"]._asdict(),
@@ -121,8 +122,16 @@ def _value(found):
     return figure(found.accuracy, found.loss)
 
 
-def _flat(values: Mapping[str, Any], stages: Stages) -> dict[str, Any]:
-    """Dotted fields of the phase, those of the method among them."""
+def _own(stages: Stages, bench: Bench) -> dict[str, Any]:
+    """The config's own settings of all that was tried."""
+    fields = {"batch_size": 0, "optimizer.learning_rate": 0, "optimizer.per_batch": 0}
+    fields |= {f: 0 for f in stages.space(bench) if not f.startswith("learning_rate.")}
+    fields.pop("length", None)
+    return {field: stages.own_value(field) for field in (*fields, "steps")}
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted fields of the phase, those of a whole "algorithm" among them."""
     values = dict(values)
     algorithm = values.pop("algorithm", None)
     if algorithm is None:
@@ -135,6 +144,7 @@ def _how(field: str, name: str, stages: Stages, study: Study) -> str:
     section: Trains = stages.section
     if name == "own":
         return "the config's own: nothing was better"
+    trial = next(trial for trial in study.best if str(trial.number) == name)
     of = f"trial {name} of {len(study.trials)}"
     if field == "batch_size":
         return stages.how_batch_size
@@ -143,4 +153,6 @@ def _how(field: str, name: str, stages: Stages, study: Study) -> str:
         return f"{of}; range test, rate of the lowest loss by optimizer: {lowest}"
     if field in ("steps", "optimizer.warmup_steps"):
         return f"as many images as {section.steps} steps of the config, times length"
-    return of
+    if field in trial.params:
+        return of
+    return f"with the method, which {of} chose"

@@ -37,17 +37,20 @@ class Stages:
     def of(cls, noted: Mapping, section: Trains, config: Mapping) -> "Stages":
         return cls(**noted, section=section, config=config)
 
-    def space(self, methods: tuple[str, ...], num_unlabeled: int) -> Space:
+    def space(self, bench: Bench) -> Space:
+        """What there is to choose."""
         found: Space = {}
         if self.compiles:
             found = space.programs(
-                self.section, self.config, methods=methods, num_unlabeled=num_unlabeled
+                self.section,
+                self.config,
+                methods=self.config["tune"]["methods"],
+                most_unlabeled=len(bench.data().split.unlabeled) // self.batch_size,
             )
+        if len(self.rates) == 1:  # there was no time for another optimizer's
+            found.pop("optimizer.name", None)
         for name, lowest in self.rates.items():
             found[f"learning_rate.{name}"] = space.rates(lowest)
-        if "optimizer.name" in found:  # of those alone that a rate was found for
-            names = [n for n in found["optimizer.name"].values if n in self.rates]
-            found["optimizer.name"] = space.Choice(tuple(names))
         if self.whole:
             found["length"] = space.LENGTH
         return found | space.numbers(self.section, self.config)
@@ -64,9 +67,16 @@ class Stages:
         values |= space.values(chosen, self.section, self.config)
         return self._long(values, length, whole)
 
-    def own(self, *, whole: bool = False) -> dict:
+    def own(self) -> dict:
         """The config's own settings, as those of a trial."""
-        return self._long({}, 1.0, whole)
+        return self._long({}, 1.0, whole=False)
+
+    def own_value(self, field: str) -> Any:
+        """The config's own, of a field of the space."""
+        value = {"length": 1.0, **self.config[self.section.name]}
+        for part in field.split("."):
+            value = value[part]
+        return value
 
     def _long(self, values, length, whole):
         """With steps that see as many images, labeled or not, as the config's."""
@@ -96,8 +106,7 @@ def search(
 ) -> None:
     """Tries settings until there is time for the finals alone, or `trials` are over
     (0: no limit)."""
-    run = bench.changed({})[0]
-    where = stages.space(run.tune.methods, len(bench.data().split.unlabeled))
+    where = stages.space(bench)
     again = study.again()
     if not study.trials and not again and not study.waiting:
         _queue_first(stages, study, where)
@@ -168,7 +177,7 @@ def _queue_first(stages, study, where):
     """The config's own settings, and these with the range test's learning rate."""
     optimizer = stages.config[stages.section.name]["optimizer"]
     own = {
-        field: _own(field, stages)
+        field: stages.own_value(field)
         for field in where
         if not field.startswith("learning_rate.")
     }
@@ -177,14 +186,6 @@ def _queue_first(stages, study, where):
     study.queue({**own, f"learning_rate.{name}": rate}, where, own=True)
     if lowest := stages.rates.get(name):
         study.queue({**own, f"learning_rate.{name}": lowest / space.USUAL}, where)
-
-
-def _own(field, stages):
-    """The config's own value of a field of the space."""
-    value = {"length": 1.0, **stages.config[stages.section.name]}
-    for part in field.split("."):
-        value = value[part]
-    return value
 
 
 def _try(bench, stages, study, budget, where, ends):

@@ -52,9 +52,14 @@ def numbers(section: Trains, config: Mapping) -> Space:
 
 
 def programs(
-    section: Trains, config: Mapping, *, methods: Sequence[str], num_unlabeled: int
+    section: Trains, config: Mapping, *, methods: Sequence[str], most_unlabeled: int
 ) -> Space:
-    """What needs a program of its own for each choice; no field with one choice."""
+    """What needs a program of its own for each choice; no field with one choice.
+
+    Args:
+      methods: words, as in the section `tune`.
+      most_unlabeled: unlabeled images that there are for each labeled one of a step.
+    """
     own = config[section.name]
     algorithm, augment = own["algorithm"], own["augment"]
     space = {
@@ -62,7 +67,7 @@ def programs(
         "algorithm.name": Choice(_methods(section, methods)),
     }
     if section.method.needs_unlabeled:
-        fits = [r for r in _RATIOS if r * section.batch_size <= num_unlabeled]
+        fits = [ratio for ratio in _RATIOS if ratio <= most_unlabeled]
         space["unlabeled_ratio"] = Choice(_first(section.unlabeled_ratio, fits))
     if "strong" in augment and _uses_strong(section):
         space["augment.strong"] = _choice(augment["strong"], _STRONG)
@@ -70,6 +75,11 @@ def programs(
         if field in algorithm:
             space[f"algorithm.{field}"] = Choice(_first(algorithm[field], values))
     return {field: choice for field, choice in space.items() if len(choice.values) > 1}
+
+
+def optimizers_beside(own: str) -> tuple[str, ...]:
+    """`own`, and what may be tried in its place."""
+    return _choice(own, _OPTIMIZERS).values
 
 
 def rates(lowest: float) -> Number:
@@ -85,9 +95,10 @@ def rate(section: Trains, config: Mapping) -> float:
 
 
 def values(chosen: Mapping[str, Any], section: Trains, config: Mapping) -> dict:
-    """What a choice changes in the phase's section, as `bench.Bench.changed` takes it:
-    with another method its fields, those that both have as they are (but a threshold,
-    which each has its own of), and with that the numbers chosen that it has.
+    """What a choice changes in the phase's section, as `bench.Bench.changed` takes it;
+    of another method the whole section "algorithm": fields that both have as they are
+    (but a threshold, which each has its own of), and of the numbers chosen those that
+    it has.
 
     Args:
       chosen: a value for each field of a space; "learning_rate.sgd" is that of the
@@ -100,12 +111,12 @@ def values(chosen: Mapping[str, Any], section: Trains, config: Mapping) -> dict:
         if field == f"learning_rate.{optimizer}":
             # It is for this batch size.
             chosen |= {"optimizer.learning_rate": rate, "optimizer.per_batch": 0}
-    name = chosen.pop("algorithm.name", own["algorithm"]["name"])
-    algorithm = dict(own["algorithm"])
-    if name != algorithm["name"]:
-        fresh = named.defaults(algorithms.find(name))
-        shared = {f: v for f, v in algorithm.items() if f in fresh and f != "threshold"}
-        algorithm = {**fresh, **shared, "name": name}
+    before, name = own["algorithm"], chosen.get("algorithm.name")
+    if name in (None, before["name"]):
+        return chosen
+    fresh = named.defaults(algorithms.find(name))
+    shared = {f: v for f, v in before.items() if f in fresh and f != "threshold"}
+    algorithm = {**fresh, **shared, "name": name}
     for field in [field for field in chosen if field.startswith("algorithm.")]:
         value, of_method = chosen.pop(field), field.removeprefix("algorithm.")
         if of_method in algorithm:
@@ -119,19 +130,21 @@ def lengthened(
     """Settings with another number of steps, and what counts steps with it: the
     warm-up, and what a method calls so many steps."""
     own, part = config[section.name], steps / section.steps
-    algorithm = dict(given.get("algorithm", own["algorithm"]))
+    given = {**given, "steps": steps}
     if steps == section.steps:
-        return {**given, "steps": steps}
-    for field, value in algorithm.items():
-        if field.endswith("_steps") and value:
-            algorithm[field] = max(round(value * part), 1)
-    warmup = math.floor(own["optimizer"]["warmup_steps"] * part)
-    return {
-        **given,
-        "steps": steps,
-        "optimizer.warmup_steps": warmup,
-        "algorithm": algorithm,
+        return given
+    counted = {
+        field: max(round(value * part), 1)
+        for field, value in given.get("algorithm", own["algorithm"]).items()
+        if field.endswith("_steps") and value
     }
+    if "algorithm" in given:
+        given["algorithm"] = given["algorithm"] | counted
+    else:
+        given |= {f"algorithm.{field}": value for field, value in counted.items()}
+    if warmup := own["optimizer"]["warmup_steps"]:
+        given["optimizer.warmup_steps"] = math.floor(warmup * part)
+    return given
 
 
 def _methods(section, words):

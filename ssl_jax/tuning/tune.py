@@ -80,15 +80,18 @@ def tune(config: Mapping[str, Any], path: Path) -> Policy:
                 f"tune: goes on after {logs.clock(budget.before)} and "
                 f"{len(study.trials)} trials"
             )
-        pace = _pace(bench, section)
-        steps = _steps(section, budget, pace, begun=study is not None)
-        if study is None:
-            study = Study(workdir.path, wanted.seed)
-        _same(study, "settings", [wanted.tune.held_out, list(wanted.tune.methods)])
-        stages = _stages(bench, section, wanted, study, budget, pace, steps)
-        search.search(bench, stages, study, budget, wanted.tune.trials)
-        search.finals(bench, stages, study, budget)
-        study.note("spent", budget.spent)
+        if study is not None and budget.left <= 0 and study.best:
+            stages = _noted(study, section, wanted)  # nothing is left but to tell
+        else:
+            pace = _pace(bench, section)
+            steps = _steps(section, budget, pace, begun=study is not None)
+            study = study or Study(workdir.path, wanted.seed)
+            stages = _noted(study, section, wanted)
+            if stages is None:
+                stages = _stages(bench, section, wanted, study, budget, pace, steps)
+            search.search(bench, stages, study, budget, wanted.tune.trials)
+            search.finals(bench, stages, study, budget)
+            study.note("spent", budget.spent)
         return results.write(workdir, bench, stages, study, budget)
 
 
@@ -174,22 +177,26 @@ def _steps(section, budget, pace, *, begun):
     )
 
 
-def _same(study, what, value):
-    """Raises UserError where the search began with another value of it."""
-    there = study.known(what)
-    if there is None:
-        study.note(what, value)
-    elif there != value:
+def _noted(study, section, wanted):
+    """What an earlier launch has found before its search; None without one.
+
+    Raises:
+      UserError: it judged by other images, or chose among other methods.
+    """
+    given = [wanted.tune.held_out, list(wanted.tune.methods)]
+    there = study.known("given", given)
+    if there != given:
         raise UserError(
             f"this search began with tune.held_out={there[0]} and tune.methods="
             f"{tuple(there[1])}: give those, or another --workdir."
         )
+    study.note("given", given)
+    noted = study.known("stages")
+    return None if noted is None else search.Stages.of(noted, section, wanted.config)
 
 
 def _stages(bench, section, wanted, study, budget, pace, steps):
-    """What is found before the search, or was noted of that."""
-    if (noted := study.known("stages")) is not None:
-        return search.Stages.of(noted, section, wanted.config)
+    """What is to be found before the search."""
     size, how = _batch_size(bench, section, budget, pace)
     study.note("spent", budget.spent)
     # Programs that a trial may need, if it may: another optimizer's, another method's.
@@ -207,7 +214,7 @@ def _stages(bench, section, wanted, study, budget, pace, steps):
         rates=rates,
         compiles=compiles,
         images=steps * section.batch_size,
-        whole=steps >= section.steps,
+        whole=steps > section.steps - PARTS * section.steps_per_call,
         section=section,
         config=wanted.config,
     )
@@ -239,8 +246,7 @@ def _learning_rates(bench, section, budget, pace, values, compiles):
     own = bench.config[section.name]["optimizer"]
     names = [own["name"]]
     if compiles:
-        space_of = space.programs(section, bench.config, methods=(), num_unlabeled=0)
-        names = list(space_of.get("optimizer.name", space.Choice((own["name"],)))[0])
+        names = space.optimizers_beside(own["name"])
     call, rates = section.steps_per_call, {}
     for name in names:
         share = LEARNING_RATE * budget.total / len(names)
@@ -252,6 +258,5 @@ def _learning_rates(bench, section, budget, pace, values, compiles):
             lowest = learning_rate.test(bench, tried, steps, lambda: budget.left < 0)
             if lowest:
                 rates[name] = lowest
-        elif name == own["name"]:
-            rates[name] = space.USUAL * space.rate(section, bench.config)
-    return rates
+    usual = space.USUAL * space.rate(section, bench.config)
+    return {own["name"]: usual, **rates}
