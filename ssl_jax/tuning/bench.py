@@ -24,7 +24,7 @@ from ssl_jax import algorithms
 from ssl_jax.core import PyTree, place
 from ssl_jax.data.loading import Data
 from ssl_jax.evaluate.batches import compile_evaluation
-from ssl_jax.train import optimizers, phases, program, sections
+from ssl_jax.train import optimizers, phases, program, sections, stopping
 from ssl_jax.train.optimizers import Optimizer
 from ssl_jax.train.parts import Run, Trains
 from ssl_jax.tuning import held_out
@@ -34,7 +34,7 @@ OF_OPTIMIZER = ("weight_decay", "momentum")
 OF_METHOD = ("threshold", "unlabeled_weight")
 _OF_SCHEDULE = ("learning_rate", "per_batch", "schedule", "warmup_steps")
 _OF_LOOP = ("steps", "log_every", "eval_every", "checkpoint_every")
-_OF_LOOP += ("patience", "loss_window")
+_OF_LOOP += stopping.RULES
 _OFTEN = 2.0  # seconds: the clock is looked at as often
 
 Numbers = Mapping[str, Any]  # {"rate": [steps], "optimizer": {...}, "method": {...}}

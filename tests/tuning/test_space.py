@@ -1,0 +1,95 @@
+"""What a search may choose, and what goes with a choice."""
+
+import pytest
+
+import tiny
+from ssl_jax.train import sections
+from ssl_jax.tuning import space
+from ssl_jax.tuning.space import Choice, Number
+
+
+def prepared(algorithm, **changes):
+    config = tiny.config(algorithm).to_dict()
+    changes = {f"train.{field}": value for field, value in changes.items()}
+    config = sections.changed(config, changes)
+    return sections.parse(config).trained["train"], config
+
+
+FIXMATCH = prepared("fixmatch.FixMatch", **{"unlabeled_ratio": 2})
+
+
+def test_a_method_has_what_it_has():
+    numbers = space.numbers(*FIXMATCH)
+    assert {"algorithm.threshold", "algorithm.unlabeled_weight"} < numbers.keys()
+    supervised = prepared("supervised.Supervised", unlabeled_ratio=0)
+    assert space.numbers(*supervised).keys() == {
+        "optimizer.weight_decay",
+        "optimizer.momentum",
+    }
+    by_program = space.programs(*supervised, methods=("fixmatch",), most_unlabeled=7)
+    assert "algorithm.name" not in by_program and "augment.strong" not in by_program
+    assert by_program["optimizer.name"] == Choice(("sgd", "adam"))
+
+
+def test_what_needs_a_program_has_the_configs_own_first():
+    methods = ("fixmatch", "softmatch", "supervised")  # the last is no FixMatch
+    found = space.programs(*FIXMATCH, methods=methods, most_unlabeled=4)
+    assert found["algorithm.name"].values == (
+        "fixmatch.FixMatch",
+        "softmatch.SoftMatch",
+    )
+    assert found["unlabeled_ratio"].values == (2, 1, 4)
+    assert found["augment.strong"].values[0] == "randaugment_google"
+    lars = prepared("fixmatch.FixMatch", **{"optimizer.name": "lars"})
+    found = space.programs(*lars, methods=(), most_unlabeled=2)
+    assert not {"optimizer.name", "algorithm.name"} & found.keys()
+
+
+def test_learning_rates_lie_around_a_tenth_of_the_lowest_loss():
+    assert space.rates(1.0) == Number(0.02, 0.5, log=True)
+
+
+def test_the_rate_is_that_of_the_optimizer_chosen():
+    chosen = {
+        "optimizer.name": "adam",
+        "learning_rate.sgd": 0.1,
+        "learning_rate.adam": 0.001,
+        "algorithm.threshold": 0.8,
+    }
+    assert space.values(chosen, *FIXMATCH) == {
+        "optimizer.name": "adam",
+        "optimizer.learning_rate": 0.001,
+        "optimizer.per_batch": 0,
+        "algorithm.threshold": 0.8,
+    }
+
+
+def test_another_method_keeps_what_both_have():
+    own = prepared(
+        "fixmatch.FixMatch", **{"algorithm.ema_decay": 0.9, "algorithm.threshold": 0.7}
+    )
+    chosen = {"algorithm.name": "uda.UDA", "algorithm.unlabeled_weight": 2.0}
+    algorithm = space.values(chosen, *own)["algorithm"]
+    assert algorithm["name"] == "uda.UDA" and algorithm["ema_decay"] == 0.9
+    assert algorithm["threshold"] == 0.8  # UDA's own
+    assert algorithm["unlabeled_weight"] == 2.0
+    chosen["algorithm.name"] = "softmatch.SoftMatch"
+    chosen["algorithm.threshold"] = 0.9  # which that has not
+    assert "threshold" not in space.values(chosen, *own)["algorithm"]
+
+
+@pytest.mark.parametrize("steps, rampup, warmup", [(40, 20, 10), (20, 10, 5)])
+def test_what_counts_steps_goes_with_them(steps, rampup, warmup):
+    own = prepared(
+        "mixmatch.MixMatch",
+        **{
+            "steps": 40,
+            "unlabeled_ratio": 1,
+            "algorithm.rampup_steps": 20,
+            "optimizer.warmup_steps": 10,
+        },
+    )
+    given = space.lengthened({}, steps, *own)
+    assert given.get("algorithm.rampup_steps", 20) == rampup
+    assert given.get("optimizer.warmup_steps", 10) == warmup
+    assert given["steps"] == steps

@@ -1,0 +1,72 @@
+"""What is measured before the search: batch size and learning rate."""
+
+import numpy as np
+import pytest
+
+from ssl_jax.tuning import batch_size, learning_rate
+from ssl_jax.tuning.batch_size import Measured
+
+
+def chosen(own, speeds, most=512, refused=()):
+    """(the size, those that were measured), of images/s by batch size."""
+    measured = []
+
+    def measure(size):
+        if size in refused:
+            return "no room"
+        measured.append(size)
+        return Measured(speeds[size], 1.0)
+
+    sizes = batch_size.sizes(own, most, 1)
+    return batch_size.chosen(own, *sizes, measure), measured
+
+
+SPEEDS = {8: 100, 16: 190, 32: 300, 64: 400, 128: 420, 256: 900}
+
+
+@pytest.mark.parametrize("own, tried", [(32, [32, 64, 128]), (64, [64, 128, 32])])
+def test_the_largest_that_still_raises_images_per_second(own, tried):
+    (size, seen, _), measured = chosen(own, SPEEDS)
+    assert size == 64 and measured == tried
+    assert seen == {n: SPEEDS[n] for n in tried}
+
+
+def test_a_smaller_one_that_is_as_fast():
+    speeds = {8: 50, 16: 99, 32: 100, 64: 101, 128: 102}
+    (size, _, why), measured = chosen(64, speeds)
+    assert size == 16 and measured == [64, 128, 32, 16, 8]
+    assert "10%" in why
+
+
+def test_what_has_no_room_or_no_time_is_left_out_and_said():
+    assert chosen(32, SPEEDS, refused=(64,))[0] == (32, {32: 300}, "no room")
+    assert chosen(32, SPEEDS, refused=(32,))[0] == (32, {}, "no room")
+    assert chosen(32, SPEEDS, most=64)[0][0] == 64
+
+
+def test_sizes_divide_over_the_devices():
+    assert batch_size.sizes(48, 200, 4) == ([96, 192], [24, 12])
+    assert batch_size.sizes(8, 15, 1) == ([], [])
+
+
+def test_a_range_test_finds_where_the_loss_is_lowest():
+    rates = learning_rate.rising(200)
+    assert rates[0] == pytest.approx(1e-5) and rates[-1] == pytest.approx(10.0)
+    noise = 0.05 * np.random.default_rng(0).normal(size=200)
+    losses = 2.3 - 2.0 / (1 + (0.3 / rates)) + np.maximum(rates - 0.5, 0) ** 2 + noise
+    watch = learning_rate.watched(losses, rates)
+    assert 0.3 < watch.lowest < 1.5
+    assert len(watch.losses) < 200  # it ended as the loss rose
+
+
+def test_a_range_test_ends_at_a_loss_that_is_not_finite():
+    rates = learning_rate.rising(20)
+    watch = learning_rate.watched([2.0, 1.0, float("nan"), 0.1], rates)
+    assert watch.losses == pytest.approx([2.0, 1.9 / 1.9 * 1.4736842])
+    assert watch.lowest == rates[1]
+    assert learning_rate.watched([float("inf")], rates).lowest == 0
+
+
+def test_calls_of_several_steps_have_the_rate_of_their_first():
+    rates = learning_rate.rising(20)
+    assert learning_rate.watched([3.0, 2.0, 1.0], rates, per_call=4).lowest == rates[8]
