@@ -6,6 +6,7 @@ Departures: none.
 from dataclasses import dataclass
 from typing import ClassVar
 
+import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
@@ -21,8 +22,11 @@ from ssl_jax.core import (
     mean,
     model_rngs,
 )
-from ssl_jax.core.losses import cross_entropy_per_example
-from ssl_jax.core.ranges import Decay
+from ssl_jax.core.losses import (
+    cross_entropy_per_example,
+    soft_cross_entropy_per_example,
+)
+from ssl_jax.core.ranges import Decay, Rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,8 @@ class Supervised(Algorithm):
     views: WeakStrong
     frozen: bool = False  # only the head is trained: the encoder's moments rest as well
     strong: bool = False  # the strong view instead of the weak one: a higher floor
+    # the part of a label that is spread over all classes (arXiv:1512.00567, section 7)
+    label_smoothing: Rate = 0.0
     ema_decay: Decay = 0.999  # of the parameters
     ema_warmup: bool = True  # it rises to that, so that the teacher forgets its start
 
@@ -53,6 +59,12 @@ class Supervised(Algorithm):
             rngs=model_rngs(key),
         )
         loss_B = cross_entropy_per_example(logits_BK, labels_B)
+        if self.label_smoothing:
+            uniform_BK = jnp.full(logits_BK.shape, 1 / logits_BK.shape[-1])
+            loss_B *= 1 - self.label_smoothing
+            loss_B += self.label_smoothing * soft_cross_entropy_per_example(
+                logits_BK, uniform_BK
+            )
         correct_B = logits_BK.argmax(-1) == labels_B
         return loss_B.mean(), (model_state, {"accuracy": mean(correct_B)})
 

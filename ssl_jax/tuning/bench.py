@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ssl_jax import algorithms
-from ssl_jax.core import PyTree, place
+from ssl_jax.core import PyTree, one_at_a_time, place
 from ssl_jax.data.loading import Data
 from ssl_jax.evaluate.batches import compile_evaluation
 from ssl_jax.train import optimizers, phases, program, sections, stopping
@@ -254,7 +254,7 @@ class Bench:
         jax.block_until_ready(evaluate(state, self.data().eval_sets["val"]))
         took = compiled.memory_analysis()
         return Compiled(
-            call=compiled,
+            call=one_at_a_time(compiled),
             state=jax.device_get(state),
             sums=jax.device_get(sums),
             evaluate=evaluate,

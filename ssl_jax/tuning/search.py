@@ -114,7 +114,7 @@ def search(
     own = stages.own()
     reserve = _plan(bench, stages, budget).runs * bench.seconds(own, own["steps"])
     while not trials or len(study.trials) < trials:
-        first = not study.best
+        first = not study.has_own
         ends = budget.total - (0 if first else reserve)
         if not first and budget.spent + _least(bench, stages) > ends:
             return

@@ -71,9 +71,9 @@ def programs(
         space["unlabeled_ratio"] = Choice(_first(section.unlabeled_ratio, fits))
     if "strong" in augment and _uses_strong(section):
         space["augment.strong"] = _choice(augment["strong"], _STRONG)
-    for field, values in {"label_smoothing": (0.0, 0.1), "mixup": (0.0, 0.2)}.items():
-        if field in algorithm:
-            space[f"algorithm.{field}"] = Choice(_first(algorithm[field], values))
+    if "label_smoothing" in algorithm:
+        own_part = algorithm["label_smoothing"]
+        space["algorithm.label_smoothing"] = Choice(_first(own_part, (0.0, 0.1)))
     return {field: choice for field, choice in space.items() if len(choice.values) > 1}
 
 

@@ -111,6 +111,11 @@ class Study:
         return self._study.get_trials(states=(state.COMPLETE, state.PRUNED))
 
     @property
+    def has_own(self) -> bool:
+        """Whether the config's own settings were trained to their end."""
+        return any(trial.user_attrs.get("own") for trial in self.best)
+
+    @property
     def best(self) -> list:
         """Those trained to their end, the best first."""
         state = self._optuna.trial.TrialState

@@ -80,7 +80,7 @@ def tune(config: Mapping[str, Any], path: Path) -> Policy:
                 f"tune: goes on after {logs.clock(budget.before)} and "
                 f"{len(study.trials)} trials"
             )
-        if study is not None and budget.left <= 0 and study.best:
+        if study is not None and budget.left <= 0 and study.has_own:
             stages = _noted(study, section, wanted)  # nothing is left but to tell
         else:
             pace = _pace(bench, section)
@@ -92,6 +92,11 @@ def tune(config: Mapping[str, Any], path: Path) -> Policy:
             search.search(bench, stages, study, budget, wanted.tune.trials)
             search.finals(bench, stages, study, budget)
             study.note("spent", budget.spent)
+        if not study.has_own:
+            raise UserError(
+                f"tune.minutes={wanted.tune.minutes:g} were over before a trial of the "
+                "config's own settings was: give more, and the same command goes on."
+            )
         return results.write(workdir, bench, stages, study, budget)
 
 

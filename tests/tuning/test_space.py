@@ -29,6 +29,7 @@ def test_a_method_has_what_it_has():
     by_program = space.programs(*supervised, methods=("fixmatch",), most_unlabeled=7)
     assert "algorithm.name" not in by_program and "augment.strong" not in by_program
     assert by_program["optimizer.name"] == Choice(("sgd", "adam"))
+    assert by_program["algorithm.label_smoothing"] == Choice((0.0, 0.1))
 
 
 def test_what_needs_a_program_has_the_configs_own_first():

@@ -92,7 +92,13 @@ def test_a_search_killed_and_gone_on_with(tmp_path, quick, no_test, monkeypatch)
     # Batch size and range test are not done again, and nor is the config's own trial.
     for once in ("batch size", "range test", "trial 0: the config's own settings"):
         assert sum(f"tune: {once}" in line for line in said) == 1, once
-    assert sum(": learning_rate.lars=" in line for line in said) == 3  # one twice
+    drawn = [line for line in said if " learning_rate.lars=" in line]
+    assert [line.split(":")[1] for line in drawn] == [
+        " trial 1",
+        " trial 2",
+        " trial 3",
+    ]
+    assert drawn[0].partition(" (")[0][14:] == drawn[1].partition(" (")[0][14:]
 
     assert policy.read(path / policy.FILE) == found
     assert found.shape == (8, 8, 1) and len(found.class_names) == 10
