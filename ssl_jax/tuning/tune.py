@@ -23,7 +23,7 @@ from ssl_jax.core import can, make_mesh
 from ssl_jax.data import found
 from ssl_jax.errors import UserError
 from ssl_jax.train import run as runs
-from ssl_jax.train import sections
+from ssl_jax.train import adapted, sections
 from ssl_jax.train.parts import Run, Trains
 from ssl_jax.tuning import batch_size, learning_rate, results, search, space
 from ssl_jax.tuning.bench import Bench
@@ -59,9 +59,10 @@ def tune(config: Mapping[str, Any], path: Path) -> Policy:
         cannot be tuned; or too little time for a trial.
     """
     mesh = make_mesh()
+    config, read = adapted.to_data(config, path, mesh)
     wanted = sections.parse(config, mesh.size)
     section = tuned(wanted)
-    entered = runs.entered(wanted, path, mesh, tests=False)
+    entered = runs.entered(wanted, path, mesh, read=read, tests=False)
     with entered as (workdir, data), jax.set_mesh(mesh):
         logs.say(found.line(found.facts(data, wanted.data.image_size)))
         bench = Bench(wanted.config, section.name, data, mesh, wanted.tune.held_out)
