@@ -250,7 +250,7 @@ class Bench:
             .lower(state, sums, phase.feed.arrays, program.first_item(phase), given)
             .compile()
         )
-        evaluate = compile_evaluation(phase.algorithm, phase.rows, phase.key)
+        evaluate = compile_evaluation(phase.algorithm, phase.rows, phase.key).sums
         jax.block_until_ready(evaluate(state, self.data().eval_sets["val"]))
         took = compiled.memory_analysis()
         return Compiled(

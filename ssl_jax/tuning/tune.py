@@ -22,8 +22,8 @@ from ssl_jax import algorithms
 from ssl_jax.core import can, make_mesh
 from ssl_jax.data import found
 from ssl_jax.errors import UserError
-from ssl_jax.train import run as runs
 from ssl_jax.train import adapted, sections
+from ssl_jax.train import run as runs
 from ssl_jax.train.parts import Run, Trains
 from ssl_jax.tuning import batch_size, learning_rate, results, search, space
 from ssl_jax.tuning.bench import Bench

@@ -147,7 +147,7 @@ def test_a_trial_trains_as_the_run_does(quick):
         state, sums, call, _ = compile_phase(phase)
         for item in phase.feed.items(0, 6):
             state, sums = call(state, sums, phase.feed.arrays, item)
-        evaluate = compile_evaluation(phase.algorithm, phase.rows, phase.key)
+        evaluate = compile_evaluation(phase.algorithm, phase.rows, phase.key).sums
         scores, _ = evaluate(state, tried.data().eval_sets["val"])
     wanted = logs.computed(jax.device_get(scores))
     assert judged.loss == pytest.approx(float(wanted["loss"]), rel=1e-5)
