@@ -33,7 +33,7 @@ COMMAND_LINE = [
     (["--config"], "Missing value for flag --config"),
     (["--config=configs/digits.py:nope,debug"], "nope", "knows: debug, and the"),
     ([DIGITS, "--config.train.stepz=3"], "'stepz'. Did you mean 'steps'?", "patience"),
-    ([DIGITS, "--config.nope=1"], "config has no field 'nope'. It has: accumulate, "),
+    ([DIGITS, "--config.nope=1"], "config has no field 'nope'. It has: ablate, "),
     ([DIGITS, "--config.nope.deeper=1"], "config has no field 'nope'"),
     ([DIGITS, "--config.train.steps.x=1"], "config.train.steps is one value, 4"),
     ([DIGITS, "--config.train=3"], "config.train is a section", "config.train.steps"),
@@ -42,7 +42,7 @@ COMMAND_LINE = [
     ([DIGITS, "--config.train.augment.mean=x"], "must be float, as in (127.5,)"),
     ([DIGITS, "--noconfig.deterministic=1"], "--noconfig.deterministic=1"),
     ([DIGITS, "--wrkdir=3"], "'wrkdir'. Did you mean: workdir"),
-    ([DIGITS, "--mode=nope"], "--mode=nope", "<train|probe|query|predict|"),
+    ([DIGITS, "--mode=nope"], "--mode=nope", "<train|", "|tune|"),
     ([DIGITS, "config.seed=3"], "'config.seed=3' is no flag"),
 ]
 
