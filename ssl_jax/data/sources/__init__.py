@@ -24,7 +24,8 @@ Datasets.
     npz         your own arrays, in a file
     planetoid   citation networks
     stl10       its binary files
-    tfds_source the rest; tfds_prepare.py finds or prepares it
+    tfds_source the rest; tfds_prepare.py finds or prepares it, tfds_split.py reads a
+                split of it, tfds_survey.py looks at every record
 """
 
 import contextlib

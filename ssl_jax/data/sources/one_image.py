@@ -76,10 +76,21 @@ def header(path: str, turned: bool = False, reading: Reading = DEFAULT) -> Heade
 
 def form(path: str, reading: Reading = DEFAULT) -> Form:
     """Raises what `decode` raises."""
-    grey, height, width = header(path, True, reading)
+    _, height, width = header(path, True, reading)
     with _opened(path, reading) as image:
-        several = _has_more_frames(image)
-        return Form(image.format or "", image.mode, grey, height, width, several)
+        return form_of(image)._replace(height=height, width=width)
+
+
+def form_of(image: Image.Image) -> Form:
+    """Of an image that is opened: as it is stored, whatever EXIF says."""
+    return Form(
+        format=image.format or "",
+        mode=image.mode,
+        grey=image.mode in _GREY,
+        height=image.height,
+        width=image.width,
+        several=_has_more_frames(image),
+    )
 
 
 def decode(
@@ -87,7 +98,7 @@ def decode(
 ) -> Pixels:
     """image_HWC of a file, uint8: its first frame, turned as EXIF says, with
     transparent pixels on BACKGROUND; grey where `shape` has one channel, RGB where it
-    has three; of another size, its centre resized (as by `tfds_source.fit`).
+    has three; of another size, its centre resized (as by `tfds_split.fit`).
 
     More bits are scaled to 8, with `reading.white` as 255. Raises what Pillow raises,
     or ValueError where pixels have no range to scale from.

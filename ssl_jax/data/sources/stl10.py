@@ -11,7 +11,7 @@ from PIL import Image
 
 from ssl_jax.data import cache
 from ssl_jax.data.dataset import Dataset
-from ssl_jax.data.sources import tfds_source
+from ssl_jax.data.sources import tfds_source, tfds_split
 from ssl_jax.data.sources.tfds_prepare import data_root
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
@@ -140,4 +140,4 @@ def _folds(path: Path, num_train: int) -> list[list[int]]:
 
 
 def _resized(image_HWC: np.ndarray, side: int) -> np.ndarray:
-    return np.asarray(tfds_source.fit(Image.fromarray(image_HWC), side))
+    return np.asarray(tfds_split.fit(Image.fromarray(image_HWC), side))

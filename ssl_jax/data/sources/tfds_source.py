@@ -5,38 +5,31 @@ TensorFlow; only preparing a copy that is not there imports it. Where images sta
 their records (`placement.streams`), labels and order are read once and kept.
 """
 
-import hashlib
-import io
 import itertools
 import json
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from ssl_jax.data import cache, progress
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.placement import streams
+from ssl_jax.data.sources import tfds_survey
+from ssl_jax.data.sources.decoding import suggested
 from ssl_jax.data.sources.tfds_prepare import (
     check_features,
     data_root,
     find_prepared,
     prepare,
 )
+from ssl_jax.data.sources.tfds_split import Split
 from ssl_jax.data.streams import Images
+from ssl_jax.data.survey import Survey
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 
-_MODES = {1: "L", 3: "RGB", 4: "RGB"}  # Pillow's, by channels; alpha is dropped
-_BLOCK = 1024  # images in memory at a time
-_PIECE = 64  # images that a thread takes at a time
-# Their builders number the rows from 0, and tfds stores rows sorted by a hash of the
-# split's name and that number: so the original order can be restored.
-_NUMBERED = ("mnist", "stl10")
 _NO_TEST_LABELS = ("imagenet2012",)  # it is tested on the split "validation"
 
 STREAMS = True
@@ -78,6 +71,49 @@ def load(wanted: Wanted) -> Dataset:
     )
 
 
+def survey(wanted: Wanted) -> Survey:
+    """What `load` gives, with the form of every record; where that refuses, the images
+    that can be decoded and have a label that there is, as a stream.
+
+    Raises:
+      UserError: as `load`, for what is not in single records.
+    """
+    root, dataset, mistakes = data_root(wanted.dir), None, []
+    try:
+        dataset = load(wanted)
+    except UserError as error:
+        mistakes.append(str(error))
+    folder = find_prepared(root, wanted.name)
+    if folder is None:  # nor could it be prepared
+        raise UserError(*mistakes)
+    builder = builder_of(wanted.name, folder)
+    names = split_names(wanted.name, builder, wanted.extra)
+    splits = [Split(builder, name, wanted.image_size) for name in names]
+    # A stream's images are not decoded yet.
+    decode = dataset is None or isinstance(dataset.images_NHWC, Images)
+    looked = [tfds_survey.look(split, decode) for split in splits]
+    files = [file for of_split in looked for file in of_split.files]
+    bad = [image for of_split in looked for image in of_split.unreadable]
+    if files and (bad or dataset is None):
+        height, width = files[0].height, files[0].width
+        if wanted.image_size or len({(f.height, f.width) for f in files}) > 1:
+            height = width = wanted.image_size or suggested(files)
+        size = 0 if height != width else height
+        shape = height, width, 1 if splits[0].mode == "L" else 3
+        good = [
+            Split(builder, name, size, of_split.order)
+            for name, of_split in zip(names, looked, strict=True)
+        ]
+        labels = [of_split.labels_N for of_split in looked]
+        dataset = streamed(wanted, good, labels, shape)
+    return Survey(
+        dataset=dataset,
+        files=tuple(files),
+        unreadable=tuple(bad),
+        mistakes=tuple(mistakes),
+    )
+
+
 def _nbytes(folder: Path, image_size: int) -> int:
     """Of all images, by what lies beside the records; 0 where it does not say."""
     try:
@@ -95,12 +131,12 @@ def _nbytes(folder: Path, image_size: int) -> int:
 
 def _decode(name: str, folder: Path, image_size: int, extra: bool, out: Path) -> dict:
     """Decodes a prepared copy into `out` (see `cache.cached`)."""
-    builder = _builder(name, folder)
-    *pool, test = _splits(name, builder, extra)
-    pool = [_Split(builder, split, image_size) for split in pool]
+    builder = builder_of(name, folder)
+    *pool, test = split_names(name, builder, extra)
+    pool = [Split(builder, split, image_size) for split in pool]
     shape = pool[0].first_shape()
     _write(out, "", "N", pool, shape)
-    _write(out, "test_", "M", [_Split(builder, test, image_size)], shape)
+    _write(out, "test_", "M", [Split(builder, test, image_size)], shape)
     return {"name": name, "class_names": builder.info.features["label"].names}
 
 
@@ -108,29 +144,40 @@ def _streamed(wanted: Wanted, folder: Path, key: str) -> Dataset:
     """A prepared copy whose images stay in it; `key` is of the cache, which has the
     order of its rows, and their labels."""
     name, image_size = wanted.name, wanted.image_size
-    builder = _builder(name, folder)
+    builder = builder_of(name, folder)
     shape = _one_shape(name, builder.info.features["image"], image_size)
-    names = _splits(name, builder, wanted.extra)
+    names = split_names(name, builder, wanted.extra)
 
     def build(out):
-        for split in (_Split(builder, split, image_size) for split in names):
+        for split in (Split(builder, split, image_size) for split in names):
             np.save(out / f"{split.name}_order.npy", split.order)
             np.save(out / f"{split.name}_labels.npy", split.labels())
         return {}
 
     kept, _ = cache.entry(key, build)
     splits = [
-        _Split(builder, split, image_size, np.load(kept / f"{split}_order.npy"))
+        Split(builder, split, image_size, np.load(kept / f"{split}_order.npy"))
         for split in names
     ]
-    arrays = {}
-    for prefix, letter, part in (("", "N", splits[:-1]), ("test_", "M", splits[-1:])):
-        images = _reader(part, shape), (sum(map(len, part)), *shape)
+    labels = [np.load(kept / f"{split}_labels.npy") for split in names]
+    return streamed(wanted, splits, labels, shape)
+
+
+def streamed(
+    wanted: Wanted,
+    splits: Sequence["Split"],
+    labels: Sequence[np.ndarray],
+    shape: tuple[int, int, int],
+) -> Dataset:
+    """Images of `shape` that stay in their records: those of the last of `splits` are
+    the test set; `labels` of each."""
+    arrays, name = {}, wanted.name
+    for prefix, letter, part in (("", "N", slice(-1)), ("test_", "M", slice(-1, None))):
+        those = splits[part]
+        images = _reader(those, shape), (sum(map(len, those)), *shape)
         arrays[f"{prefix}images_{letter}HWC"] = Images(*images, name, wanted.workers)
-        labels = [np.load(kept / f"{split.name}_labels.npy") for split in part]
-        arrays[f"{prefix}labels_{letter}"] = np.concatenate(labels)
-    class_names = tuple(builder.info.features["label"].names)
-    return Dataset(name=name, class_names=class_names, **arrays)
+        arrays[f"{prefix}labels_{letter}"] = np.concatenate(labels[part])
+    return Dataset(name=name, class_names=splits[0].class_names, **arrays)
 
 
 def _one_shape(name: str, feature, image_size: int) -> tuple[int, int, int]:
@@ -146,7 +193,7 @@ def _one_shape(name: str, feature, image_size: int) -> tuple[int, int, int]:
 
 
 def _reader(
-    splits: list["_Split"], shape: tuple[int, int, int]
+    splits: list["Split"], shape: tuple[int, int, int]
 ) -> Callable[[Sequence[int]], Iterator[np.ndarray]]:
     """A function: rows of the joined splits -> image_HWC of each, for `Images`."""
     starts = np.cumsum([0, *map(len, splits)])
@@ -161,7 +208,7 @@ def _reader(
     return read
 
 
-def _builder(name: str, folder: Path):
+def builder_of(name: str, folder: Path):
     """tfds' builder of a prepared copy, without TensorFlow."""
     import tensorflow_datasets as tfds
 
@@ -170,7 +217,7 @@ def _builder(name: str, folder: Path):
     return builder
 
 
-def _splits(name: str, builder, extra: bool) -> list[str]:
+def split_names(name: str, builder, extra: bool) -> list[str]:
     """The names of the splits that are the pool, and of the one to test on."""
     names = builder.info.splits
     has_test = "test" in names and builder.name not in _NO_TEST_LABELS
@@ -189,176 +236,7 @@ def _splits(name: str, builder, extra: bool) -> list[str]:
     return [*(split for split in wanted if split in names), test]
 
 
-class _Split:
-    """Images and labels of one split of a prepared copy, in the order of their ids.
-
-    Args:
-      order: the records in that order, where it is known.
-    """
-
-    def __init__(
-        self, builder, name: str, image_size: int, order: np.ndarray | None = None
-    ):
-        import tensorflow_datasets as tfds
-
-        features = builder.info.features
-        self.name, self.image_size, self.folder = name, image_size, builder.data_dir
-        self.mode = _MODES[features["image"].shape[-1] or 3]
-        self.num_classes = features["label"].num_classes
-        self.source = builder.as_data_source(
-            split=name,
-            decoders={
-                key: tfds.decode.SkipDecoding()
-                for key, feature in features.items()
-                if isinstance(feature, tfds.features.Image)
-            },
-        )
-        self.order = np.arange(len(self.source)) if order is None else order
-        if order is not None:
-            return
-        if "id" in features:
-            ids = [row["id"] for rows in self._blocks() for row in rows]
-            self.order = np.asarray(sorted(self.order, key=lambda i: _natural(ids[i])))
-        elif builder.name in _NUMBERED:
-            self.order = np.argsort(sorted(self.order, key=self._hash))
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def _hash(self, number: int) -> bytes:
-        """What tfds sorts by (tensorflow_datasets/core/hashing.py)."""
-        return hashlib.md5(f"{self.name}{number}".encode()).digest()
-
-    def first_shape(self) -> tuple[int, ...]:
-        """(H, W, C) of the first image."""
-        return self._image(next(self._blocks())[0]).shape
-
-    def decoded(
-        self, shape: tuple[int, ...]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Blocks of (images_BHWC, labels_B).
-
-        Raises:
-          UserError: an image is not of `shape`, or a label is outside the classes.
-        """
-        position = 0
-        with ThreadPoolExecutor() as threads:  # Pillow decodes outside the GIL
-            for rows in self._blocks():
-                pieces = [rows[i : i + _PIECE] for i in range(0, len(rows), _PIECE)]
-                images = [
-                    image
-                    for piece in threads.map(self._images, pieces)
-                    for image in piece
-                ]
-                labels_B = np.asarray([row["label"] for row in rows])
-                for row, image in zip(rows, images, strict=True):
-                    if image.shape != shape:
-                        raise UserError(
-                            f"image shape unlike the first: {self._at(row, position)} "
-                            f"is {image.shape}, the first is {shape}; set "
-                            "config.data.image_size to bring all to one size."
-                        )
-                    self._check_label(row, position)
-                    position += 1
-                yield np.stack(images), labels_B
-
-    def labels(self) -> np.ndarray:
-        """labels_N, from all records.
-
-        Raises:
-          UserError: one is outside the classes.
-        """
-        what = f"reading labels of {self.name}"
-        blocks = progress.shown(self._blocks(), len(self), what, size=len)
-        rows = itertools.chain.from_iterable(blocks)
-        labels_N = np.empty(len(self), np.int32)
-        for position, row in enumerate(rows):
-            self._check_label(row, position)
-            labels_N[position] = row["label"]
-        return labels_N
-
-    def read(
-        self, positions: Sequence[int], shape: tuple[int, ...]
-    ) -> Iterator[np.ndarray]:
-        """image_HWC of each.
-
-        Raises:
-          UserError: a record cannot be read or decoded, or is not of `shape`.
-        """
-        numbers = self.order[positions].tolist()
-        for number, row in zip(numbers, self._records(numbers), strict=True):
-            try:
-                image_HWC = self._image(row)
-            except Exception as error:  # damaged ones make Pillow raise nearly anything
-                raise self._unreadable(number, error) from error
-            if image_HWC.shape != shape:
-                raise UserError(
-                    f"{self.folder}: the image in record {number} of the split "
-                    f"{self.name!r} is {image_HWC.shape}, where all were to be "
-                    f"{shape}; set config.data.image_size to bring all to one size."
-                )
-            yield image_HWC
-
-    def _records(self, numbers: list[int]) -> Iterator[dict]:
-        try:
-            yield from self.source.__getitems__(numbers)
-        except RuntimeError:  # array_record's, which does not say of which
-            for number in numbers:
-                try:
-                    self.source[number]
-                except RuntimeError as error:
-                    raise self._unreadable(number, error) from error
-            raise
-
-    def _unreadable(self, number: int, error: Exception) -> UserError:
-        return UserError(
-            f"{self.folder}: record {number} of the split {self.name!r} cannot be read "
-            f"({error}); copy or prepare that folder again, and run the same command."
-        )
-
-    def _at(self, row: dict, position: int) -> str:
-        return f"{self.name} row {_text(row.get('id', position))}"
-
-    def _check_label(self, row: dict, position: int) -> None:
-        unlabelled = self.name == "unlabelled"
-        valid = range(-1, 0) if unlabelled else range(self.num_classes)
-        if row["label"] not in valid:
-            raise UserError(
-                f"label outside the classes: {self._at(row, position)} has label "
-                f"{row['label']}, and the {self.num_classes} classes are 0 to "
-                f"{self.num_classes - 1}; mend that row and prepare the data set again."
-            )
-
-    def _blocks(self) -> Iterator[list[dict]]:
-        for start in range(0, len(self.order), _BLOCK):
-            block = self.order[start : start + _BLOCK]
-            try:
-                yield self.source.__getitems__([int(i) for i in block])
-            except RuntimeError as error:  # array_record's, for a damaged file
-                raise UserError(
-                    f"{self.folder}: the split {self.name!r} cannot be read ({error}); "
-                    "copy or prepare that folder again."
-                ) from error
-
-    def _images(self, rows: list[dict]) -> list[np.ndarray]:
-        return [self._image(row) for row in rows]
-
-    def _image(self, row: dict) -> np.ndarray:
-        image = Image.open(io.BytesIO(row["image"]))
-        if image.mode != self.mode:
-            image = image.convert(self.mode)
-        if self.image_size:
-            image = fit(image, self.image_size)
-        image_HWC = np.asarray(image)
-        return image_HWC if image_HWC.ndim == 3 else image_HWC[:, :, None]
-
-
-def fit(image: Image.Image, side: int) -> Image.Image:
-    """The centred square of an image, resized (antialiased) to `side` pixels."""
-    return ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
-
-
-def _write(out: Path, prefix: str, letter: str, splits: list[_Split], shape) -> None:
+def _write(out: Path, prefix: str, letter: str, splits: list[Split], shape) -> None:
     """Decodes `splits`, one after the other, into two `.npy` files in `out`."""
     num_rows = sum(map(len, splits))
     images = cache.create(
@@ -379,12 +257,3 @@ def _write(out: Path, prefix: str, letter: str, splits: list[_Split], shape) -> 
             start = end
     images.flush()
     labels.flush()
-
-
-def _text(key: bytes | int) -> str:
-    return key.decode() if isinstance(key, bytes) else str(key)
-
-
-def _natural(key: bytes | int) -> list:
-    """Sorts train_9 before train_10."""
-    return [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", _text(key))]

@@ -8,7 +8,7 @@ from photos import load, save
 from PIL import Image
 
 from ssl_jax.data import sources
-from ssl_jax.data.sources import folder, image_files, one_image, tfds_source
+from ssl_jax.data.sources import folder, image_files, one_image, tfds_split
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
 
@@ -175,7 +175,7 @@ def test_a_photograph_decoded_small_is_the_one_decoded_whole(tmp_path):
     whole.save(tmp_path / "a.png")
     by_jpeg, by_png = (decoded(tmp_path / f, 3, (32, 32)) for f in ("a.jpg", "a.png"))
     assert np.abs(by_jpeg - by_png).mean() < 0.5
-    np.testing.assert_array_equal(by_png, np.asarray(tfds_source.fit(whole, 32)))
+    np.testing.assert_array_equal(by_png, np.asarray(tfds_split.fit(whole, 32)))
 
 
 def test_all_grey_has_one_channel_and_one_in_color_gives_three(photos):

@@ -16,6 +16,7 @@ from sklearn.model_selection import train_test_split
 
 from ssl_jax import core
 from ssl_jax.data import loading, sources
+from ssl_jax.data.sources import tfds_split
 from ssl_jax.data.streams import Images
 from ssl_jax.data.wanted import Wanted
 from ssl_jax.errors import UserError
@@ -151,6 +152,48 @@ def test_a_stream_needs_one_size_and_labels_within_the_classes(prepared):
         sources.load("tiny", **how)
     with pytest.raises(UserError, match="outside the classes: train row train_5"):
         sources.load("labels", image_size=4, **how)
+
+
+def test_a_survey_tells_of_all_records_and_goes_on_without_bad_ones(
+    prepared, monkeypatch
+):
+    folder = str(prepared / "array_record")
+    found = sources.survey(Wanted(name="tiny", dir=folder))
+    assert not found.unreadable and not found.mistakes and len(found.files) == 24
+    assert found.files[3][1:6] == ("PNG", "RGB", False, 8, 6)
+    np.testing.assert_array_equal(
+        found.dataset.images_NHWC, sources.load("tiny", data_dir=folder).images_NHWC
+    )
+
+    found = sources.survey(Wanted(name="shapes", dir=folder))
+    assert "image shape unlike the first" in found.mistakes[0]
+    assert {(file.height, file.width) for file in found.files} == {(8, 6), (9, 6)}
+    assert found.dataset.images_NHWC[:].shape == (12, 6, 6, 3)
+
+    found = sources.survey(Wanted(name="labels", dir=folder))
+    ((name, reason),) = [bad for bad in found.unreadable if "train" in bad[0]]
+    assert "outside the classes" in reason and len(found.dataset.labels_N) == 11
+
+    blocks = tfds_split.Split.blocks
+
+    def damaged(split):
+        for rows in blocks(split):
+            yield [
+                row | {"image": row["image"][:40]} if row["id"] == b"train_7" else row
+                for row in rows
+            ]
+
+    monkeypatch.setattr(tfds_split.Split, "blocks", damaged)
+    with pytest.raises(UserError, match="of the split 'train' cannot be read"):
+        sources.load("tiny", data_dir=folder, image_size=5)
+    found = sources.survey(Wanted(name="tiny", dir=folder, image_size=5))
+    assert len(found.unreadable) == len(found.mistakes) == 1
+    assert len(found.files) == 23
+    rows = [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11]
+    np.testing.assert_array_equal(
+        found.dataset.images_NHWC[:][:, 2, 2, 0], 10 * np.array(rows)
+    )
+    np.testing.assert_array_equal(found.dataset.labels_N, np.array(rows) % 2)
 
 
 def test_a_damaged_record_of_a_stream_is_named(prepared, tmp_path, cache):
