@@ -118,9 +118,9 @@ class Scaled(NamedTuple):
     shown_on: str
 
 
-def scaled(logits, labels) -> Scaled:
+def scaled(logits, labels) -> Scaled | None:
     """Of the test images, by a temperature that none of those shown has part in: found
-    on validation images, or without any on every other test image.
+    on validation images, or without any on every other test image; None of one alone.
 
     Args:
       logits, labels: of "test", and "val" where there is one.
@@ -135,6 +135,8 @@ def scaled(logits, labels) -> Scaled:
             "every other test image ({:,}; there are no validation images)",
             "the other {:,} test images",
         )
+    if not len(shown[1]):
+        return None
     T = temperature(*found)
     found_on, shown_on = words
     return Scaled(

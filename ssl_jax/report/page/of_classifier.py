@@ -34,7 +34,7 @@ def sections(run: Found) -> list[Section]:
         return [Section("Test images", [Missing(text)])] if text else []
     said = phase.said
     return [
-        Section("Classes", list(_classes(run, said))),
+        Section("Classes", [*_of_which(run, phase), *_classes(run, said)]),
         Section("Calibration", list(_calibration(said))),
         Section("Pictures", list(_pictures(run, said))),
     ]
@@ -48,14 +48,16 @@ def tiles(run: Found) -> list[Tile]:
     right, M = int((logits_MK.argmax(1) == labels_M).sum()), len(labels_M)
     low, high = numbers.wilson(right, M)
     of_class = numbers.per_class(_counts(phase.said))
-    scaled = numbers.scaled(phase.said.logits, phase.said.labels)
-    after = scaled.after
-    scaled_to = f"{after.ece:.3f} at temperature {after.temperature:.2f}"
-    return [
-        Tile("right", f"{right:,} of {M:,}", f"95%: {low:.1%} to {high:.1%}"),
+    right_of = f"right, of {phase.name}" if len(run.phases) > 1 else "right"
+    found = [
+        Tile(right_of, f"{right:,} of {M:,}", f"95%: {low:.1%} to {high:.1%}"),
         Tile("mean F1", f"{of_class.f1.mean():.2%}", "of the classes"),
-        Tile("calibration error", f"{scaled.before.ece:.3f}", scaled_to),
     ]
+    scaled = numbers.scaled(phase.said.logits, phase.said.labels)
+    if scaled is not None:
+        after = f"{scaled.after.ece:.3f} at temperature {scaled.after.temperature:.2f}"
+        found.append(Tile("calibration error", f"{scaled.before.ece:.3f}", after))
+    return found
 
 
 def _judged(run) -> Phase | None:
@@ -86,6 +88,13 @@ def _why_not(run):
         "predictions (said.npz in its folder), as runs of older versions did not; "
         "train it again with this one."
     )
+
+
+def _of_which(run, phase) -> list:
+    """Which phase it is, where there are others: a probe after it says other things."""
+    if len(run.phases) == 1:
+        return []
+    return [Note(f"All that follows of test images is what {phase.name} says of them.")]
 
 
 def _names(run, K):
@@ -163,6 +172,9 @@ def _confused(counts_KK, names):
 
 def _calibration(said) -> Iterator:
     scaled = numbers.scaled(said.logits, said.labels)
+    if scaled is None:
+        yield Missing("One test image is too few to find a temperature and to show it.")
+        return
     before, after = scaled.before, scaled.after
     yield Note(
         f"A temperature of {after.temperature:.2f}, found on {scaled.found_on}, "

@@ -73,6 +73,7 @@ def test_a_temperature_is_shown_on_images_that_it_was_not_found_on():
     ratio = again.after.temperature / halves.after.temperature
     assert ratio == pytest.approx(3, rel=4e-3)
     assert again.before.nll == halves.before.nll
+    assert numbers.scaled({"test": LOGITS[:1]}, {"test": LABELS[:1]}) is None
     validated = numbers.scaled(
         {"val": LOGITS[:100], "test": LOGITS[100:]},
         {"val": LABELS[:100], "test": LABELS[100:]},

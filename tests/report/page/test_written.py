@@ -152,6 +152,17 @@ def test_pictures_are_of_mistakes_first_surest_first(tmp_path):
     assert all(" said " in alt for alt in alts[:2]) and " or " in alts[2]
 
 
+def test_of_several_phases_it_says_which_is_shown(tmp_path):
+    path = make(tmp_path / "run", 0.75)
+    saved = json.loads((path / "config.json").read_text())
+    saved["config"] |= {"phases": ["train", "more"], "more": saved["config"]["train"]}
+    write(path / "config.json", saved)
+    page = Page(written.of_workdirs([path]))  # whose second phase has not begun
+    assert "is what train says of them" in page.text and "right, of train" in page.text
+    assert "train: accuracy" in page.text and "not over" in page.text
+    assert "0 of 20" in page.text
+
+
 def test_what_is_missing_is_said(tmp_path):
     bare = make(tmp_path / "bare", 0.75, images=False)
     assert "kept no predictions" in Page(written.of_workdirs([bare])).text
