@@ -53,7 +53,8 @@ def fit(
       labels: N numbers or names, -1 or None where there is none; of a folder a CSV
         file, or None where its folders are the classes.
       unlabeled: more images without a label, in the same form.
-      method: a word behind the config's colon, such as "flexmatch" or "supervised".
+      method: a word behind the config's colon, such as "flexmatch" or "supervised";
+        "" for a config that is of one method, such as "byol_folder".
       budget_minutes: what all of this may take, within a tenth on a machine that does
         nothing else: the speed is measured, and the steps follow. They are in the
         workdir's config.json, by which the run can be done again. 0: the config's own
@@ -81,8 +82,14 @@ def fit(
     path = _new(wanted.name) if workdir is None else expanded(workdir)
     if not root:
         reading = Reading(wanted.data.white, wanted.data.max_pixels)
-        side = wanted.data.image_size
-        dataset = pools.dataset(images, labels, unlabeled, side, reading)
+        dataset = pools.dataset(
+            images,
+            labels,
+            unlabeled,
+            wanted.data.image_size,
+            reading,
+            classless=not wanted.data.class_folders,
+        )
     _set_up(wanted)
     devices = _devices(wanted)
     there = Workdir(path).config

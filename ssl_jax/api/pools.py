@@ -23,7 +23,13 @@ def folder(images: Any) -> str:
 
 
 def dataset(
-    images: Any, labels: Any, unlabeled: Any, side: int, reading: Reading
+    images: Any,
+    labels: Any,
+    unlabeled: Any,
+    side: int,
+    reading: Reading,
+    *,
+    classless: bool = False,
 ) -> Dataset:
     """A pool of the images, and behind them of those that have no label.
 
@@ -33,6 +39,7 @@ def dataset(
       labels: of each of `images`, a number or a name; -1, None or NaN for none.
       side: pixels that files are brought to; 0: they must be of one size.
       reading: how files are read.
+      classless: whether there may be no label at all.
 
     Raises:
       UserError: they are no images, or do not fit each other.
@@ -53,7 +60,7 @@ def dataset(
                 f"images and unlabeled have the shapes {shapes}: bring all to one."
             )
         images_NHWC = np.concatenate(parts) if len(parts) > 1 else parts[0]
-    if len(class_names) < 2:
+    if len(class_names) < 2 and (class_names or not classless):
         raise UserError(
             f"labels name {len(class_names)} classes: label images of two or more."
         )

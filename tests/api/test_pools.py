@@ -1,10 +1,12 @@
 """What is handed over becomes a pool: from arrays and from files, with any labels."""
 
 import numpy as np
+import pytest
 from photos import fill, save
 
 from ssl_jax.api import pools
 from ssl_jax.data.sources.one_image import DEFAULT
+from ssl_jax.errors import UserError
 
 NAN = float("nan")
 
@@ -29,6 +31,15 @@ def test_arrays():
     np.testing.assert_array_equal(listed.images_NHWC, images_NHWC)
     grey = pools.dataset(list(images_NHWC[..., 0]), [0, 1, 1, 1, 1], None, 0, DEFAULT)
     np.testing.assert_array_equal(grey.images_NHWC, images_NHWC[..., :1])
+
+
+def test_images_without_any_label():
+    images_NHWC = np.zeros((5, 4, 6, 3), np.uint8)
+    dataset = pools.dataset(images_NHWC, None, None, 0, DEFAULT, classless=True)
+    assert dataset.class_names == () and dataset.labels_N.tolist() == [-1] * 5
+    for labels, classless in [(None, False), ([7, 7, -1, -1, 7], True)]:
+        with pytest.raises(UserError, match="label images of two or more"):
+            pools.dataset(images_NHWC, labels, None, 0, DEFAULT, classless=classless)
 
 
 def test_files(tmp_path, monkeypatch):
