@@ -78,7 +78,7 @@ def _of_phase(run: Run, section: Trains, data: Data, mesh: Mesh) -> dict:
 def _evaluation(phase, state, data):
     """(seconds to compile one, seconds that one takes) of all that is held out, by a
     batch of each set; k-NN not counted."""
-    evaluate = compile_evaluation(phase.algorithm, phase.rows, phase.key)
+    evaluate = compile_evaluation(phase.algorithm, phase.rows, phase.key).sums
     compiling = once = 0.0
     for batches in data.eval_sets.values():
         batch = place(batches[0], phase.rows)
