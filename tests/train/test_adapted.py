@@ -50,26 +50,26 @@ def sizes(run):
 def test_forty_labels_a_class_are_as_the_config_has_them_but_for_what_validates():
     run, said = settled(labels=(40,) * 5, drawn=(40,) * 5)
     assert run.data.num_validation == 40
-    assert sizes(run) == {"supervised": (16, 0), "semi_supervised": (16, 4)}
+    assert sizes(run) == {"supervised": (16, 0), "semi_supervised": (16, 2)}
     assert all(section.loss_patience for section in run.trained.values())
     assert "8 of each class's labels validate, 40 in all" in said
     assert "supervised takes 16 images a step, and 600 steps at most" in said
-    assert "semi_supervised takes 16 + 4 x 16 unlabeled images a step" in said
-    assert "1,500 steps at most" in said
+    assert "semi_supervised takes 16 + 2 x 16 unlabeled images a step" in said
+    assert "1,000 steps at most" in said
 
 
 @pytest.mark.parametrize(
     ("facts", "semi", "said"),
     [
         # Fewer unlabeled images than mu B, then than B; the devices divide them.
-        ({"unlabeled": 45, "images": 45}, (16, 2), "16 + 2 x 16 unlabeled"),
+        ({"unlabeled": 25, "images": 25}, (16, 1), "16 + 1 x 16 unlabeled"),
         ({"unlabeled": 11, "images": 11}, (10, 1), "10 + 1 x 10 unlabeled"),
         ({"unlabeled": 7, "devices": 8, "images": 7}, None, "without semi_superv"),
         ({"hidden": 0}, None, "without semi_supervised: 0 images have no label"),
-        ({"devices": 3}, (18, 4), "supervised takes 18 images"),
+        ({"devices": 3}, (18, 2), "supervised takes 18 images"),
         (
             {"accelerated": True, "images": 1_000, "unlabeled": 1_000},
-            (64, 7),
+            (64, 2),
             "wide_resnet learns, on an accelerator",
         ),
     ],
@@ -175,9 +175,9 @@ def test_twenty_images_train_predict_and_go_on_as_they_began(
     there = json.loads((path / "config.json").read_text())["config"]
     assert settings.plain(again) == there
     other, _ = adapted.to_data(config, tmp_path / "other", mesh)
-    assert other["semi_supervised"]["unlabeled_ratio"] == 4
+    assert other["semi_supervised"]["unlabeled_ratio"] == 2
     # And another setting is refused as ever.
-    config.semi_supervised.unlabeled_ratio = 2
+    config.semi_supervised.unlabeled_ratio = 3
     with pytest.raises(UserError, match="semi_supervised.unlabeled_ratio = 1 there"):
         run(config, path, ONE)
 
