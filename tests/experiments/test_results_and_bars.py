@@ -17,6 +17,7 @@ from experiments.tables import (
     cifar10_small,
     digits_methods,
     few_labels,
+    no_labels,
     pseudo_label_mnist,
 )
 from ssl_jax.report import tables
@@ -189,6 +190,37 @@ def test_active_digits_tables_and_their_bar():
         entropy, random = (accuracy_SR_of[name] for name in ("entropy", "random"))
         assert len(random) == 10
         assert entropy[:, -1].mean() >= random[:, -1].mean() + 0.04
+
+
+def test_no_labels_table_and_its_bar():
+    """30 answers to questions beat 30 at random (issue 15), in the mean of 5 seeds."""
+    results = read("no_labels")["byol"]
+    assert [result["seed"] for result in results] == [0, 1, 2, 3, 4]
+    for result in results:
+        _assert_of_today(no_labels.configure(result["seed"]), result["config"])
+        assert result["data"]["classes"] == result["test"] == {}
+        assert len(result["answers"]["random"]) == no_labels.DRAWS
+    accuracy_S_of = no_labels.accuracies(results)
+    assert np.mean(accuracy_S_of["typical"]) > np.mean(accuracy_S_of["random"])
+    # Paired, by seeds, against the mean of that seed's draws.
+    made = [
+        {"typical": {"accuracy": 0.5}, "k_center": {"accuracy": 0.1}, "all": {}},
+        {"typical": {"accuracy": 0.6}, "k_center": {"accuracy": 0.3}, "all": {}},
+    ]
+    draws = [[0.2, 0.4], [0.4, 0.6]]
+    for answers, drawn in zip(made, draws, strict=True):
+        answers["random"] = [{"accuracy": accuracy} for accuracy in drawn]
+        answers["all"] = {"accuracy": 0.9}
+        for entry in (
+            *answers["random"],
+            *map(answers.get, ("typical", "k_center", "all")),
+        ):
+            entry["classes"] = 8
+    timed = {"phases": {"pretrain": {"seconds": 120}}}
+    told = no_labels.table({"byol": [{"answers": one} | timed for one in made]})
+    assert "| typical | 55.00 ± 7.07 (2) | 15.00 ± 7.07 (2), p 0.205 | 8.0 |" in told
+    assert "| random | 40.00 ± 14.14 (2) |  | 8.0 |" in told
+    assert told.index("| typical") < told.index("| k center")
 
 
 def test_gcn_on_cora_and_its_bars():
