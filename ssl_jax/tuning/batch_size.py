@@ -80,13 +80,13 @@ def measured(
 
     Args:
       images: a step.
-      compile_seconds: what another program took.
+      compile_seconds: what another program took; 0: it is compiled.
     """
     if not budget.allows(compile_seconds + _SECONDS, BATCH_SIZE):
-        return (
-            f"compiling another takes {compile_seconds:.0f} s, beyond the "
-            f"{BATCH_SIZE:.0%} of the time that are for this"
-        )
+        for_this = f"the {BATCH_SIZE:.0%} of the time that are for this"
+        if not compile_seconds:
+            return f"{for_this} are over"
+        return f"compiling another takes {compile_seconds:.0f} s, beyond {for_this}"
     try:
         compiled, _ = bench.compiled(values)
         free = _OF_MEMORY * placement.free_memory()
