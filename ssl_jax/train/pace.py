@@ -131,7 +131,7 @@ def measured(phase: Phase, data: loading.Data) -> Pace:
             calls = min(max(1, round(_SECONDS / 2 / (taken * per_call))), _MOST)
         evaluation = 0.0
         if data.eval_sets:
-            evaluate = compile_evaluation(phase.algorithm, phase.rows, phase.key)
+            evaluate = compile_evaluation(phase.algorithm, phase.rows, phase.key).sums
             began = time.monotonic()
             for _ in range(2):  # the first is compiled
                 compile_seconds += evaluation

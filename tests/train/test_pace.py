@@ -6,8 +6,9 @@ import pytest
 
 from configs import base, digits, folder
 from ssl_jax.core import make_mesh
+from ssl_jax.data import loading
 from ssl_jax.errors import UserError
-from ssl_jax.train import pace
+from ssl_jax.train import pace, phases, sections
 from ssl_jax.train.pace import Pace
 
 
@@ -56,3 +57,13 @@ def test_as_there():
     assert again.train.steps == 3000 and again.train.algorithm.warmup_steps == 300
     assert again.train.batch_size == 8
     assert pace.as_there(config, {}).train.steps == 7
+
+
+def test_measured(monkeypatch):
+    """Of a phase that trains and evaluates, compiled."""
+    monkeypatch.setattr(pace, "_SECONDS", 0.02)
+    mesh = make_mesh()
+    run = sections.parse(digits.get_config("supervised,debug"), mesh.size)
+    data = loading.load(run.data, mesh, seed=0)
+    its = pace.measured(phases.build(run, run.trained["train"], data, mesh), data)
+    assert min(its) > 0
