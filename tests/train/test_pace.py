@@ -26,8 +26,7 @@ def test_longer():
     assert least.steps == least.eval_every == 4 and least.algorithm.warmup_steps == 1
 
 
-@pytest.mark.parametrize("kept", [False, True])
-def test_within(monkeypatch, kept):
+def test_within(monkeypatch):
     """At 2 and 4 steps a second, of 200 and 100 steps: half of the time for each."""
     config = digits.get_config("debug")
     config.train.update(steps=200, eval_every=20)
@@ -36,10 +35,9 @@ def test_within(monkeypatch, kept):
     config.phases = ("train", "second")
     paces = iter([Pace(2.0, 8.0, 0.5), Pace(1.0, 12.0, 0.0)])
     monkeypatch.setattr(pace, "measured", lambda phase, data: next(paces))
-    monkeypatch.setattr(pace, "_keeps_compiled", lambda: kept)
-    paced = pace.within(config, 629.0, make_mesh())
-    # 10 evaluations, 20 s of compiling or half of it, 4 around: 200 s become
-    left = 0.95 * (629 - 5 - (10 if kept else 20) - 4)
+    paced = pace.within(config, 630.0, make_mesh())
+    # 10 evaluations, 20 s of compiling, 5 around: 200 s become
+    left = 0.92 * (630 - 5 - 20 - 5)
     assert paced.train.steps == pytest.approx(left, rel=0.02)
     assert paced.second.steps == pytest.approx(left / 2, rel=0.02)
     assert paced.train.eval_every == round(20 * paced.train.steps / 200)
@@ -47,6 +45,14 @@ def test_within(monkeypatch, kept):
     with pytest.raises(UserError, match=re.escape("train does 2 steps/s")) as refused:
         pace.within(config, 9.0, make_mesh())
     assert "give it 0." in str(refused.value)
+
+
+def test_what_is_measured_is_compiled_anew(monkeypatch):
+    config = digits.get_config("debug")
+    monkeypatch.setattr(pace.time, "time_ns", lambda: 9973 * 7 + 5)
+    anew = pace._anew(config).train
+    assert anew.steps == config.train.steps + 5 * config.train.steps_per_call
+    assert anew.optimizer == config.train.optimizer
 
 
 def test_as_there():
