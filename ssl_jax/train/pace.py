@@ -24,8 +24,8 @@ from ssl_jax.train.program import compile_phase
 EVERY = ("eval_every", "log_every", "checkpoint_every")
 _SECONDS = 2.0  # of steps that a rate is measured by, about
 _MOST = 1000  # calls of the same
-_AROUND = 5.0  # seconds: figures, saving, the result, loading it
-_STEPS = 0.92  # of what is left; the rest is between short steps: what is said of them
+_AROUND = 4.0  # seconds: figures, saving, the result, loading it
+_STEPS = 0.95  # of what is left; the rest is between short steps: what is said of them
 _FEWEST = 10  # steps of a phase that are worth it
 
 

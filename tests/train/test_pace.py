@@ -36,8 +36,8 @@ def test_within(monkeypatch):
     paces = iter([Pace(2.0, 8.0, 0.5), Pace(1.0, 12.0, 0.0)])
     monkeypatch.setattr(pace, "measured", lambda phase, data: next(paces))
     paced = pace.within(config, 630.0, make_mesh())
-    # 10 evaluations, 20 s of compiling, 5 around: 200 s become
-    left = 0.92 * (630 - 5 - 20 - 5)
+    # 10 evaluations, 20 s of compiling, 4 around: 200 s become
+    left = 0.95 * (630 - 5 - 20 - 4)
     assert paced.train.steps == pytest.approx(left, rel=0.02)
     assert paced.second.steps == pytest.approx(left / 2, rel=0.02)
     assert paced.train.eval_every == round(20 * paced.train.steps / 200)
