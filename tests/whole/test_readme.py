@@ -183,8 +183,10 @@ def _check_launch(command):
     for name in ("num_processes", "process_id"):
         flags.DEFINE_integer(name, None, "", flag_values=known)
     flags.DEFINE_enum("mode", "train", list(modes.MODES), "", flag_values=known)
-    if command_line.argument("mode", argv) in modes.OF_A_RUN:
-        argv.append("--config=digits")  # a run's, which is not there
+    of_a_run = command_line.argument("mode", argv) in modes.OF_A_RUN
+    # A run's, which is not there; or of a flag alone, in a sentence.
+    if of_a_run or command.startswith("--mode="):
+        argv.append("--config=digits")
     command_line.parse(known, argv, modes.OF_A_RUN)
 
 
