@@ -16,6 +16,14 @@ from multiprocessing.connection import Connection
 from experiments.checkouts import ROOT
 from ssl_jax.errors import UserError
 
+# All that there are share a GPU's memory; and keep what they have had of a CPU's, which
+# ours would do alone (ssl_jax/cli/cores.py).
+_SETTINGS = {
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**62),
+}
 _SERVES = "import sys; from experiments.speed import alone; alone.serve(sys.argv[1])"
 
 
@@ -67,8 +75,7 @@ class _Process:
                 [sys.executable, "-c", _SERVES, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 cwd=ROOT,
-                # All that there are share a GPU's memory.
-                env={"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ},
+                env={**_SETTINGS, **os.environ},
             )
         try:
             self.pipe.send((self.stays, *self.call))
