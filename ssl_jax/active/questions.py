@@ -100,7 +100,7 @@ def choose(
 
 def _command(wanted, workdir, dataset):
     """What trained the run in `workdir`, with the answers to its questions; of one
-    without classes, what goes on from its encoder."""
+    without classes, what goes on from its encoder; of one of `ssl_jax.fit`, that."""
     script, *flags = workdir.command
     if not dataset.class_names:
         of_data = [
@@ -111,6 +111,9 @@ def _command(wanted, workdir, dataset):
         script = "launch.py"  # whatever trained it
         flags = ["--config=byol_folder:fixmatch", *dict.fromkeys(of_data + of_model)]
         flags.append(f"--config.train.start_from={workdir.path}")
+    elif Path(script).name != "launch.py" and wanted.data.name == "folder":
+        given = f"{wanted.data.dir!r}, {str(workdir.queries)!r}, workdir='ANOTHER'"
+        return f"ssl_jax.fit({given})  # and what else it was given"
     own = ("--workdir", "--config.data.labels")
     flags = [flag for flag in flags if not flag.startswith(own)]
     flags += [f"--config.data.labels={workdir.queries}", "--workdir=ANOTHER"]

@@ -6,8 +6,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ssl_jax.api import fitting, pools
-from ssl_jax.train import classifier
+from ssl_jax.api import finished, fitting, pools
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):
@@ -65,6 +64,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             workdir=self.workdir,
         )
         self.workdir_ = os.fspath(self.classifier_.workdir)
+        y = list(y)  # by place, where pandas would have rows by their names
         unlabeled_N = np.array([pools.is_none(label) for label in y])
         labeled = np.flatnonzero(~unlabeled_N)
         self.classes_ = np.unique([y[i] for i in labeled])
@@ -89,4 +89,4 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     def __setstate__(self, state):
         super().__setstate__(state)
         if "workdir_" in state:
-            self.classifier_ = classifier.load(self.workdir_)
+            self.classifier_ = finished.load(self.workdir_)

@@ -44,8 +44,8 @@ def dataset(
     Raises:
       UserError: they are no images, or do not fit each other.
     """
-    listed = given_images.listed(images)
-    more = [] if unlabeled is None else given_images.listed(unlabeled)
+    listed = _listed(images, "images")
+    more = [] if unlabeled is None else _listed(unlabeled, "unlabeled")
     class_names, codes_N = _classes(labels, len(listed))
     labels_N = np.concatenate([codes_N, np.full(len(more), -1)]).astype(np.int32)
     names = ()
@@ -79,6 +79,23 @@ def dataset(
     )
 
 
+def _listed(images, what):
+    """`given_images.listed` of several images: one alone is no pool."""
+    if isinstance(images, (str, bytes, os.PathLike)):
+        raise UserError(
+            f"{what}={os.fsdecode(images)!r} is no folder: give one, or a list of "
+            "names of files."
+        )
+    shape = getattr(images, "shape", ())
+    if len(shape) in (2, 3):
+        grey = " (of grey ones x[..., None])" if len(shape) == 3 else ""
+        raise UserError(
+            f"{what} is an array of shape {tuple(shape)}: give one [images, height, "
+            f"width, channels]{grey}, or a list of images."
+        )
+    return given_images.listed(images)
+
+
 def is_none(label: Any) -> bool:
     """Whether it stands for an image without one."""
     return label is None or bool(label == -1) or bool(label != label)  # NaN
@@ -100,6 +117,11 @@ def _classes(labels, num_images) -> tuple[tuple[str, ...], np.ndarray]:
             f"labels are of several kinds ({error}): give numbers or names, not both."
         ) from error
     names = tuple(str(label) for label in ordered)
+    if wrong := {"", "-1", "nan"}.intersection(names):
+        raise UserError(
+            f"{wrong.pop()!r} is no class: give None where there is no label (NumPy "
+            "makes a name of -1 or NaN that stands beside names)."
+        )
     if len(set(names)) < len(names):
         raise UserError(f"two labels are called alike among {', '.join(names)}.")
     row = {label: i for i, label in enumerate(ordered)}

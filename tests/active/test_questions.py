@@ -1,5 +1,6 @@
 """queries.csv: what is written can be read back, whatever the names."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -45,6 +46,20 @@ def test_k_center_asks_where_no_image_is_labeled(monkeypatch):
     assert chosen_M.tolist() == [1, 0]
     first, second = questions.rows(trained, chosen_M, None)
     assert [*first.values()] == ["b", "", "", "", ""] and second["image"] == "a"
+
+
+def test_a_run_of_a_notebook_is_gone_on_with_there():
+    config = tiny.config()
+    config.data.update(name="folder", dir="my photos")
+    workdir = SimpleNamespace(
+        command=["ipykernel_launcher.py", "-f", "kernel.json"], queries=Path("w/q.csv")
+    )
+    dataset = SimpleNamespace(class_names=("cat", "dog"))
+    said = questions._command(sections.parse(config), workdir, dataset)
+    assert said.startswith("ssl_jax.fit('my photos', 'w/q.csv', workdir='ANOTHER')")
+    workdir.command = ["/src/launch.py", "--config=folder", "--workdir=w"]
+    said = questions._command(sections.parse(config), workdir, dataset)
+    assert "launch.py --config=folder --config.data.labels=w/q.csv --workdir" in said
 
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path):

@@ -17,6 +17,28 @@ def test_labels():
     names, codes_N = pools._classes(["b", None, NAN, "a"], 4)
     assert names == ("a", "b") and codes_N.tolist() == [1, -1, -1, 0]
     assert pools._classes(None, 2)[1].tolist() == [-1, -1]
+    for none in (-1, NAN, ""):
+        with pytest.raises(UserError, match=f"'{none}' is no class: give None"):
+            pools._classes(np.array(["a", none, "b"]), 3)
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ("photos", "images='photos' is no folder: give one, or a list"),
+        (
+            np.zeros((5, 4, 6), np.uint8),
+            r"shape \(5, 4, 6\): .* grey ones x\[\.\.",
+        ),
+        (np.zeros((5, 24), np.uint8), r"shape \(5, 24\): give one \[images, height"),
+    ],
+)
+def test_what_is_no_pool(images, said):
+    labels = [0, 1, 0, 1, -1]
+    with pytest.raises(UserError, match=said):
+        pools.dataset(images, labels, None, 8, DEFAULT)
+    with pytest.raises(UserError, match=said.replace("images=", "unlabeled=")):
+        pools.dataset(np.zeros((5, 4, 6, 3), np.uint8), labels, images, 8, DEFAULT)
 
 
 def test_arrays():
