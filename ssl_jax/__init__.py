@@ -16,7 +16,7 @@ _DOORS = {
     "LabelPropagation": "ssl_jax.api.on_graphs",
     "LabelSpreading": "ssl_jax.api.on_graphs",
     "fit": "ssl_jax.api.fitting",
-    "load": "ssl_jax.train.classifier",
+    "load": "ssl_jax.api.finished",
 }
 
 

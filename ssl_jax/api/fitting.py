@@ -15,12 +15,12 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from ssl_jax.api import pools
+from ssl_jax.api import finished, pools
 from ssl_jax.cli import command_line, config_files, process
 from ssl_jax.core import make_mesh
 from ssl_jax.data.sources.one_image import Reading
 from ssl_jax.errors import UserError
-from ssl_jax.train import classifier, pace, run
+from ssl_jax.train import pace, run
 from ssl_jax.train.classifier import Classifier
 from ssl_jax.workdir import logs
 from ssl_jax.workdir.files import expanded
@@ -103,7 +103,7 @@ def fit(
         raise KeyboardInterrupt(
             f"stopped, and saved; the same call with workdir={str(path)!r} goes on"
         )
-    return classifier.load(path)
+    return finished.load(path)
 
 
 def configured(name: str, changes: Mapping[str, Any]) -> ConfigDict:
@@ -113,14 +113,12 @@ def configured(name: str, changes: Mapping[str, Any]) -> ConfigDict:
       UserError: there is no such config or field, or it cannot have such a value.
     """
     default = config_files.load(name)
-    argv = ["fit", *(f"--config.{field}={value}" for field, value in changes.items())]
+    argv = ["fit", f"--config={name}"]
+    argv += [f"--config.{field}={value}" for field, value in changes.items()]
     try:
-        command_line.refill(default, argv)
-        command_line.check_names(default, argv)
-        config, _ = command_line.overridden(default, argv)
+        config, _ = command_line.applied(default, argv)
     except (flags.Error, ValueError) as error:
         raise UserError(str(error)) from error
-    command_line.check_tuples(default, config)
     return config
 
 

@@ -1,7 +1,6 @@
 """The command line's mistakes, one message each; absl answers many by a traceback."""
 
 import difflib
-import importlib
 import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
@@ -9,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ssl_jax.cli import config_files, policies
+from ssl_jax.cli import config_files, older, policies
 from ssl_jax.errors import UserError
 from ssl_jax.workdir import settings
 
@@ -34,19 +33,31 @@ def parse(
     """
     argv = known.read_flags_from_files(argv, force_gnu=False)
     default = asked_for(known, argv, of_a_run)
-    taken = _with_policy(default, argv)
-    refill(default, argv)
-    check_names(default, argv)
     try:
-        config, rest = overridden(default, argv)
+        config, rest = applied(default, argv)
         rest = known(rest)
     except ValueError as error:  # such as --noconfig.deterministic=1
         raise UserError(str(error)) from error
     if len(rest) > 1:
         raise UserError(f"{rest[1]!r} is no flag; flags are written --name=value.")
+    return config
+
+
+def applied(default: ConfigDict, argv: list[str]) -> tuple[ConfigDict, list[str]]:
+    """(`default` as `argv` changes it, locked; what else is in `argv`): the settings of
+    a policy first, then each model, algorithm and kind of views that is named, then
+    every --config.field=value.
+
+    Raises:
+      UserError, flags.Error, ValueError: a mistake in `argv`.
+    """
+    taken = _with_policy(default, argv)
+    refill(default, argv)
+    check_names(default, argv)
+    config, rest = overridden(default, argv)
     check_tuples(default, config)
     config.policy = taken
-    return config
+    return config, rest
 
 
 def _with_policy(config, argv):
@@ -72,8 +83,9 @@ def asked_for(
     given = argument("config", argv)
     if given is not None:
         return config_files.load(given)
-    if argument("mode", argv) in of_a_run:
-        return ConfigDict(settings.of_run(argument("workdir", argv) or ""))
+    if (mode := argument("mode", argv)) in of_a_run:
+        config = settings.of_run(argument("workdir", argv) or "")
+        return ConfigDict(older.completed(config) if mode in older.MODES else config)
     try:
         known(argv)  # which may hold --help, or another mistake
     except flags.UnrecognizedFlagError:
@@ -97,7 +109,7 @@ def refill(config: ConfigDict, argv: list[str]) -> None:
     Raises:
       UserError: there is no such one; the message lists what exists.
     """
-    base = importlib.import_module("configs.base")
+    base = config_files.imported("base")
     for section in base.named_sections(config):
         name = argument(f"config.{section}.name", argv)
         if name is not None:

@@ -7,7 +7,9 @@ import difflib
 import importlib
 import importlib.util
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 from ml_collections import ConfigDict
 
@@ -38,11 +40,24 @@ def load(given: str) -> ConfigDict:
     spec = importlib.util.spec_from_file_location("config", path)
     if spec is None:
         raise UserError(f"config {path} is not a Python file.")
+    _importable()
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise UserError(f"{path} has no get_config(). {there()}")
     return module.get_config(*words)
+
+
+def imported(name: str) -> ModuleType:
+    """configs/<name>.py, as a module."""
+    _importable()
+    return importlib.import_module(f"configs.{name}")
+
+
+def _importable():
+    """configs/ is found from elsewhere too, such as a notebook's folder."""
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))
 
 
 def find(name: str, words: str = "") -> Path:
@@ -100,7 +115,7 @@ def kinds() -> tuple[list[str], list[str]]:
 
 def methods() -> dict[str, str]:
     """The methods that are words of every data set, and their names."""
-    return importlib.import_module("configs.methods").names()
+    return imported("methods").names()
 
 
 def _today(stem):

@@ -3,7 +3,6 @@
 NAME is the path of a policy.json, or one that was copied to configs/policies/NAME.json.
 """
 
-import importlib
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -44,7 +43,7 @@ def lay_over(config: ConfigDict, path: Path) -> None:
         not, all in one message.
     """
     settings = policy.read(path).settings
-    base = importlib.import_module("configs.base")
+    base = config_files.imported("base")
     for section in base.named_sections(config):
         if f"{section}.name" in settings:
             base.refill(config, section, settings[f"{section}.name"])

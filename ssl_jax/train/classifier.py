@@ -4,7 +4,6 @@ Shape and classes are in inventory.json, normalisation and network in config.jso
 weights in a phase's checkpoint.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +19,9 @@ from ssl_jax.data import given_images
 from ssl_jax.data.placement import EVAL_BATCH
 from ssl_jax.data.sources.one_image import Reading
 from ssl_jax.errors import UserError
-from ssl_jax.train import phases, restored, sections
+from ssl_jax.train import phases, restored
 from ssl_jax.train.parts import Run, Trains
-from ssl_jax.workdir import handover, settings
+from ssl_jax.workdir import handover
 from ssl_jax.workdir.workdir import Workdir
 
 # What may be asked, as the contract calls it, and how a batch is.
@@ -34,7 +33,7 @@ _ASKED = {
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """What a run has learned, to be asked about images; `load` makes one.
+    """What a run has learned, to be asked about images; `of_run` makes one.
 
         classifier = ssl_jax.load("runs/second")
         classifier.predict("new.jpg")
@@ -105,26 +104,17 @@ class Classifier:
         return np.concatenate([said(images_BHWC) for images_BHWC in blocks])
 
 
-def load(workdir: str | os.PathLike, phase: str = "") -> Classifier:
+def of_run(run: Run, workdir: Workdir, phase: str = "") -> Classifier:
     """What the finished run in `workdir` has learned: of the phase of that name, or
     else of the last that classifies images (or of the last with features, where none
     does).
 
-    The workdir alone is needed, wherever it lies now: no data set.
+    Args:
+      run: its configuration, by `sections.parse` with to_train=False.
 
     Raises:
-      UserError: it is no such folder, is not trained to its end, has no such phase, or
-        one that learned from a graph.
-    """
-    wanted = sections.parse(settings.of_run(workdir), to_train=False)
-    return of_run(wanted, Workdir(Path(workdir)), phase)
-
-
-def of_run(run: Run, workdir: Workdir, phase: str = "") -> Classifier:
-    """`load` of a configuration that is parsed already.
-
-    Raises:
-      UserError: as `load`; or the workdir is of another network.
+      UserError: it is not trained to its end, is of another network, has no such phase,
+        or one that learned from a graph.
     """
     restored.check_single(run, workdir)
     section = _section(run, workdir, phase)

@@ -74,11 +74,13 @@ def differences(
     result.
 
     Args:
-      *only: the sections that count, such as "model"; all by default.
+      *only: the sections that count, such as "model"; all by default. Of those a field
+        that is not there counts for nothing: it came after what was trained by them.
       verdicts: fields that may differ nevertheless, with "", or with why they may not.
       at_once: whether two processes train by them, which save and log together.
     """
     there, here = (_decisive(plain(config), at_once) for config in (there, here))
+    sections = tuple(f"{name}." for name in only)
     return [
         f"{field} = {there.get(field, 'absent')} there, "
         f"{here.get(field, 'absent')} here"
@@ -86,7 +88,7 @@ def differences(
         for field in sorted(there.keys() | here.keys())
         if there.get(field) != here.get(field)
         and verdicts.get(field) != ""
-        and (not only or field.startswith(tuple(f"{name}." for name in only)))
+        and (not only or (field in there and field.startswith(sections)))
     ]
 
 

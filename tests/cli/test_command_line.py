@@ -1,10 +1,12 @@
 """Overrides of a config; tests/whole/test_launch.py has the mistakes in them."""
 
+import sys
+
 import pytest
 from absl import flags
 
 from configs import digits
-from ssl_jax.cli import command_line
+from ssl_jax.cli import command_line, config_files
 
 
 def train(*fields):
@@ -26,3 +28,14 @@ def test_numbers_of_steps_may_have_an_exponent():
 def test_and_are_whole(text):
     with pytest.raises(flags.IllegalFlagValueError, match="is no int: write 1000 or"):
         train(f"steps={text}")
+
+
+def test_a_config_is_found_from_any_folder(monkeypatch, tmp_path):
+    """A notebook's Python looks in the notebook's folder, and not in launch.py's."""
+    monkeypatch.chdir(tmp_path)
+    root = config_files.ROOT
+    elsewhere = [path for path in sys.path if path not in ("", str(root))]
+    monkeypatch.setattr(sys, "path", elsewhere)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "configs"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert config_files.load("digits:flexmatch").name == "flexmatch_digits"

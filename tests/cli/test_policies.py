@@ -7,6 +7,7 @@ from absl import flags as flag_values
 
 from configs import base, digits
 from launching import assert_one_message
+from ssl_jax.api import fitting
 from ssl_jax.cli import command_line, modes, policies
 from ssl_jax.errors import UserError
 from ssl_jax.train.run import run
@@ -58,6 +59,8 @@ def test_the_command_line_wins_over_a_policy_and_that_over_the_config(tmp_path):
         wanted.train.steps = 700
         wanted.policy = str(file)
         assert config.to_dict() == wanted.to_dict()
+    settings = {"policy": file, "train.steps": 700}
+    assert fitting.configured("digits", settings).to_dict() == wanted.to_dict()
     assert parsed("--config=digits").policy == ""
     assert parsed("--config=digits", f"--config.policy={tmp_path}").train.steps == 800
 

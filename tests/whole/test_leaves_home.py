@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from absl.flags import DEFINE_string, FlagValues
 from photos import fill
 
 import ssl_jax
@@ -21,7 +22,7 @@ import tiny
 from configs import base, folder
 from launching import ROOT, assert_one_message
 from ssl_jax import algorithms
-from ssl_jax.cli import embed, export, modes, predict
+from ssl_jax.cli import command_line, embed, export, modes, predict
 from ssl_jax.errors import UserError
 from ssl_jax.train import classifier, exported, loop, restored, sections
 from ssl_jax.workdir import settings
@@ -296,6 +297,48 @@ def test_what_is_no_finished_run_of_images_is_refused(left, tmp_path):
     )
     with pytest.raises(UserError, match="model.filters = .* there, .* here"):
         classifier.of_run(sections.parse(other, to_train=False), Workdir(workdir))
+
+
+def without(config, fields):
+    """The configuration without those, each "section.field"."""
+    left = dict(config)
+    for field in fields:
+        head, _, rest = field.partition(".")
+        if rest:
+            left[head] = without(left[head], [rest])
+        else:
+            del left[head]
+    return left
+
+
+SINCE = (  # what may have come after a run
+    *("policy", "adapt", "tune", "ablate", "data.class_folders", "predict.out"),
+    *("model.bn_warmup", "train.loss_gain", "train.algorithm.label_smoothing"),
+    *("train.augment.scale_to", "train.optimizer.clip_lr"),
+)
+
+
+def test_a_run_by_an_older_version_is_asked_and_not_gone_on_with(
+    left, tmp_path, caplog
+):
+    workdir, images_MHWC, probs_MK, _ = left
+    now = settings.of_run(workdir)
+    old = shutil.copytree(workdir, tmp_path / "old")
+    saved = json.loads((old / settings.CONFIG).read_text())
+    saved["config"] = without(saved["config"], SINCE)
+    (old / settings.CONFIG).write_text(json.dumps(saved))
+    asked = ssl_jax.load(old)
+    np.testing.assert_array_equal(asked.predict_proba(images_MHWC), probs_MK)
+    assert "an older version" in caplog.text and "data.class_folders" in caplog.text
+    flags = FlagValues()
+    for name, default in (("config", None), ("workdir", ""), ("mode", "train")):
+        DEFINE_string(name, default, "", flag_values=flags)
+    out = str(tmp_path / "said.csv")
+    given = ["--mode=predict", f"--workdir={old}", f"--config.predict.out={out}"]
+    config = command_line.parse(flags, ["launch.py", *given], modes.OF_A_RUN)
+    assert config.to_dict() == sections.changed(now, {"predict.out": out})
+    with pytest.raises(UserError, match="train.loss_gain = absent there, 0.0 here"):
+        modes.run(now, old, jax.devices()[:1])
 
 
 def test_a_launch_that_cannot_ends_with_one_message(launch, left, tmp_path):
