@@ -147,10 +147,13 @@ def _validation(facts: Facts, run: Run) -> Settled:
     elif not facts.validation:
         fixed = {f"{name}.loss_patience": 0 for name in run.trained}
         each = min(facts.drawn) // HELD_OUT
-        why = (
-            f"of {min(facts.drawn)} labels of a class {each} would, and "
-            f"{each * len(facts.drawn)} in all are fewer than {FEWEST_HELD_OUT}"
-        )
+        fewest = min(facts.drawn)
+        why = f"a class has {fewest} labels, and of each {HELD_OUT} one would"
+        if each:
+            why = (
+                f"of {fewest} labels of a class {each} would, and "
+                f"{each * len(facts.drawn)} in all are fewer than {FEWEST_HELD_OUT}"
+            )
         if run.data.num_labels:
             why = f"data.num_labels={run.data.num_labels} are to learn from"
         yield (

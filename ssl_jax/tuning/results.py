@@ -106,7 +106,8 @@ def summary(found: Policy, path: Path) -> str:
         f"{budget['programs']} programs, {budget['compiling']:.0f} s of it",
         f"accuracy on {validation['images']} images held out, mean of "
         f"{after['draws']}: {before['accuracy']:.2%} before, {after['accuracy']:.2%} "
-        f"after, at {validation['steps']} of {validation['of_steps']} steps",
+        f"after, by trials of {validation['steps']} steps (the config has "
+        f"{validation['of_steps']})",
         *(f"  {field} = {value!r}" for field, value in found.settings.items()),
         f"--config.policy={path / policy.FILE} applies it",
     ]
@@ -151,8 +152,10 @@ def _how(field: str, name: str, stages: Stages, study: Study) -> str:
     if field == "optimizer.learning_rate":
         lowest = ", ".join(f"{k}: {v:.2g}" for k, v in stages.rates.items())
         return f"{of}; range test, rate of the lowest loss by optimizer: {lowest}"
-    if field in ("steps", "optimizer.warmup_steps"):
-        return f"as many images as {section.steps} steps of the config, times length"
+    if field == "optimizer.per_batch":
+        return "the learning rate is for this batch size"
     if field in trial.params:
         return of
+    if field == "steps" or field.endswith("_steps"):
+        return f"as many images as {section.steps} steps of the config, times length"
     return f"with the method, which {of} chose"

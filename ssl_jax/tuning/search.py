@@ -107,9 +107,9 @@ def search(
     """Tries settings until there is time for the finals alone, or `trials` are over
     (0: no limit)."""
     where = stages.space(bench)
-    again = study.again()
-    if not study.trials and not again and not study.waiting:
-        _queue_first(stages, study, where)
+    study.again()
+    if not study.has_own and not study.own_waits:
+        _queue_own(stages, study, where)
     logs.say(f"tune: to choose: {', '.join(where)}")
     own = stages.own()
     reserve = _plan(bench, stages, budget).runs * bench.seconds(own, own["steps"])
@@ -173,19 +173,30 @@ def _least(bench, stages):
     return bench.seconds(own, stops(own["steps"])[1])
 
 
-def _queue_first(stages, study, where):
-    """The config's own settings, and these with the range test's learning rate."""
-    optimizer = stages.config[stages.section.name]["optimizer"]
+def _queue_own(stages, study, where):
+    """The config's own settings, which come first."""
+    rate = space.rate(stages.section, stages.config)
+    study.queue(_own_but(rate, stages, where), where, own=True)
+
+
+def _queue_usual(stages, study, where):
+    """These with the range test's learning rate, which follow."""
+    if lowest := stages.rates.get(_optimizer(stages)):
+        study.queue(_own_but(lowest / space.USUAL, stages, where), where)
+
+
+def _own_but(rate, stages, where):
+    """The config's own value of each field, with this learning rate."""
     own = {
         field: stages.own_value(field)
         for field in where
         if not field.startswith("learning_rate.")
     }
-    name = optimizer["name"]
-    rate = space.rate(stages.section, stages.config)
-    study.queue({**own, f"learning_rate.{name}": rate}, where, own=True)
-    if lowest := stages.rates.get(name):
-        study.queue({**own, f"learning_rate.{name}": lowest / space.USUAL}, where)
+    return {**own, f"learning_rate.{_optimizer(stages)}": rate}
+
+
+def _optimizer(stages):
+    return stages.config[stages.section.name]["optimizer"]["name"]
 
 
 def _try(bench, stages, study, budget, where, ends):
@@ -232,6 +243,8 @@ def _try(bench, stages, study, budget, where, ends):
         study.drop(trial)
         return False
     study.tell(trial, value)
+    if own:
+        _queue_usual(stages, study, where)
     return True
 
 

@@ -100,9 +100,11 @@ class Study:
         self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
 
     @property
-    def waiting(self) -> int:
+    def own_waits(self) -> bool:
+        """Whether the config's own settings are queued."""
         state = self._optuna.trial.TrialState.WAITING
-        return len(self._study.get_trials(states=(state,)))
+        waiting = self._study.get_trials(states=(state,))
+        return any(trial.user_attrs.get("own") for trial in waiting)
 
     @property
     def trials(self) -> list:

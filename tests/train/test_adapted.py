@@ -83,8 +83,8 @@ def test_batches_are_what_the_images_and_devices_allow(facts, semi, said):
 @pytest.mark.parametrize(
     ("labels", "change", "held_out", "said"),
     [
-        ((2, 2, 2), {}, 0, "of 2 labels of a class 0 would, and 0 in all"),
-        ((500, 3), {}, 0, "of 3 labels of a class 0 would"),
+        ((2, 2, 2), {}, 0, "a class has 2 labels, and of each 5 one would"),
+        ((500, 3), {}, 0, "a class has 3 labels"),
         ((5, 9), {}, 0, "of 5 labels of a class 1 would, and 2 in all are fewer"),
         ((10,) * 5, {}, 0, "of 10 labels of a class 2 would, and 10 in all are fewer"),
         ((50, 90), {}, 20, "10 of each class's labels validate"),

@@ -15,7 +15,7 @@ from ssl_jax.evaluate.batches import compile_evaluation
 from ssl_jax.train import phases, sections
 from ssl_jax.train.program import compile_phase
 from ssl_jax.tuning import bench, learning_rate, tune
-from ssl_jax.tuning.bench import Bench
+from ssl_jax.tuning.bench import Bench, OutOfTime
 from ssl_jax.tuning.budget import Budget
 from ssl_jax.tuning.study import Study
 from ssl_jax.tuning.tune import Pace
@@ -73,12 +73,16 @@ def test_a_search_killed_and_gone_on_with(tmp_path, quick, no_test, monkeypatch)
     train = Bench.train
 
     def killed(self, values, stops, **how):
+        if how.get("said", "").startswith("trial 0"):
+            raise OutOfTime
         for judged in train(self, values, stops, **how):
-            if how.get("said", "").startswith("trial 1"):
+            if how.get("said", "").startswith("trial 2"):
                 raise KeyboardInterrupt
             yield judged
 
     monkeypatch.setattr(Bench, "train", killed)
+    with pytest.raises(UserError, match="over before a trial of the config's own"):
+        tune.tune(config(), path)
     with pytest.raises(KeyboardInterrupt):
         tune.tune(config(), path)
     assert not (path / policy.FILE).exists()
@@ -89,14 +93,15 @@ def test_a_search_killed_and_gone_on_with(tmp_path, quick, no_test, monkeypatch)
     found = tune.tune(config(), path)
     assert found.budget["seconds"] > spent and found.budget["tried"] == 3
     assert any("goes on after" in line for line in said)
-    # Batch size and range test are not done again, and nor is the config's own trial.
-    for once in ("batch size", "range test", "trial 0: the config's own settings"):
+    # Batch size and range test are not done again, and nor is the config's own trial
+    # once it was done.
+    for once in ("batch size", "range test", "trial 1: the config's own settings"):
         assert sum(f"tune: {once}" in line for line in said) == 1, once
     drawn = [line for line in said if " learning_rate.lars=" in line]
     assert [line.split(":")[1] for line in drawn] == [
-        " trial 1",
         " trial 2",
         " trial 3",
+        " trial 4",
     ]
     assert drawn[0].partition(" (")[0][14:] == drawn[1].partition(" (")[0][14:]
 
@@ -104,6 +109,7 @@ def test_a_search_killed_and_gone_on_with(tmp_path, quick, no_test, monkeypatch)
     assert found.shape == (8, 8, 1) and len(found.class_names) == 10
     assert found.settings.keys() == found.found.keys()
     assert {"train.steps", "train.optimizer.learning_rate"} <= found.settings.keys()
+    assert not any("method" in how for how in found.found.values())  # it has its own
     before, after = found.validation["before"], found.validation["after"]
     assert after["accuracy"] >= before["accuracy"] and after["draws"] == 2
     assert found.validation["images"] == 10
