@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
-from ssl_jax.core import make_mesh
+from ssl_jax.core import make_mesh, named
 from ssl_jax.errors import UserError
 from ssl_jax.train import phases, pictures, sections
 from ssl_jax.train import run as runs
@@ -140,6 +140,14 @@ def _check(run):
             raise UserError(
                 f"{field}={value}: --mode=ablate trains one run after another; use "
                 f"{field}={usual}, and ablate.seeds for more seeds."
+            )
+    # Which of them the run has is known when it is trained.
+    known = (*PARTS, EARLIER)
+    for name in run.ablate.parts:
+        if name not in known:
+            raise UserError(
+                f"ablate.parts names {name!r}, which is no part: "
+                f"{named.choices(name, known)}"
             )
 
 

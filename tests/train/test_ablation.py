@@ -134,7 +134,8 @@ def test_each_part_is_left_out_by_each_seed(trained, tmp_path):
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"ablate.parts": ("nope",)}, "'nope', which tiny_debug has not; it has: unl"),
+        ({"ablate.parts": ("dropout",)}, "'dropout', which tiny_debug has not; it has"),
+        ({"ablate.parts": ("treshold",)}, "'treshold', .* did you mean 'threshold'?"),
         ({"ablate.seeds": 0}, "ablate.seeds=0 must be at least 1"),
         ({"num_seeds": 2}, "num_seeds=2: --mode=ablate .* use num_seeds=1"),
         ({"query.rounds": 1}, "query.rounds=1: --mode=ablate"),
@@ -144,6 +145,7 @@ def test_mistakes(change, said, trained, tmp_path):
     config = sections.changed(tiny.config().to_dict(), change)
     with pytest.raises(UserError, match=said):
         ablation.ablate(config, tmp_path)
+    assert len(trained) == ("dropout" in said)  # what can be told before it trains is
 
 
 def test_the_mode_writes_a_page_and_goes_on(tmp_path, capsys):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 BINS = 15  # of confidence, as in Guo et al.'s experiments
+LOWEST, HIGHEST = 0.05, 20.0  # temperatures
 
 
 class PerClass(NamedTuple):
@@ -83,7 +84,7 @@ def calibration(
     return Calibration(
         temperature,
         float(np.abs(right_M - sums_M).sum() / len(labels_M)),
-        float(-log_MK[rows, labels_M].mean()),
+        float(0.0 - log_MK[rows, labels_M].mean()),  # and never -0
         float(((probs_MK - truth_MK) ** 2).sum(1).mean()),
         count_M.astype(int),
         sums_M / some_M,
@@ -92,15 +93,15 @@ def calibration(
 
 
 def temperature(logits_MK: np.ndarray, labels_M: np.ndarray) -> float:
-    """The T in [0.05, 20] at which softmax(logits / T) makes the labels most likely
-    (Guo et al., arXiv:1706.04599, section 4.2), to about 1%.
+    """The T in [LOWEST, HIGHEST] at which softmax(logits / T) makes the labels most
+    likely (Guo et al., arXiv:1706.04599, section 4.2), to about 1%.
 
     The loss is convex in 1 / T: its derivative, the mean over the images of the
     expected logit less the label's, is followed to where it is 0, by halving.
     """
     logits_MK = logits_MK.astype(np.float64)
     given_M = logits_MK[np.arange(len(labels_M)), labels_M]
-    low, high = 1 / 20, 1 / 0.05  # of 1 / T
+    low, high = 1 / HIGHEST, 1 / LOWEST  # of 1 / T
     while high / low > 1.001:
         middle = np.sqrt(low * high)
         probs_MK = np.exp(log_softmax(middle * logits_MK))

@@ -176,6 +176,13 @@ def _calibration(said) -> Iterator:
         yield Missing("One test image is too few to find a temperature and to show it.")
         return
     before, after = scaled.before, scaled.after
+    ends = 1.01 * numbers.LOWEST, numbers.HIGHEST / 1.01
+    if not ends[0] < after.temperature < ends[1]:
+        yield Missing(
+            f"The temperature is at an end of those that are tried ({numbers.LOWEST} "
+            f"to {numbers.HIGHEST:g}), as where all that it is found on is right, or "
+            "no more than by chance: it says no more than that."
+        )
     yield Note(
         f"A temperature of {after.temperature:.2f}, found on {scaled.found_on}, "
         f"divides the logits; both are shown on {scaled.shown_on}. It moves no "

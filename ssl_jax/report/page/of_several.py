@@ -56,7 +56,7 @@ def sections(runs: Sequence[Found], baseline: str = "") -> list[Section]:
 
     Args:
       baseline: the method that the others are tested against; "": supervised, or
-        fixmatch, or the first there is.
+        fixmatch, or the one of the lowest accuracy.
 
     Raises:
       UserError: two runs of a method differ in more than their seed, or the baseline is

@@ -174,6 +174,13 @@ def test_what_is_missing_is_said(tmp_path):
     assert "accuracy 85.00%" not in page.text and "test 75.00%" in page.text
 
 
+def test_a_temperature_that_no_mistake_holds_is_told_of(tmp_path):
+    said = "an end of those that are tried (0.05 to 20)"
+    all_right, some = make(tmp_path / "all", 1.0), make(tmp_path / "some", 0.75)
+    assert said in Page(written.of_workdirs([all_right])).text
+    assert said not in Page(written.of_workdirs([some])).text
+
+
 def test_runs_are_compared_over_their_seeds(tmp_path):
     ours = [make(tmp_path / f"f{s}", a, seed=s) for s, a in enumerate((0.75, 0.875, 1))]
     floor = [
