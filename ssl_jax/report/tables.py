@@ -151,7 +151,7 @@ def group(results: Iterable[dict]) -> dict[tuple[tuple[str, int], str], list[dic
                     raise UserError(
                         f"{where} is of two configurations: {field} = {ours} with seed "
                         f"{one['seed']}, {its} with seed {other['seed']}; leave one of "
-                        "them out."
+                        "them out, or train one by another config.name."
                     )
             if one["seed"] == other["seed"]:
                 raise UserError(

@@ -185,6 +185,7 @@ def _todo(run, chosen, path, folder) -> Iterator[tuple[Part, int, Path]]:
 def _config(run, part: Part, seed: int) -> dict:
     name = f"{run.name}_without_{part.name}" if part.name else run.name
     values = {**part.fields, "seed": seed, "name": name}
+    values["policy"] = ""  # whose settings are in it
     return sections.changed(run.config, values)
 
 

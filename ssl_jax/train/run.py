@@ -130,7 +130,7 @@ def entered(
             pixels=dataset is not None,
         )
         _check_same(its)
-        if wanted.policy:
+        if wanted.policy and not workdir.begun:  # later its file may have gone
             _say_policy(wanted, data.dataset)
         accepted = wanted.data.changed == "accept"
         drawn = wanted.data.num_labels > 0 or wanted.data.num_validation > 0

@@ -141,6 +141,17 @@ def test_a_run_tells_what_it_takes_and_what_not(tmp_path, monkeypatch, caplog):
     assert told.endswith("; not its train.steps=8 but 4")
     assert "found on 2 classes, and digits has 10" in caplog.text
 
+    # One that goes on asks for it no more.
+    (tmp_path / "policy.json").unlink()
+    with pytest.raises(UserError, match="policy .* cannot be read"):
+        run(config, tmp_path / "w")
+    (tmp_path / "w").mkdir()
+    saved = {"config": json.loads(json.dumps(config.to_dict())), "resumed": 0}
+    (tmp_path / "w" / "config.json").write_text(json.dumps(saved))
+    (tmp_path / "w" / "metrics.jsonl").touch()
+    with pytest.raises(UserError, match="2000 unlabeled images"):
+        run(config, tmp_path / "w")
+
 
 def test_a_mode_of_a_run_has_its_settings_already(tmp_path):
     config = digits.get_config("debug")

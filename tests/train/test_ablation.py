@@ -102,6 +102,7 @@ def trained(monkeypatch):
 
     def run(config, path, devices=None):
         calls.append((config["seed"], path))
+        assert path.parent.name != "ablation" or not config["policy"]
         lost = 0.2 * (config["train"]["algorithm"]["threshold"] == 0)
         lost += 0.05 * (config["train"]["algorithm"]["ema_decay"] == 0)
         lost += 0.01 * config["seed"] * (lost > 0)
@@ -113,6 +114,7 @@ def trained(monkeypatch):
 
 def test_each_part_is_left_out_by_each_seed(trained, tmp_path):
     config = tiny.config()
+    config.policy = "/nowhere/policy.json"  # whose settings it has
     config.ablate.update(parts=("average", "threshold"), seeds=3)
     found = ablation.ablate(config, tmp_path)
     assert found == json.loads((tmp_path / "ablation" / "ablation.json").read_text())
