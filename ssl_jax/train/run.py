@@ -104,6 +104,7 @@ def entered(
         what the run began with.
     """
     check_elsewhere(wanted.data, expanded(path))
+    _check_kind(path, searches=not tests)
     device, verdicts = results.device(mesh), partial(extended.verdicts, wanted)
     with shared.entered(path, wanted.config, device, verdicts) as workdir:
         # A user's own images may have changed since a run was over.
@@ -143,6 +144,21 @@ def entered(
             logs.say(its_result)
         workdir.remember_data(its)
         yield workdir, None if over else data
+
+
+def _check_kind(path, *, searches):
+    """Raises UserError where a run is to go on in a search's workdir, or a search in a
+    run's."""
+    workdir = Workdir(path)
+    there = processes.of_first(
+        lambda: (workdir.begun, (workdir.path / policy.SEARCH).exists())
+    )
+    if there == (True, not searches):
+        its, own = ("run", "search") if searches else ("search", "run")
+        raise UserError(
+            f"workdir {path} has a {its} in it, of --mode="
+            f"{'train' if searches else 'tune'}: give the {own} another --workdir."
+        )
 
 
 def _check_same(its):

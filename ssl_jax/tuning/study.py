@@ -10,8 +10,8 @@ from typing import Any
 
 from ssl_jax.errors import UserError
 from ssl_jax.tuning.space import Number, Space
+from ssl_jax.workdir import policy
 
-FILE = "tuning.jsonl"
 PARTS = 9  # of a trial: it is judged after 1, 3 and 9 of them
 FACTOR = 3  # and goes on as one of the best third of those judged there
 _STARTUP = 6  # trials drawn at random, before others are drawn by how those went
@@ -34,7 +34,7 @@ class Study:
         except ImportError as error:
             raise UserError("--mode=tune needs optuna: pip install optuna.") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._optuna, self._seed, file = optuna, seed, path / FILE
+        self._optuna, self._seed, file = optuna, seed, path / policy.SEARCH
         _cut(file)
         backend = optuna.storages.journal.JournalFileBackend(str(file), _Alone())
         self._study = optuna.create_study(
@@ -49,7 +49,7 @@ class Study:
 
     @staticmethod
     def begun(path: Path) -> bool:
-        return (path / FILE).exists()
+        return (path / policy.SEARCH).exists()
 
     def known(self, what: str, default: Any = None) -> Any:
         """What was noted, as JSON gives it back."""

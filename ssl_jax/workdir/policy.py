@@ -11,6 +11,7 @@ from ssl_jax.workdir.files import write_json
 from ssl_jax.workdir.settings import with_tuples
 
 FILE = "policy.json"
+SEARCH = "tuning.jsonl"  # what looks for one remembers: tuning/study.py
 
 
 @dataclass(frozen=True, kw_only=True)

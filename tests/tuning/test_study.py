@@ -6,7 +6,8 @@ import pytest
 
 from ssl_jax.tuning import search
 from ssl_jax.tuning.space import Choice, Number
-from ssl_jax.tuning.study import FILE, PARTS, Study, figure
+from ssl_jax.tuning.study import PARTS, Study, figure
+from ssl_jax.workdir.policy import SEARCH
 
 SPACE = {"rate": Number(0.01, 1.0, log=True), "name": Choice(("a", "b"))}
 
@@ -66,7 +67,7 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(tmp_path):
     trial, lost = before.ask(SPACE)
     trial.set_user_attr("own", True)
     assert [chosen, lost] == drawn[:2]
-    with (killed / FILE).open("a") as file:
+    with (killed / SEARCH).open("a") as file:
         file.write('{"op_code": 9, "tri')
 
     after = Study(killed, seed=3)
@@ -77,7 +78,7 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(tmp_path):
     after.tell(trial, 0.2)
     assert after.again() == 0
     assert after.ask(SPACE)[1] == drawn[2]
-    lines = (killed / FILE).read_text().splitlines()
+    lines = (killed / SEARCH).read_text().splitlines()
     assert all(isinstance(json.loads(line), dict) for line in lines)
 
 

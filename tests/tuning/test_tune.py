@@ -14,6 +14,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.evaluate.batches import compile_evaluation
 from ssl_jax.train import phases, sections
 from ssl_jax.train.program import compile_phase
+from ssl_jax.train.run import run
 from ssl_jax.tuning import bench, learning_rate, tune
 from ssl_jax.tuning.bench import Bench, OutOfTime
 from ssl_jax.tuning.budget import Budget
@@ -116,6 +117,12 @@ def test_a_search_killed_and_gone_on_with(tmp_path, quick, no_test, monkeypatch)
     assert json.loads((path / "config.json").read_text())["config"]["name"]
     sections.parse(sections.changed(config(), found.settings))
 
+    with pytest.raises(UserError, match="has a search in it.*give the run another"):
+        run(config(), path)
+    (path / policy.SEARCH).rename(path / "metrics.jsonl")
+    with pytest.raises(UserError, match="has a run in it.*give the search another"):
+        tune.tune(config(), path)
+    (path / "metrics.jsonl").rename(path / policy.SEARCH)
     with pytest.raises(UserError, match="began with tune.held_out=0.25"):
         tune.tune(config(**{"tune.held_out": 0.5, "tune.trials": 4}), path)
 
