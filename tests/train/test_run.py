@@ -81,9 +81,11 @@ def test_a_grown_pile_predicts_and_asks(pile, tmp_path, caplog, capsys):
     (pile / "unlabeled/2.png").unlink()
     (pile / "cat/4.png").write_bytes(b"no image any more")
     config.predict.dir = str(pile / "unlabeled")
-    predict.write(config, workdir)
-    assert "2 images came ('unlabeled/new.png' first); 2 images went" in caplog.text
+    predict.write(config, workdir)  # which asks for none of them
+    assert "came" not in caplog.text
+    assert len((workdir / "predictions.csv").read_text().splitlines()) == 1 + 5
     questions.ask(config, workdir)
+    assert "2 images came ('unlabeled/new.png' first); 2 images went" in caplog.text
     asked = (workdir / "queries.csv").read_text()
     assert len(asked.splitlines()) == 3 and "unlabeled/2.png" not in asked
     with pytest.raises(UserError, match=r"(?s)2 images came .*data\.changed=accept"):
@@ -93,7 +95,7 @@ def test_a_grown_pile_predicts_and_asks(pile, tmp_path, caplog, capsys):
     assert "is over, of other data: 2 images came" in caplog.text
     _add(pile, "owl/1.png")
     with pytest.raises(UserError, match="the classes are cat, dog, owl, and were cat"):
-        predict.write(config, workdir)
+        questions.ask(config, workdir)
     shutil.rmtree(pile / "owl")
     _unfinished(workdir)
     with pytest.raises(UserError, match="FlexMatch keeps something of each image"):
