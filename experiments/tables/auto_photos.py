@@ -96,7 +96,8 @@ def table(results: Table) -> str:
     ):
         gap = formats.mean_std(np.subtract(ours, others))
         if len(seeds) > 1:
-            gap += f", p {stats.ttest_rel(ours, others).pvalue:.3f}"
+            p = stats.ttest_rel(ours, others).pvalue
+            gap += f", p {formats.p_value(p)}"
         rows.append([name, formats.mean_std(others), gap, minutes])
     caption = (
         f"{len(CLASSES)} classes of CIFAR-10 as photos, {LABELED} labels of each and "

@@ -72,7 +72,7 @@ def table(results: Table) -> str:
                 pair = [[of[seed] for seed in shared] for of in (ours, accuracy)]
                 gap = formats.mean_std(np.subtract(*pair))
                 if len(shared) > 1:
-                    gap += f", p {stats.ttest_rel(*pair).pvalue:.3f}"
+                    gap += f", p {formats.p_value(stats.ttest_rel(*pair).pvalue)}"
             phases = [list(result["phases"].values()) for result in found]
             steps = [sum(phase["steps"] for phase in run) for run in phases]
             seconds = [

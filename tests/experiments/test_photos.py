@@ -43,6 +43,9 @@ def test_tables_pair_the_seeds():
     assert "| 64 |  | 52.00 ± 2.00 (3) |  | 200 | 2 |" in text
     text = two_phase_cifar10.table({"two_phase": ours, "supervised": floor})
     assert "| 9.00 ± 1.00 (3), p 0.004 | 200 |" in text
+    far = [_result(seed, 0.1 + seed / 99) for seed in range(3)]
+    for module, name in ((auto_photos, "auto"), (two_phase_cifar10, "two_phase")):
+        assert ", p < 0.001 |" in module.table({name: ours, "supervised": far})
     for module in (auto_photos, two_phase_cifar10):
         assert module.table({}) == "Not measured yet."
     assert two_phase_cifar10.configure("supervised", "64", 1).name == (

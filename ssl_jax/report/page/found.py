@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssl_jax.errors import UserError
-from ssl_jax.workdir import settings
+from ssl_jax.workdir import policy, settings
 from ssl_jax.workdir.files import expanded
 from ssl_jax.workdir.phase_folder import PhaseFolder
 from ssl_jax.workdir.workdir import Workdir
@@ -63,7 +63,8 @@ class Found(NamedTuple):
 
 
 def workdirs(paths: Sequence[str | Path]) -> list[Path]:
-    """The workdirs that are meant: each of `paths` is one, or a folder of some.
+    """The workdirs that are meant: each of `paths` is one, or a folder of some, where
+    a search of --mode=tune is none.
 
     Raises:
       UserError: a path is neither.
@@ -71,6 +72,7 @@ def workdirs(paths: Sequence[str | Path]) -> list[Path]:
     found = []
     for path in map(expanded, paths):
         inside = sorted(file.parent for file in path.glob(f"*/{settings.CONFIG}"))
+        inside = [each for each in inside if not (each / policy.SEARCH).exists()]
         if (path / settings.CONFIG).exists() or not inside:
             settings.of_run(path)  # or says what is wrong with it
             inside = [path]

@@ -12,6 +12,7 @@ from absl import flags
 from ssl_jax.errors import UserError
 from ssl_jax.report import __main__
 from ssl_jax.report.page import written
+from ssl_jax.workdir.policy import SEARCH
 from ssl_jax.workdir.workdir import Workdir
 
 CLASSES = ("<b>cat</b>", 'a "dog" & co', "bird")
@@ -203,6 +204,8 @@ def test_the_program_writes_a_page_of_a_folder_of_runs(tmp_path, capsys):
     runs = tmp_path / "runs"
     for seed in (0, 1):
         make(runs / f"f{seed}", 0.75, seed=seed)
+    make(runs / "f0-tune", 0.5)  # a search is no run
+    (runs / "f0-tune" / SEARCH).touch()
     file = tmp_path / "new" / "page.html"
     given = flags.FlagValues()
     argv = ["report", str(runs), str(runs / "f0"), f"--html={file}"]
