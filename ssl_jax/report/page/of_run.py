@@ -90,10 +90,11 @@ def seed_curve(seeds: Sequence[Rows], key: str, name: str, style: int) -> Series
 
 
 def accuracies(series: Sequence[Series]) -> dict:
-    """How `curves` draws them: from ten points or less below all of them to 100%."""
+    """How `curves` draws them: from a tick below all of them to 100%."""
     low = min((y for each in series for y in each.ys), default=0.0)
     low -= max((s for each in series for s in each.spread), default=0.0)
-    low = max(0.0, np.floor(10 * low) / 10)
+    ticks = 10 if low >= 0.5 else 5
+    low = max(0.0, np.floor(ticks * low) / ticks)
     return dict(y_range=(min(low, 0.9), 1), y_said=percent, said=share)
 
 

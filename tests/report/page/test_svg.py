@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from ssl_jax.report.page import svg
+from ssl_jax.report.page import of_run, svg
 from ssl_jax.report.page.svg import Bar, Series
 
 
@@ -56,6 +56,13 @@ def test_a_long_line_is_thinned_and_keeps_its_end():
     (line,) = drawn(svg.lines([of], alt="", y_range=(0, 1)), "line")
     assert len(points(line)) <= 300
     assert points(line)[-1] == pytest.approx([svg.WIDTH - 10, 8], abs=0.1)
+
+
+@pytest.mark.parametrize("low", [0.0, 0.1, 0.35, 0.55, 0.7, 0.93, 1.0])
+def test_an_axis_of_accuracies_begins_at_a_tick(low):
+    bottom, top = of_run.accuracies([Series("", [1], [low], 0)])["y_range"]
+    assert bottom <= low and top == 1
+    assert svg.ticks(bottom, top)[0] == pytest.approx(bottom)
 
 
 def test_bars_reach_from_their_start_to_the_mean():
