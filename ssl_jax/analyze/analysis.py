@@ -17,7 +17,7 @@ from ssl_jax.data.dataset import Dataset
 from ssl_jax.data.loading import Data
 from ssl_jax.data.survey import Survey
 from ssl_jax.errors import UserError
-from ssl_jax.train import sections
+from ssl_jax.train import adapted, sections
 from ssl_jax.train.parts import Run
 from ssl_jax.train.run import check_elsewhere
 from ssl_jax.workdir.files import expanded
@@ -51,6 +51,7 @@ def write(
     else:
         survey = Survey(dataset) if dataset is not None else sources.survey(run.data)
         mistakes = list(survey.mistakes)
+    run = _adapted(run, path, mesh, survey, mistakes)
     data = _loaded(run, mesh, survey, mistakes)
     found = {"name": run.name, "seed": run.seed, "data": run.data.name}
     found |= _of_data(run, survey, data, mistakes)
@@ -68,6 +69,19 @@ def write(
     print(text.of_time(found))
     print(f"all of it in {workdir.write_analysis(found)}")
     return found
+
+
+def _adapted(run: Run, path: Path, mesh, survey: Survey, mistakes: list[str]) -> Run:
+    """The run with the settings that it leaves to the data; as it is, and one mistake
+    more, where they do not settle them."""
+    if survey.dataset is None:
+        return run
+    try:
+        config, _ = adapted.to_data(run.config, path, mesh, survey.dataset)
+        return sections.parse(config, mesh.size)
+    except UserError as error:
+        mistakes.append(str(error))
+        return run
 
 
 def _loaded(run: Run, mesh, survey: Survey, mistakes: list[str]) -> Data | None:

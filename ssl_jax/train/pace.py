@@ -24,6 +24,7 @@ from ssl_jax.train.program import compile_phase
 EVERY = ("eval_every", "log_every", "checkpoint_every")
 _SECONDS = 2.0  # of steps that a rate is measured by, about
 _MOST = 1000  # calls of the same
+_BATCHES = 8  # of each set, that an evaluation is measured by
 _AROUND = 4.0  # seconds: figures, saving, the result, loading it
 _STEPS = 0.95  # of what is left; the rest is between short steps: what is said of them
 _FEWEST = 10  # steps of a phase that are worth it
@@ -121,7 +122,11 @@ def _paced(phase: Mapping) -> dict[tuple[str, str], int]:
 
 
 def measured(phase: Phase, data: loading.Data) -> Pace:
-    """Of the compiled call with its feed, and of an evaluation."""
+    """Of the compiled call with its feed, and of an evaluation.
+
+    Raises:
+      UserError: what it starts from is not there, or does not fit.
+    """
     per_call = phase.section.steps_per_call
     with jax.set_mesh(phase.mesh):
         state, sums, call, compile_seconds = compile_phase(phase)
@@ -133,17 +138,27 @@ def measured(phase: Phase, data: loading.Data) -> Pace:
             jax.block_until_ready(state)
             taken = (time.monotonic() - began) / (calls * per_call)
             calls = min(max(1, round(_SECONDS / 2 / (taken * per_call))), _MOST)
-        evaluation = 0.0
-        if data.eval_sets:
-            evaluate = compile_evaluation(phase.algorithm, phase.rows, phase.key).sums
-            began = time.monotonic()
-            for _ in range(2):  # the first is compiled
-                compile_seconds += evaluation
-                began = time.monotonic()
-                for batches in data.eval_sets.values():
-                    jax.block_until_ready(evaluate(state, batches))
-                evaluation = time.monotonic() - began
-    return Pace(1 / taken, compile_seconds, evaluation)
+        compiling, evaluation = _evaluation(phase, state, data)
+    return Pace(1 / taken, compile_seconds + compiling, evaluation)
+
+
+def _evaluation(phase, state, data):
+    """(seconds to compile one, seconds that one takes), by the first batches of each
+    set that is held out; k-NN not counted."""
+    evaluate = compile_evaluation(phase.algorithm, phase.rows, phase.key).sums
+    compiling = once = 0.0
+    for batches in data.eval_sets.values():
+        some = [batches[i] for i in range(min(_BATCHES, len(batches)))]
+        first, second = (_timed(evaluate, state, some) for _ in range(2))
+        compiling += max(first - second, 0)
+        once += second * len(batches) / len(some)
+    return compiling, once
+
+
+def _timed(evaluate, state, batches):
+    began = time.monotonic()
+    jax.block_until_ready(evaluate(state, batches))
+    return time.monotonic() - began
 
 
 def longer(config: ConfigDict, factor: float, names: list[str]) -> ConfigDict:

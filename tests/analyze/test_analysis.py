@@ -9,13 +9,13 @@ from photos import fill, save
 from PIL import Image
 
 import tiny
-from configs import folder
+from configs import auto, folder
 from ssl_jax import core
 from ssl_jax.analyze import analysis, estimate
 from ssl_jax.cli import modes
 from ssl_jax.data.dataset import of_arrays
 from ssl_jax.errors import UserError
-from ssl_jax.train import sections
+from ssl_jax.train import pace, sections
 from ssl_jax.workdir.workdir import Workdir
 
 BYTES = "unlabeled/\udcff.png"  # a name that is not UTF-8
@@ -149,6 +149,20 @@ def test_where_nothing_can_be_read_all_is_told_and_it_is_a_mistake(
     assert "cannot be read:" in capsys.readouterr().out
 
 
+def test_settings_that_follow_from_the_data_are_those_of_the_run(
+    config, pile, tmp_path, monkeypatch
+):
+    shutil.rmtree(pile / "unlabeled")  # so that the second phase has nothing to learn
+    asked = []
+    monkeypatch.setattr(estimate, "measured", lambda run, *_: refuse(asked.append(run)))
+    config = auto.get_config()
+    config.data.update(dir=str(pile), image_size=16)
+    found = analysis.write(config, tmp_path / "w")
+    assert found["stops"] == ["too few"]
+    assert asked[0].config["adapted"]["labels"] == (24, 3)
+    assert [*asked[0].trained] == ["supervised"]
+
+
 def test_a_stream_tells_of_damaged_files_as_well(config, tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "measured", refuse)
     config.data.placement = "stream"
@@ -163,7 +177,7 @@ def test_a_workdir_among_the_images_is_refused(config, pile):
 
 
 def test_arrays_and_the_time_of_a_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(estimate, "_SECONDS", 0.1)
+    monkeypatch.setattr(pace, "_SECONDS", 0.1)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (60, 8, 8, 1), np.uint8)
     images[7] = images[55]
