@@ -20,7 +20,7 @@ from ssl_jax.cli import command_line, config_files, process
 from ssl_jax.core import make_mesh
 from ssl_jax.data.sources.one_image import Reading
 from ssl_jax.errors import UserError
-from ssl_jax.train import pace, run
+from ssl_jax.train import adapted, pace, run
 from ssl_jax.train.classifier import Classifier
 from ssl_jax.workdir import logs
 from ssl_jax.workdir.files import expanded
@@ -96,8 +96,10 @@ def fit(
     if budget_minutes and there is not None:
         wanted = pace.as_there(wanted, there)
     elif budget_minutes:
+        mesh = make_mesh(devices)
+        settled, _ = adapted.to_data(wanted, path, mesh, dataset)
         seconds = 60 * budget_minutes - (time.monotonic() - began)
-        wanted = pace.within(wanted, seconds, make_mesh(devices), dataset)
+        wanted = pace.within(ConfigDict(settled), seconds, mesh, dataset)
     logs.say(f"workdir {path}")
     if run.run(wanted, path, devices, dataset) is None:
         raise KeyboardInterrupt(

@@ -128,6 +128,32 @@ def test_steps_of_a_run_with_a_budget_are_those_it_began_with(fitted, monkeypatc
     assert same(again, classifier.workdir)
 
 
+def test_a_budget_is_for_what_the_data_settle(launched, tmp_path, monkeypatch):
+    """Of 12 images configs/auto.py makes a small network, whose speed then counts."""
+    measured, trained = [], []
+
+    def pace_of(phase, data):
+        measured.append(phase)
+        return pace.Pace(1e3, 0.1, 0.01)
+
+    monkeypatch.setattr(pace, "measured", pace_of)
+    monkeypatch.setattr(fitting.run, "run", lambda config, *_: trained.append(config))
+    with pytest.raises(KeyboardInterrupt):
+        ssl_jax.fit(
+            launched[0],
+            config="auto",
+            method="",
+            budget_minutes=1,
+            workdir=tmp_path / "run",
+            settings={"data.image_size": 8},
+        )
+    (config,), first = trained, measured[0]
+    assert config.adapted.images == 12 and len(measured) == len(config.phases)
+    assert first.section.batch_size == config.supervised.batch_size
+    unsettled = fitting.configured("auto", {}).model.filters
+    assert sum(config.model.filters) < sum(unsettled)
+
+
 def test_a_stopped_run_says_how_it_goes_on(fitted, monkeypatch):
     _, images_NHWC, names, how = fitted
     monkeypatch.setattr(fitting.run, "run", lambda *given: None)
