@@ -34,7 +34,8 @@ def split(
     no part of the unlabeled set either.
 
     Args:
-      draw: 0, 1, ...: each holds out other images, until all were.
+      draw: 0, 1, ...: each holds out other images of a class, as long as those
+        suffice, and then others together.
 
     Raises:
       UserError: no class has two labeled images.
@@ -42,9 +43,11 @@ def split(
     labels_L, held = labels_N[split.labeled], []
     for c, size in sizes(labels_L, share).items():
         of_class = split.labeled[labels_L == c]
-        order = np.random.default_rng([seed, c]).permutation(len(of_class))
-        places = np.arange(draw * size, (draw + 1) * size) % len(order)
-        held.append(of_class[order[places]])
+        # Shuffled anew when all were held out: of two labels a class the third draw
+        # would else be the first once more, and its figures no others.
+        times, place = divmod(draw, len(of_class) // max(size, 1))
+        order = np.random.default_rng([seed, c, times]).permutation(len(of_class))
+        held.append(of_class[order[place * size : (place + 1) * size]])
     validation = np.sort(np.concatenate(held))
     if not len(validation):
         raise UserError(

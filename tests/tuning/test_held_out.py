@@ -50,6 +50,21 @@ def test_each_draw_holds_out_other_images_until_all_were():
     assert again.tolist() == first.tolist()
 
 
+@pytest.mark.parametrize("of_each", [2, 4, 5])
+def test_no_draw_is_another_once_more(of_each):
+    """Where a class has no more than two draws of images."""
+    labels_N = np.repeat(np.arange(10), of_each)
+    every = np.arange(len(labels_N), dtype=np.int32)
+    all_labeled = Split(every, every, every[:0])
+    drawn = [
+        held_out.split(all_labeled, labels_N, 0.25, seed=0, draw=draw).validation
+        for draw in range(4)
+    ]
+    assert not np.intersect1d(drawn[0], drawn[1]).size
+    assert len({tuple(validation) for validation in drawn}) == 4
+    assert len({len(validation) for validation in drawn}) == 1
+
+
 def test_one_label_a_class_leaves_nothing_to_judge_by():
     one = SPLIT._replace(labeled=np.array([0, 8, 11], np.int32))
     with pytest.raises(UserError, match="none of the 3 classes has two"):
