@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from ssl_jax.core import make_mesh, named
 from ssl_jax.errors import UserError
-from ssl_jax.train import phases, pictures, sections
+from ssl_jax.train import adapted, phases, pictures, sections
 from ssl_jax.train import run as runs
 from ssl_jax.train.parts import Run, Trains
 from ssl_jax.workdir import logs
@@ -97,6 +97,8 @@ def ablate(
       UserError: as `runs.run`; the run has no such part, or no test accuracy.
     """
     mesh = make_mesh(devices)
+    # What the data settle is settled once, for the whole and for what is left of it.
+    config, _ = adapted.to_data(config, path, mesh)
     wanted = sections.parse(config, mesh.size)
     _check(wanted)
     result = runs.run(config, path, devices)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import tiny
-from configs import byol_stl10, cifar10, digits
+from configs import auto, base, byol_stl10, cifar10, digits
 from ssl_jax.cli import modes
 from ssl_jax.errors import UserError
 from ssl_jax.train import ablation, sections
@@ -131,6 +131,28 @@ def test_each_part_is_left_out_by_each_seed(trained, tmp_path):
     losses = [0.9 - run["accuracy"] for run in of["threshold"]]
     assert losses == pytest.approx([0.2, 0.21, 0.22])
     assert [run["seed"] for run in of["all_parts"]] == [0, 1, 2]
+
+
+def test_what_the_data_settle_is_settled_once(monkeypatch, tmp_path):
+    """Without a part of a run by configs/auto.py: the rate would warm up again."""
+    trained = []
+
+    def run(config, path, devices=None):
+        trained.append(config)
+        return {"test": {"accuracy": 0.5}, "phases": {}}
+
+    monkeypatch.setattr(runs, "run", run)
+    config = auto.get_config("debug")
+    config.model = base.model("mlp", features=(8,))
+    for name in config.phases:
+        config[name].update(steps=100, eval_every=10)
+    config.ablate.parts = ("schedule", "earlier_phases")
+    ablation.ablate(config, tmp_path)
+    whole, schedule, earlier, _ = (each["semi_supervised"] for each in trained)
+    assert all("adapted" in each for each in trained)
+    assert whole["optimizer"]["warmup_steps"] == 10
+    assert schedule["optimizer"]["warmup_steps"] == 0
+    assert (whole["steps"], earlier["steps"]) == (100, 200)
 
 
 @pytest.mark.parametrize(
