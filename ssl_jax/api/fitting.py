@@ -125,14 +125,15 @@ def configured(name: str, changes: Mapping[str, Any]) -> ConfigDict:
 
 
 def _of_folder(root, labels, unlabeled):
-    changes = {"data.dir": root}
+    # Whole paths: what goes on from here may begin in another folder.
+    changes = {"data.dir": os.path.abspath(root)}
     if labels is not None:
         if not isinstance(labels, (str, os.PathLike)):
             raise UserError(
                 f"labels of the folder {root!r} are {type(labels).__name__}: give the "
                 "CSV file that has them, or None where its folders are the classes."
             )
-        changes["data.labels"] = os.fspath(labels)
+        changes["data.labels"] = os.path.abspath(expanded(os.fsdecode(labels)))
     if unlabeled is not None:
         if not pools.folder(unlabeled):
             raise UserError(

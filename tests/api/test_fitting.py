@@ -3,6 +3,7 @@
 import pickle
 import re
 import threading
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -81,9 +82,14 @@ def test_arrays_are_the_folder_to_the_bit(launched, fitted):
     assert classifier.predict(images_NHWC).shape == (12,)
 
 
-def test_a_folder_is_the_run_that_is_there(launched):
+def test_a_folder_is_the_run_that_is_there(launched, monkeypatch):
     """Which would refuse another configuration."""
     photos, *_, workdir = launched
+    monkeypatch.chdir(photos.parent)
+    assert fitting._of_folder("photos", Path("a.csv"), None) == {
+        "data.dir": str(photos),
+        "data.labels": str(photos.parent / "a.csv"),
+    }
     before = (workdir / "result.json").read_bytes()
     how = dict(method=METHOD, settings=SETTINGS, workdir=workdir)
     assert same(ssl_jax.fit(photos, **how), workdir)
