@@ -56,7 +56,8 @@ def applied(default: ConfigDict, argv: list[str]) -> tuple[ConfigDict, list[str]
     check_names(default, argv)
     config, rest = overridden(default, argv)
     check_tuples(default, config)
-    config.policy = taken
+    if "policy" in config:  # a run of an older version has none
+        config.policy = taken
     return config, rest
 
 

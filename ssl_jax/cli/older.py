@@ -9,17 +9,15 @@ to go on training or to find the run's images again: that stays refused.
 from collections.abc import Mapping
 from typing import Any
 
-from absl import logging
-
 from ssl_jax.cli import config_files
-from ssl_jax.workdir import settings
+from ssl_jax.workdir import logs, settings
 
 MODES = ("predict", "embed", "export")  # that ask so
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of a run that is there, with the defaults of configs/base.py
-    where it lacks a field; a warning names those.
+    where it lacks a field; a line names those.
 
     What fields it has of its own stay, known today or not.
 
@@ -29,10 +27,12 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     complete = _laid_over(_today(config), config)
     there = dict(settings.flat(config))
     if new := [field for field, _ in settings.flat(complete) if field not in there]:
-        logging.warning(
-            "an older version of ssl_jax trained this run; what it did not know is as "
-            "by default now: %s",
-            ", ".join(new),
+        known = {field.partition(".")[0] for field in there}
+        # Of a section that is new, its name.
+        new = [f if f.partition(".")[0] in known else f.partition(".")[0] for f in new]
+        logs.say(
+            "an older version of ssl_jax trained this run; by default is now: "
+            f"{', '.join(dict.fromkeys(new))}"
         )
     return complete
 

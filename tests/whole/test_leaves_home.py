@@ -319,7 +319,7 @@ SINCE = (  # what may have come after a run
 
 
 def test_a_run_by_an_older_version_is_asked_and_not_gone_on_with(
-    left, tmp_path, caplog
+    left, tmp_path, capsys
 ):
     workdir, images_MHWC, probs_MK, _ = left
     now = settings.of_run(workdir)
@@ -329,7 +329,8 @@ def test_a_run_by_an_older_version_is_asked_and_not_gone_on_with(
     (old / settings.CONFIG).write_text(json.dumps(saved))
     asked = ssl_jax.load(old)
     np.testing.assert_array_equal(asked.predict_proba(images_MHWC), probs_MK)
-    assert "an older version" in caplog.text and "data.class_folders" in caplog.text
+    said = capsys.readouterr().err
+    assert "an older version" in said and ": ablate, data.class_folders, m" in said
     flags = FlagValues()
     for name, default in (("config", None), ("workdir", ""), ("mode", "train")):
         DEFINE_string(name, default, "", flag_values=flags)
@@ -337,6 +338,10 @@ def test_a_run_by_an_older_version_is_asked_and_not_gone_on_with(
     given = ["--mode=predict", f"--workdir={old}", f"--config.predict.out={out}"]
     config = command_line.parse(flags, ["launch.py", *given], modes.OF_A_RUN)
     assert config.to_dict() == sections.changed(now, {"predict.out": out})
+    given = ["--mode=query", f"--workdir={old}"]
+    config = command_line.parse(flags, ["launch.py", *given], modes.OF_A_RUN)
+    with pytest.raises(UserError, match="policy: .* by another version"):
+        sections.parse(config, to_train=False)
     with pytest.raises(UserError, match="train.loss_gain = absent there, 0.0 here"):
         modes.run(now, old, jax.devices()[:1])
 
