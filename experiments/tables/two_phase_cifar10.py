@@ -30,7 +30,7 @@ PUBLISHED = {"baseline": "43.66", "two_phase": "55.89"}  # the tutorial's, one r
 
 def define_flags(to: flags.FlagValues) -> None:
     flags.DEFINE_multi_enum("kind", list(WORDS), list(WORDS), "which to run", to)
-    flags.DEFINE_multi_enum("side", list(SIDES), ["32"], "pixels", to)
+    flags.DEFINE_multi_enum("side", ["32"], list(SIDES), "pixels", to)
     command.define_flags(to)
 
 
