@@ -17,6 +17,7 @@ from ssl_jax.core.ranges import Decay, Positive
 from ssl_jax.errors import UserError
 from ssl_jax.models.shared.batch_norm import BatchNorm
 from ssl_jax.models.shared.convolution import Conv
+from ssl_jax.models.shared.depthwise import depthwise
 
 _BLOCKS = (  # filters and stride
     (64, 1),
@@ -32,30 +33,8 @@ _BLOCKS = (  # filters and stride
 _SMALLEST_SIDE = 32  # halved five times: 1 px; Keras's own limit
 
 
-def depthwise(x_BHWC: jax.Array, kernel_33C: jax.Array, *, stride: int) -> jax.Array:
-    """3x3 convolution of every channel with a kernel of its own: [B, H', W', C].
-
-    Nine shifted multiply-adds, which XLA fuses: on a CPU a training step of the whole
-    network takes a third to an eighth of its time by `feature_group_count`. Zeros are
-    padded on all sides for stride 1, else on the right and at the bottom.
-
-    Args:
-      kernel_33C: float32 with bfloat16 images too: then sums are rounded once.
-    """
-    pad = (1, 1) if stride == 1 else (0, 1)
-    x_BHWC = jnp.pad(x_BHWC, ((0, 0), pad, pad, (0, 0)))
-    _, H, W, _ = x_BHWC.shape
-    rows, columns = (side - 3 - (side - 3) % stride + 1 for side in (H, W))
-    y_BHWC = 0.0
-    for i in range(3):
-        for j in range(3):
-            shifted_BHWC = x_BHWC[:, i : i + rows : stride, j : j + columns : stride]
-            y_BHWC += shifted_BHWC * kernel_33C[i, j][None, None, None, :]
-    return y_BHWC.astype(x_BHWC.dtype)
-
-
 class Depthwise(nn.Module):
-    """`depthwise` and its kernel, [3, 3, C, 1] as in Keras."""
+    """`depthwise` and its kernel, [3, 3, C, 1] as in Keras; its zeros as well."""
 
     stride: int
 
@@ -64,7 +43,8 @@ class Depthwise(nn.Module):
         shape = (3, 3, x_BHWC.shape[-1], 1)
         # Keras counts all C channels as this kernel's inputs: it starts small.
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
-        return depthwise(x_BHWC, kernel[..., 0], stride=self.stride)
+        pad = (1, 1) if self.stride == 1 else (0, 1)
+        return depthwise(x_BHWC, kernel[..., 0], stride=self.stride, pad=pad)
 
 
 class Encoder(nn.Module):

@@ -73,10 +73,10 @@ def gradient_of(network):
     "images, channels, convolutions",
     [
         (8, 64, 0),  # by Winograd
-        # Forward, by the images, by the kernel in pieces: of a gradient the value is
-        # traced as well, which XLA drops.
-        (8, 8, 1 + 2 + 2),
-        (256, 8, 1 + 2 + 2 * 64),  # no more pieces, however small
+        # Forward, by the images (of that gradient the value is traced as well, which
+        # XLA drops), by the kernel in pieces.
+        (8, 8, 1 + 2 + 1),
+        (256, 8, 1 + 2 + 64),  # no more pieces, however small
     ],
 )
 def test_what_a_gradient_is_made_of(images, channels, convolutions, monkeypatch):

@@ -9,7 +9,8 @@ import pytest
 
 from ssl_jax import models
 from ssl_jax.errors import UserError
-from ssl_jax.models.mobilenet import Depthwise, depthwise
+from ssl_jax.models.mobilenet import Depthwise
+from ssl_jax.models.shared.depthwise import depthwise
 
 
 def _shapes(name, image, dtype="float32", **hparams):
@@ -48,8 +49,9 @@ def test_too_small_images_name_the_smallest_side(name, side):
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_depthwise_equals_a_grouped_convolution_and_its_gradient(stride):
+    pad = (1, 1) if stride == 1 else (0, 1)
+
     def grouped(x, kernel):
-        pad = (1, 1) if stride == 1 else (0, 1)
         return jax.lax.conv_general_dilated(
             x,
             kernel[:, :, None],
@@ -68,7 +70,7 @@ def test_depthwise_equals_a_grouped_convolution_and_its_gradient(stride):
     side = {1: (7, 8), 2: (3, 4)}[stride]  # of the output; 7 // 2 rows, 8 / 2 columns
     shapes = [(2, 7, 8, 5), (3, 3, 5), (2, *side, 5)]
     given = [jnp.float32(draw.normal(size=shape)) for shape in shapes]
-    shifted = value_and_gradients(partial(depthwise, stride=stride), *given)
+    shifted = value_and_gradients(partial(depthwise, stride=stride, pad=pad), *given)
     for value, expected in zip(
         shifted, value_and_gradients(grouped, *given), strict=True
     ):
