@@ -46,11 +46,12 @@ def softmax(logits):
 
 
 def spied(monkeypatch, module, name):
-    """A list that gets (arguments, result) of each call of the module's function."""
+    """A list that gets (positional arguments, result) of each call of the module's
+    function."""
     calls, function = [], getattr(module, name)
 
-    def spy(*args):
-        calls.append((args, function(*args)))
+    def spy(*args, **settings):
+        calls.append((args, function(*args, **settings)))
         return calls[-1][1]
 
     monkeypatch.setattr(module, name, spy)

@@ -45,6 +45,10 @@ PARTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "threshold": ("the confidence threshold", {"algorithm.threshold": 0.0}),
     "strong_views": ("strong augmentation", {"augment.strong": "none"}),
     "weak_views": ("flips, shifts and crops", {"augment.weak": "none"}),
+    "mixed_images": (
+        "mixup and cutmix",
+        {"algorithm.mixup_alpha": 0.0, "algorithm.cutmix_alpha": 0.0},
+    ),
     "average": ("the average of weights", {"algorithm.ema_decay": 0.0}),
     "average_warmup": (
         "the warm-up of averages",

@@ -101,6 +101,12 @@ def batches(phase: Trains, num_devices: int, accumulate: int) -> Iterator[str]:
     whole, least = draws_from in ("pool", "graph"), phase.method.least_batch
     if 0 <= size < least and not whole:
         yield f"{at}.batch_size={size} must be at least {least} for {phase.algorithm}."
+    for field in ("mixup_alpha", "cutmix_alpha"):
+        if size == 1 and phase.hparams.get(field):
+            yield (
+                f"{at}.batch_size=1 has no other image to mix one with: use at least "
+                f"2, or {at}.algorithm.{field}=0.0."
+            )
     if size and whole:
         yield (
             f"{at}.batch_size={size}: a step of {phase.algorithm} sees all rows at "

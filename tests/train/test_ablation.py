@@ -41,6 +41,10 @@ def test_what_is_off_or_never_read_is_no_part():
     assert not {"unlabeled_loss", "threshold"} & parts(config).keys()
     weak = parts(config, ["weak"])
     assert "weak_views" in weak and "strong_views" not in weak
+    config.train.algorithm.cutmix_alpha = 1.0
+    mixed = parts(config, ["weak"])["mixed_images"]
+    assert mixed == {"train.algorithm.cutmix_alpha": 0.0}
+    config.train.algorithm.cutmix_alpha = 0.0
     config.train.augment.shift = 0  # and no flip: the weak view is the image
     config.train.optimizer.update(weight_decay=0.0, schedule="constant")
     assert parts(config, ["weak"]).keys() == {"average", "average_warmup"}

@@ -91,6 +91,16 @@ def test_a_mistake_in_a_teacher_is_not_told_of_its_student_as_well():
         sections.parse(config)
 
 
+def test_one_image_alone_is_not_mixed():
+    config = tiny.config("supervised.Supervised", cutmix_alpha=1.0)
+    config.train.update(batch_size=1, unlabeled_ratio=0)
+    said = (
+        r"^train\.batch_size=1 has no other image .*least 2, or train\.algorithm\.cut"
+    )
+    with pytest.raises(UserError, match=said):
+        sections.parse(config)
+
+
 def test_a_run_that_is_asked_need_not_have_what_it_started_from():
     config = tiny.config("supervised.Supervised")
     config.train.start_from = "/gone/pretrain"

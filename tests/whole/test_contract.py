@@ -40,10 +40,14 @@ WITH_RATES = [
 ]
 
 
-@pytest.fixture(scope="module", params=ALGORITHMS + WITH_RATES)
+# What is off by default.
+REGULARISED = ["supervised.Supervised with mixed images"]
+
+
+@pytest.fixture(scope="module", params=ALGORITHMS + WITH_RATES + REGULARISED)
 def trained(request):
     """(config, phase, program, states, sums) of 10 steps on one device."""
-    name, _, strong = request.param.partition(" with ")
+    name, _, added = request.param.partition(" with ")
     config = tiny.config(name)
     if "threshold" in config.train.algorithm:
         config.train.algorithm.threshold = 0.12  # so that pseudo-labels count at once
@@ -62,8 +66,10 @@ def trained(request):
         config.train.algorithm.alpha = 0.1
         config.train.augment.strong = "none"
         config.train.optimizer.learning_rate = 0.02
-    if strong:  # at a part of its strength, so that 100 steps learn the views
-        config.train.augment.update(strong=strong, strength=0.3)
+    if added == "mixed images":
+        config.train.algorithm.update(mixup_alpha=0.2, cutmix_alpha=1.0)
+    elif added:  # at a part of its strength, so that 100 steps learn the views
+        config.train.augment.update(strong=added, strength=0.3)
     if "warmup_steps" in config.train.algorithm:
         config.train.algorithm.warmup_steps = 2  # Dash's, without pseudo-labels
     if "decoder" in config.train.algorithm:

@@ -315,6 +315,7 @@ SINCE = (  # what may have come after a run
     *("policy", "adapt", "tune", "ablate", "data.class_folders", "predict.out"),
     *("model.bn_warmup", "train.loss_gain", "train.algorithm.label_smoothing"),
     *("train.augment.scale_to", "train.optimizer.clip_lr"),
+    *("train.algorithm.mixup_alpha", "train.algorithm.cutmix_alpha"),
 )
 
 

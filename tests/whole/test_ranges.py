@@ -85,6 +85,7 @@ def _refused(change, algorithm="fixmatch.FixMatch"):
         ("byol.BYOL", "batch_size", 1, "at least 2 for byol.BYOL"),
         ("simsiam.SimSiam", "batch_size", 1, "at least 2 for simsiam.SimSiam"),
         ("mixmatch.MixMatch", "batch_size", 1, "at least 2 for mixmatch.MixMatch"),
+        ("supervised.Supervised", "algorithm.mixup_alpha", -0.2, "at least 0"),
         ("fixmatch.FixMatch", "confidence", 1.5, "in [0, 1]"),
     ],
 )

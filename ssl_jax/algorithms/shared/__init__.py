@@ -2,6 +2,7 @@
 
 ema_teacher      a moving average of the network that is judged
 joint_embedding  BYOL and SimSiam: two views, one network
-mixup            MixMatch and ReMixMatch: everything mixed with everything
+mixup            MixMatch and ReMixMatch: everything mixed with everything; and labeled
+                 images alone, by MixUp or CutMix
 pool_graph       label spreading and propagation: a graph of all images
 """

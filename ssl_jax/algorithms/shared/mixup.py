@@ -1,9 +1,12 @@
-"""What MixMatch and ReMixMatch share: MixUp over a whole batch.
+"""What MixMatch and ReMixMatch share: MixUp over a whole batch. And MixUp or CutMix of
+labeled images alone, for supervised training.
 
 Berthelot et al., "MixMatch: A Holistic Approach to Semi-Supervised Learning",
 arXiv:1905.02249; equation numbers are the paper's. G is the number of images in a row:
 a labeled one, and every view of the unlabeled ones that go with it.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -50,15 +53,97 @@ def mixup(
     share_BG = shares(key_share, (B, G), alpha)
 
     def mixed(values_BG):
-        cells = (-1, _rows_of_a_cell(B) * G)
-        local = partner_BG.reshape(cells) % cells[1]
-        # One gather a cell: one over the batch would exchange it between devices.
-        values = values_BG.reshape(*cells, *values_BG.shape[2:])
-        other_BG = jax.vmap(lambda v, i: v[i])(values, local).reshape(values_BG.shape)
+        other_BG = traded(values_BG, partner_BG)
         share = share_BG.reshape(B, G, *(1 for _ in values_BG.shape[2:]))
         return share * values_BG + (1 - share) * other_BG
 
     return mixed(images_BGHWC), mixed(target_BGK)
+
+
+def mixed_or_cut(
+    key: jax.Array,
+    images_BHWC: jax.Array,
+    labels_B: jax.Array,
+    *,
+    mixup_alpha: float,
+    cutmix_alpha: float,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Each labeled image with another one of the batch: (images_BHWC, the others'
+    labels_B, lambda_B), for a loss of lambda loss(own) + (1 - lambda) loss(other).
+
+    MixUp (arXiv:1710.09412, section 2): lambda ~ Beta(alpha, alpha) of every pixel is
+    the image's own. CutMix (arXiv:1905.04899, section 3.1): a box of the area 1 -
+    lambda comes from the other image, and lambda is then the share of pixels that are
+    its own. With both, one of the two in each step, either as likely.
+
+    Images may be normalised, as they are in the authors' codes: either mixture of
+    normalised images is the mixture, normalised. Those codes shuffle the batch and draw
+    one lambda, and one box, for all of it; here are `partners`, and each image has a
+    lambda of its own. MixUp's is lambda' = max(lambda, 1 - lambda), which makes the
+    same mixtures, as partners are drawn evenly: each is named after its larger part.
+
+    Args:
+      mixup_alpha, cutmix_alpha: at least one above 0; one at 0 is never done.
+    """
+    B, *size, _ = images_BHWC.shape
+    key_partner, key_which, key_mixed, key_cut = jax.random.split(key, 4)
+    ways = []  # own_BHW: of each pixel, the part that is the image's own
+    if mixup_alpha:
+        lambda_B = shares(key_mixed, (B,), mixup_alpha)
+        ways.append(jnp.broadcast_to(lambda_B[:, None, None], (B, *size)))
+    if cutmix_alpha:
+        ways.append(_around_boxes(key_cut, (B, *size), cutmix_alpha))
+    first, last = ways[0], ways[-1]
+    own_BHW = jnp.where(jax.random.bernoulli(key_which), first, last)
+    partner_B1 = partners(key_partner, B, 1)
+    other_BHWC, other_B = (
+        traded(values[:, None], partner_B1)[:, 0] for values in (images_BHWC, labels_B)
+    )
+    own_BHW1 = own_BHW[..., None]
+    images_BHWC = own_BHW1 * images_BHWC + (1 - own_BHW1) * other_BHWC
+    return images_BHWC, other_B, own_BHW.mean((1, 2))
+
+
+def _around_boxes(key, shape, alpha):
+    """CutMix's own_BHW, of lambda ~ Beta(alpha, alpha)."""
+    key_share, key_place = jax.random.split(key)
+    lambda_B = shares(key_share, shape[:1], alpha)
+    place_B3 = jax.random.uniform(key_place, (shape[0], 3))
+    # Beta is symmetric; an image with a box is not its partner with one.
+    lambda_B = jnp.where(place_B3[:, 0] < 0.5, lambda_B, 1 - lambda_B)
+    return jax.vmap(partial(around_a_box, size=shape[1:]))(lambda_B, place_B3[:, 1:])
+
+
+def around_a_box(share, center_2: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """own_HW: 0 in a box of the area 1 - share of an image, 1 around it.
+
+    As `rand_bbox` in clovaai/CutMix-PyTorch (train.py at 5ee7b8d): the box has the
+    image's proportions and an even number of pixels a side, its centre is a pixel, and
+    what reaches over the border is cut off.
+
+    Args:
+      center_2: where it is, in parts of the image's sides, [0, 1).
+      size: (H, W).
+    """
+    sides_2 = np.array(size, np.float32)
+    half_2 = jnp.floor(sides_2 * jnp.sqrt(1 - share)) // 2
+    center_2 = jnp.floor(center_2 * sides_2)
+
+    def inside(axis):
+        offset = np.arange(size[axis]) - center_2[axis]
+        return (-half_2[axis] <= offset) & (offset < half_2[axis])
+
+    return 1.0 - (inside(0)[:, None] & inside(1)[None, :])
+
+
+def traded(values_BG: jax.Array, partner_BG: jax.Array) -> jax.Array:
+    """The partners' values, [B, G, ...], for indices by `partners`."""
+    B, G = partner_BG.shape
+    cells = (-1, _rows_of_a_cell(B) * G)
+    local = partner_BG.reshape(cells) % cells[1]
+    # One gather a cell: one over the batch would exchange it between devices.
+    values = values_BG.reshape(*cells, *values_BG.shape[2:])
+    return jax.vmap(lambda v, i: v[i])(values, local).reshape(values_BG.shape)
 
 
 def partners(key: jax.Array, B: int, G: int) -> jax.Array:
