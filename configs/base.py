@@ -185,7 +185,8 @@ def algorithm(name: str, **hparams: object) -> ConfigDict:
 
 
 def model(name: str, **hparams: object) -> ConfigDict:
-    """The encoder's fields with their defaults, `hparams` laid over them."""
+    """The model's fields with their defaults, `hparams` laid over them. An encoder has
+    its own, and `dropout` of what its linear head sees in training."""
     return ConfigDict(_section(name, models.hparams(name), hparams))
 
 

@@ -123,6 +123,7 @@ class FixMatch(Algorithm):
                 rngs=model_rngs(key, 1),
             )
             views = (x_BHWC, strong_UHWC)
+        sizes = [len(view) for view in views]
         joined, model_state = forward(
             self.model,
             params,
@@ -130,8 +131,9 @@ class FixMatch(Algorithm):
             concat_views(*views),
             train=True,
             rngs=model_rngs(key),
+            sizes=sizes,
         )
-        x_BK, *rest, strong_UK = split_views(joined, *(len(view) for view in views))
+        x_BK, *rest, strong_UK = split_views(joined, *sizes)
         return x_BK, rest[0] if rest else weak_UK, strong_UK, model_state
 
     def loss(self, params, state: TrainState, views, batch: Batch, key):

@@ -53,6 +53,7 @@ class MixMatch(Algorithm):
     def guess(self, state: TrainState, views, key) -> jax.Array:
         """Mean prediction over the views, probs_UK (eq. 6): in training mode, but the
         running statistics do not move, both as in the code."""
+        sizes = [len(view) for view in views]
         joined, _ = core.forward(
             self.model,
             state.params,
@@ -60,9 +61,10 @@ class MixMatch(Algorithm):
             core.concat_views(*views),
             train=True,
             rngs=core.model_rngs(key, 1),
+            sizes=sizes,
         )
         probs = jax.nn.softmax(joined)
-        return sum(core.split_views(probs, *map(len, views))) / len(views)
+        return sum(core.split_views(probs, *sizes)) / len(views)
 
     def loss(self, params, state: TrainState, images_BGHWC, target_BGK, key):
         # One pass, so that BatchNorm sees labeled and unlabeled images together. The

@@ -54,6 +54,8 @@ class Network(Classifier):
     def __call__(self, images_BHWC: jax.Array, *, train: bool):
         """(logits_BK of the classes, logits_B4 of 0 to 3 quarter turns)."""
         y_BD = self.features(images_BHWC, train=train)
+        if train:
+            y_BD = self.dropped(y_BD)
         return self.head(y_BD), self.rotation_head(y_BD)
 
 
@@ -86,7 +88,8 @@ class ReMixMatch(Algorithm):
 
     @property
     def network(self) -> Network:
-        return Network(self.model.encoder, self.model.num_classes)
+        model = self.model
+        return Network(model.encoder, model.num_classes, model.dropout)
 
     def init(
         self, key: jax.Array, batch: Batch, initial: PyTree | None = None
@@ -131,6 +134,7 @@ class ReMixMatch(Algorithm):
             train=True,
             rngs=core.model_rngs(key),
         )
+        U = len(guess_UK)
         unmixed, _ = core.forward(
             self.network,
             params,
@@ -138,8 +142,8 @@ class ReMixMatch(Algorithm):
             core.concat_views(strong_UHWC, rotated_UHWC),
             train=True,
             rngs=core.model_rngs(key, 1),
+            sizes=(U, U),
         )
-        U = len(guess_UK)
         (strong_UK, _), (_, turns_U4) = (core.split_views(out, U, U) for out in unmixed)
 
         logits_BGK = logits.reshape(target_BGK.shape)

@@ -28,6 +28,7 @@ from ssl_jax.core.devices import (
     one_at_a_time,
     own_rows,
     place,
+    row_numbers,
     send,
     split_views,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "place",
     "ramp",
     "rising",
+    "row_numbers",
     "send",
     "split_views",
 ]

@@ -45,6 +45,17 @@ def split_views(joined: jax.Array, *sizes: int) -> list[jax.Array]:
     return [v.reshape(-1, *v.shape[2:]) for v in views]
 
 
+def row_numbers(*sizes: int) -> np.ndarray:
+    """Where each row that `concat_views` joins would be on one device, of views of
+    these row counts: what is drawn by number is the same on any number of devices."""
+    ends, devices = np.cumsum(sizes), num_devices()
+    views = [
+        np.arange(e - n, e).reshape(devices, -1)
+        for e, n in zip(ends, sizes, strict=True)
+    ]
+    return np.concatenate(views, axis=1).reshape(-1)
+
+
 def on_every_device(rows: jax.Array) -> jax.Array:
     """All rows of a small array that is split by rows, on every device.
 

@@ -1,6 +1,6 @@
 """What train steps are made of: initialise, apply, take one optimizer step, average."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import optax
 from flax import linen as nn
 
 from ssl_jax.core.contract import Metrics, PyTree, TrainState
+from ssl_jax.core.devices import row_numbers
 from ssl_jax.core.metrics import mean
 from ssl_jax.errors import UserError
 
@@ -62,6 +63,7 @@ def forward(
     train: bool,
     rngs: Mapping[str, jax.Array] | None = None,
     method: str | None = None,
+    sizes: Sequence[int] = (),
 ) -> tuple[jax.Array, PyTree]:
     """Applies the model: (outputs, model_state), the latter moved only if `train`.
 
@@ -69,8 +71,13 @@ def forward(
       images_BHWC: normalised; or what else the model takes, such as a graph.
       rngs: what the model may draw from, by name: a pass with `train` gives it the
         step's `model_rngs`, for networks with dropout.
+      sizes: of the views that `concat_views` joined, as `split_views` takes them: the
+        model finds its rows' numbers in the collection "rows", to draw by.
     """
-    apply = partial(model.apply, {"params": params, **model_state}, images_BHWC)
+    variables = {"params": params, **model_state}
+    if sizes:
+        variables["rows"] = {"number": row_numbers(*sizes)}
+    apply = partial(model.apply, variables, images_BHWC)
     if train:
         return apply(train=True, mutable=list(model_state), rngs=rngs, method=method)
     return apply(train=False, rngs=rngs, method=method), model_state

@@ -2,8 +2,9 @@
 takes from a file says of itself:
 
 takes   "images": it is an encoder, (images_BHWC, train) -> features_BD, and `build`
-        puts a linear head on it. "graph": (nodes, train) -> logits_NK, with a method
-        `features`; its last layer is its head, and it has a field `num_classes`.
+        puts a linear head on it, with dropout before. "graph": (nodes, train) ->
+        logits_NK, with a method `features`; its last layer is its head, and it has a
+        field `num_classes`.
 small   what to be in `:debug`: hyper-parameters other than the defaults, and "name" if
         another model should stand in. A model that leaves it out is as configured.
 
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ssl_jax.core import PyTree, named
+from ssl_jax.core.ranges import Rate
 from ssl_jax.models.shared.in_parts import InParts
 
 
@@ -30,6 +32,7 @@ class Classifier(nn.Module):
 
     encoder: nn.Module
     num_classes: int
+    dropout: Rate = 0.0  # of what the head sees, in training; 0: none
 
     def setup(self):
         self.head = nn.Dense(
@@ -38,11 +41,33 @@ class Classifier(nn.Module):
 
     def __call__(self, images_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """logits_BK of normalised images."""
-        return self.head(self.features(images_BHWC, train=train))
+        features_BD = self.features(images_BHWC, train=train)
+        return self.head(self.dropped(features_BD) if train else features_BD)
 
     def features(self, images_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """features_BD, what the head sees."""
         return self.encoder(images_BHWC, train=train).astype(jnp.float32)
+
+    def dropped(self, features_BD: jax.Array) -> jax.Array:
+        """features_BD / (1 - dropout), where each is 0 with probability `dropout`.
+
+        Each row draws by its number (`core.row_numbers`), so that it drops the same
+        wherever devices have it.
+        """
+        if not self.dropout:
+            return features_BD
+        B, D = features_BD.shape
+        key, number_B = self.make_rng("dropout"), jnp.arange(B)
+        if self.has_variable("rows", "number"):
+            number_B = jnp.asarray(self.get_variable("rows", "number"))
+
+        def kept_D(number):
+            return jax.random.bernoulli(
+                jax.random.fold_in(key, number), 1 - self.dropout, (D,)
+            )
+
+        kept_BD = jax.vmap(kept_D)(number_B)
+        return jnp.where(kept_BD, features_BD / (1 - self.dropout), 0.0)
 
 
 def find(name: str) -> type[nn.Module]:
@@ -55,13 +80,27 @@ def find(name: str) -> type[nn.Module]:
     return named.only(named.module(__name__, name), having="takes")
 
 
+def declare(name: str) -> tuple[type[nn.Module], ...]:
+    """The classes whose fields with a default are the hyper-parameters of the model
+    `name`: its own, and of an encoder without dropout `Classifier`, which has some.
+
+    Raises:
+      UserError: no such model; the message lists what exists.
+    """
+    model = find(name)
+    headless = model.takes == "images" and "dropout" not in named.defaults(model)
+    return (model, Classifier) if headless else (model,)
+
+
 def hparams(name: str) -> dict[str, object]:
     """Hyper-parameters of the model `name` with their defaults; dtype by its name.
 
     Raises:
       UserError: no such model; the message lists what exists.
     """
-    fields = named.defaults(find(name))
+    fields = {}
+    for declared in declare(name):
+        fields |= named.defaults(declared)
     return {**fields, "dtype": jnp.dtype(fields["dtype"]).name}
 
 
@@ -106,7 +145,9 @@ def build(name: str, *, num_classes: int, dtype: str, **hparams: Any) -> nn.Modu
       UserError: no such model.
       TypeError: a hyper-parameter that the model does not have.
     """
-    model = find(name)
+    model, *around = declare(name)
     if model.takes == "graph":
         return model(num_classes=num_classes, dtype=jnp.dtype(dtype), **hparams)
-    return Classifier(model(dtype=jnp.dtype(dtype), **hparams), num_classes)
+    dropout = hparams.pop("dropout", 0.0) if around else 0.0
+    encoder = model(dtype=jnp.dtype(dtype), **hparams)
+    return Classifier(encoder, num_classes, dropout)

@@ -260,10 +260,12 @@ def _phases(tree):
 def _model(tree):
     section = dict(tree["model"])
     name = section.pop("name")
-    cls = yield from _tried("model.name=", models.find, name)
-    if cls is None or not (yield from _same_fields(name, section, named.defaults(cls))):
+    fields = yield from _tried("model.name=", models.hparams, name)
+    if fields is None or not (yield from _same_fields(name, section, fields)):
         return None
-    sound = yield from _in_range(cls, section, "model")
+    sound = True
+    for declared in models.declare(name):
+        sound &= yield from _in_range(declared, section, "model")
     if section["dtype"] not in ("float32", "bfloat16"):
         yield (
             f"model.dtype={section['dtype']!r} is unknown; choose float32 or bfloat16."

@@ -41,7 +41,7 @@ WITH_RATES = [
 
 
 # What is off by default.
-REGULARISED = ["supervised.Supervised with mixed images"]
+REGULARISED = ["supervised.Supervised with mixed images and dropout"]
 
 
 @pytest.fixture(scope="module", params=ALGORITHMS + WITH_RATES + REGULARISED)
@@ -66,7 +66,8 @@ def trained(request):
         config.train.algorithm.alpha = 0.1
         config.train.augment.strong = "none"
         config.train.optimizer.learning_rate = 0.02
-    if added == "mixed images":
+    if added == "mixed images and dropout":
+        config.model.dropout = 0.3
         config.train.algorithm.update(mixup_alpha=0.2, cutmix_alpha=1.0)
     elif added:  # at a part of its strength, so that 100 steps learn the views
         config.train.augment.update(strong=added, strength=0.3)

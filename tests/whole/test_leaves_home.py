@@ -313,7 +313,12 @@ def without(config, fields):
 
 SINCE = (  # what may have come after a run
     *("policy", "adapt", "tune", "ablate", "data.class_folders", "predict.out"),
-    *("model.bn_warmup", "train.loss_gain", "train.algorithm.label_smoothing"),
+    *(
+        "model.bn_warmup",
+        "model.dropout",
+        "train.loss_gain",
+        "train.algorithm.label_smoothing",
+    ),
     *("train.augment.scale_to", "train.optimizer.clip_lr"),
     *("train.algorithm.mixup_alpha", "train.algorithm.cutmix_alpha"),
 )

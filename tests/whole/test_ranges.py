@@ -28,6 +28,7 @@ def _declared():
             yield f"{word}.{name}", cls, named.defaults(cls)
     for name in named.modules("ssl_jax.models"):
         yield name, models.find(name), named.defaults(models.find(name))
+    yield "Classifier", models.Classifier, named.defaults(models.Classifier)
     for kind in augment.names():
         yield kind, augment.find(kind).build, augment.hparams(kind)
     of_a_run = named.classes(parts, having="__dataclass_fields__")
@@ -110,6 +111,7 @@ def test_a_setting_without_meaning_is_refused(algorithm, field, value, said):
         ("data.fold", 10, "in [-1, 9]"),
         ("data.image_size", -1, "at least 0"),
         ("model.bn_momentum", 1.0, "in [0, 1)"),
+        ("model.dropout", 1.0, "in [0, 1)"),
         ("query.size", 0, "at least 1"),
     ],
 )
