@@ -1,6 +1,11 @@
 """RandAugment (arXiv:1909.13719) as FixMatch uses it, in two published protocols.
 
 Everything here works on one uint8 image and is meant for `jax.vmap`.
+
+`strength` is the part of a protocol that is used, from 0, the image as it is, to 1, the
+published one: of each range from the magnitude that changes nothing, of the cutout's
+side, and of the times that autocontrast and equalize are applied, which have no
+magnitude. A fraction of a bit is ignored (posterize), and so is that of the side.
 """
 
 import jax
@@ -11,9 +16,12 @@ from ssl_jax.augment import basic, operations
 from ssl_jax.augment.operations import ENHANCERS, WARPS
 
 OPERATIONS = operations.OPERATIONS[:14]
+# Magnitudes that change nothing, where that is not 0.
+_NEUTRAL = {"solarize": 256, "posterize": 8, **dict.fromkeys(ENHANCERS, 1)}
+_WITHOUT = ("autocontrast", "equalize")  # a magnitude
 
 
-def _google_magnitudes() -> np.ndarray:
+def _google_magnitudes(strength: float) -> np.ndarray:
     """[operation, level 0..10], in the units of `operations.randaugment_families`.
 
     google-research/fixmatch, third_party/auto_augment/augmentations.py, where
@@ -28,7 +36,14 @@ def _google_magnitudes() -> np.ndarray:
     table["posterize"] = 4 - 4 * L // 10
     for name in ENHANCERS:
         table[name] = 0.1 + 0.18 * L
-    return np.stack(list(table.values())).astype(np.float32)
+    return _weakened(np.stack(list(table.values())), strength)
+
+
+def _weakened(magnitudes, strength):
+    """[operation, ...] of float32; at strength 1 as they are, to the last bit."""
+    neutral = np.array([[_NEUTRAL.get(name, 0)] for name in OPERATIONS])
+    weakened = strength * magnitudes + (1 - strength) * neutral
+    return weakened.astype(np.float32)
 
 
 # TorchSSL, datasets/augmentation/randaugment.py, `augment_list`: (least, most).
@@ -48,7 +63,9 @@ _CUTOUT = 16  # pixels a side: the default of google-research/fixmatch's `cutout
 _GREY = 127  # google-research/fixmatch: normalised 0; (127, 127, 127) in its `cutout`
 
 
-def randaugment_google(key: jax.Array, image_HWC: jax.Array) -> jax.Array:
+def randaugment_google(
+    key: jax.Array, image_HWC: jax.Array, *, strength: float = 1.0
+) -> jax.Array:
     """Two operations of 14, each applied with p 0.5, then cutout of 16 pixels.
 
     google-research/fixmatch, libml/augment.py, `AugmentPoolRAMC`: operations with
@@ -57,42 +74,62 @@ def randaugment_google(key: jax.Array, image_HWC: jax.Array) -> jax.Array:
     here they are grey at once. Of images below 32 pixels, which that code has not, the
     cutout is half the side.
     """
+    if strength == 0:
+        return image_HWC
     H, W, C = image_HWC.shape
     key_draw, key_cutout = jax.random.split(key)
     families = operations.randaugment_families(C, fill=_GREY)
-    image_HWC = operations.slots(image_HWC, draw_google(key_draw), families)
-    side = min(_CUTOUT, H // 2, W // 2)
+    drawn = draw_google(key_draw, strength=strength)
+    image_HWC = operations.slots(image_HWC, drawn, families)
+    side = int(strength * min(_CUTOUT, H // 2, W // 2))
     return basic.cutout(key_cutout, image_HWC, side=side, fill=(_GREY,))
 
 
-def draw_google(key: jax.Array, num_slots: int = 2) -> tuple[jax.Array, jax.Array]:
+def draw_google(
+    key: jax.Array, num_slots: int = 2, strength: float = 1.0
+) -> tuple[jax.Array, jax.Array]:
     """(operation_S int32, magnitude_S float32); "identity" where p says not applied."""
     # One call for all draws: on a CPU each call is a loop of its own.
     which_S, level_S, sign_S, apply_S = jax.random.uniform(key, (4, num_slots))
     operation_S = jnp.floor(which_S * len(OPERATIONS)).astype(jnp.int32)
     level_S = 1 + jnp.floor(level_S * 9).astype(jnp.int32)
-    magnitude_S = jnp.asarray(_google_magnitudes())[operation_S, level_S]
+    magnitude_S = jnp.asarray(_google_magnitudes(strength))[operation_S, level_S]
     negated_S = operations.is_one(operation_S, *WARPS) & (sign_S < 0.5)
     magnitude_S = jnp.where(negated_S, -magnitude_S, magnitude_S)
-    return jnp.where(apply_S < 0.5, operation_S, 0), magnitude_S
+    operation_S = jnp.where(apply_S < 0.5, operation_S, 0)
+    return _now_and_then(operation_S, sign_S, strength), magnitude_S
 
 
-def randaugment_torchssl(key: jax.Array, image_HWC: jax.Array) -> jax.Array:
+def _now_and_then(operation_S, drawn_S, strength):
+    """Operations without a magnitude are applied where what is drawn in [0, 1), which
+    they have no other use for, is below the strength."""
+    if strength == 1:
+        return operation_S
+    left_out_S = operations.is_one(operation_S, *_WITHOUT) & (drawn_S >= strength)
+    return jnp.where(left_out_S, 0, operation_S)
+
+
+def randaugment_torchssl(
+    key: jax.Array, image_HWC: jax.Array, *, strength: float = 1.0
+) -> jax.Array:
     """Three operations of 14, always applied, then cutout of U(0, 0.5) of the side.
 
     TorchSSL, datasets/augmentation/randaugment.py, `RandAugment(3, 5)`: operations
     with replacement, uniform magnitudes, black where a warp finds no pixel.
     """
+    if strength == 0:
+        return image_HWC
     H, W, C = image_HWC.shape
     key_draw, key_cutout = jax.random.split(key)
-    drawn = draw_torchssl(key_draw, (H, W))
+    drawn = draw_torchssl(key_draw, (H, W), strength=strength)
     image_HWC = operations.slots(
         image_HWC, drawn, operations.randaugment_families(C, fill=0)
     )
 
     # `CutoutAbs`: a box that leaves the image at the top or left is moved inside, at
     # the bottom or right it is cut; Pillow's rectangle includes its last row.
-    side, row, column = jax.random.uniform(key_cutout, (3,)) * np.array([W / 2, H, W])
+    most = np.array([strength * W / 2, H, W])
+    side, row, column = jax.random.uniform(key_cutout, (3,)) * most
     top = jnp.floor(jnp.maximum(row - side / 2, 0))
     left = jnp.floor(jnp.maximum(column - side / 2, 0))
     box = (top, left, jnp.floor(top + side) + 1, jnp.floor(left + side) + 1)
@@ -103,7 +140,7 @@ def randaugment_torchssl(key: jax.Array, image_HWC: jax.Array) -> jax.Array:
 
 
 def draw_torchssl(
-    key: jax.Array, size: tuple[int, int], num_slots: int = 3
+    key: jax.Array, size: tuple[int, int], num_slots: int = 3, strength: float = 1.0
 ) -> tuple[jax.Array, jax.Array]:
     """(operation_S int32, magnitude_S float32) for images of `size` = (H, W)."""
     H, W = size
@@ -112,8 +149,9 @@ def draw_torchssl(
         np.multiply(_TORCHSSL_RANGES.get(name, (0, 0)), side.get(name, 1))
         for name in OPERATIONS
     ]
-    least, most = jnp.asarray(np.array(ranges, np.float32).T)
+    least, most = jnp.asarray(_weakened(np.array(ranges), strength).T)
     which_S, part_S = jax.random.uniform(key, (2, num_slots))
     operation_S = jnp.floor(which_S * len(OPERATIONS)).astype(jnp.int32)
     least_S, most_S = least[operation_S], most[operation_S]
-    return operation_S, least_S + (most_S - least_S) * part_S
+    magnitude_S = least_S + (most_S - least_S) * part_S
+    return _now_and_then(operation_S, part_S, strength), magnitude_S

@@ -12,10 +12,10 @@ from ssl_jax.core.ranges import GreyLevel, Positive, Share, Some, Whole
 from ssl_jax.errors import UserError
 
 _WEAK = ("shift", "crop", "none")
-STRONG = {  # (key, image_HWC) -> image_HWC
+STRONG = {  # (key, image_HWC, strength=1.0) -> image_HWC
     "randaugment_google": randaugment.randaugment_google,
     "randaugment_torchssl": randaugment.randaugment_torchssl,
-    "none": lambda key, image_HWC: image_HWC,
+    "none": lambda key, image_HWC, strength=1.0: image_HWC,
 }
 # What "translate" of `ctaugment.ctaugment` is: the paper's, and its published code's.
 CTAUGMENT = {"ctaugment": "side", "ctaugment_google": "pixel"}
@@ -60,8 +60,8 @@ def build(
       strong: an operation that brings its own cutout, or "none": the weak view.
         "ctaugment" is for algorithms that keep its rates; "ctaugment_google" differs
         as the published code does: its translations move nothing.
-      strength: of CTAugment: the part of each published range that is used, from 0
-        (nothing changes) to 1.
+      strength: of RandAugment and CTAugment: the part of each published range that is
+        used, from 0 (nothing changes) to 1.
       side: pixels a side of crops and of the plain view; 0: as the images are. Only
         "crop" changes the side in the weak and the strong view.
       resize: pixels a side before the plain view's central crop; 0: `side`.
@@ -127,14 +127,15 @@ def build(
     options = dict(strength=strength, translate=CTAUGMENT.get(strong))
 
     def strong_view(key, images_BHWC, rates=None, cutout=True):
-        operation = STRONG.get(strong)
-        if strong in CTAUGMENT:
-            if rates is None:
-                raise UserError(
-                    f"augment.strong={strong!r} needs rates that this algorithm does "
-                    "not keep: use 'randaugment_google', or an algorithm that learns "
-                    "them, such as fixmatch.FixMatch."
-                )
+        if strong in STRONG:
+            operation = partial(STRONG[strong], strength=strength)
+        elif rates is None:
+            raise UserError(
+                f"augment.strong={strong!r} needs rates that this algorithm does "
+                "not keep: use 'randaugment_google', or an algorithm that learns "
+                "them, such as fixmatch.FixMatch."
+            )
+        else:
             operation = partial(
                 ctaugment.ctaugment, rates=rates, cutout=cutout, **options
             )

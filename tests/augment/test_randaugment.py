@@ -206,6 +206,36 @@ def test_torchssl_draws():
         assert abs(deciles - len(unit) / 10).max() < 4.5 * np.sqrt(len(unit) / 10), name
 
 
+@pytest.mark.parametrize("draw", ["draw_google", "draw_torchssl"])
+def test_strength_is_the_part_of_each_range_from_no_change(draw):
+    sized = dict(size=(20, 40)) if draw == "draw_torchssl" else {}
+    draw = functools.partial(getattr(randaugment, draw), **sized)
+
+    @jax.jit
+    @jax.vmap
+    def drawn(key):
+        return draw(key), draw(key, strength=0.25)
+
+    (operation, whole), (few, part) = jax.tree.map(np.asarray, drawn(keys(4000)))
+    neutral = dict(solarize=256, posterize=8) | dict.fromkeys(operations.ENHANCERS, 1)
+    neutral = np.array([neutral.get(name, 0) for name in OPERATIONS])[operation]
+    weaker = np.where(operation != 0, (whole - neutral) / 4, part - neutral)
+    np.testing.assert_allclose(part - neutral, weaker, atol=1e-4)
+    without = [OPERATIONS.index(name) for name in ("autocontrast", "equalize")]
+    asked = np.isin(operation, without)  # these have no range
+    np.testing.assert_array_equal(few[~asked], operation[~asked])
+    assert set(np.unique(few[asked])) == {0, *without}
+    assert abs((few[asked] != 0).mean() - 0.25) < 0.05
+
+
+@pytest.mark.parametrize(
+    "protocol", [randaugment.randaugment_google, randaugment.randaugment_torchssl]
+)
+def test_without_strength_an_image_is_as_it_is(protocol):
+    image = smooth_images(16, 16, 1)[0]
+    assert protocol(keys(1)[0], image, strength=0.0) is image
+
+
 @functools.cache
 def batched(protocol):
     return jax.jit(jax.vmap(protocol))
@@ -215,11 +245,16 @@ def run(protocol, keys_B, images_BHWC):
     return np.asarray(batched(protocol)(keys_B, jnp.asarray(images_BHWC)))
 
 
-@pytest.mark.parametrize(("side", "cutout"), [(16, 8), (32, 16), (96, 16)])
-def test_google_leaves_the_image_but_for_cutout_when_nothing_is_applied(side, cutout):
+@pytest.mark.parametrize(
+    ("side", "strength", "cutout"), [(16, 1, 8), (32, 1, 16), (96, 0.5, 8)]
+)
+def test_google_leaves_the_image_but_for_cutout_when_nothing_is_applied(
+    side, strength, cutout
+):
     keys_B = keys(200)
     images = np.full((200, side, side, 1), 255, np.uint8)
-    views = run(randaugment.randaugment_google, keys_B, images)
+    google = functools.partial(randaugment.randaugment_google, strength=strength)
+    views = run(google, keys_B, images)
     key_draw_B = jax.vmap(jax.random.split)(keys_B)[:, 0]
     operation, _ = jax.jit(jax.vmap(randaugment.draw_google))(key_draw_B)
     none = np.asarray((operation == 0).all(1))

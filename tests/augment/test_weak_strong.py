@@ -72,10 +72,11 @@ def test_weak_and_strong_are_the_documented_functions_of_the_key():
 
     def torchssl_one(key, image):
         key_weak, key_strong = jax.random.split(key)
-        strong = randaugment.randaugment_torchssl(key_strong, image)
+        strong = randaugment.randaugment_torchssl(key_strong, image, strength=0.5)
         return weak_one(key_weak, strong)
 
-    torchssl = weak_strong.build(shift=2, strong="randaugment_torchssl")
+    half = dict(strong="randaugment_torchssl", strength=0.5)
+    torchssl = weak_strong.build(shift=2, **half)
     for view, one in (
         (built.weak, weak_one),
         (built.strong, strong_one),
