@@ -35,7 +35,13 @@ SLOWEST, USUAL, FASTEST = 50.0, 10.0, 2.0
 LENGTH = Number(0.5, 2.0, log=True)  # in units of the config's own steps
 _OPTIMIZERS = ("sgd", "adam")
 _STRONG = ("randaugment_google", "randaugment_torchssl", "none")
+_STRENGTHS = (1.0, 0.5, 0.25)
 _RATIOS = (1, 2, 4, 7)
+_REGULARISED = {  # fields of a method: off, and as papers have it
+    "label_smoothing": (0.0, 0.1),
+    "mixup_alpha": (0.0, 0.2),
+    "cutmix_alpha": (0.0, 1.0),
+}
 
 
 def numbers(section: Trains, config: Mapping) -> Space:
@@ -71,9 +77,11 @@ def programs(
         space["unlabeled_ratio"] = Choice(_first(section.unlabeled_ratio, fits))
     if "strong" in augment and _uses_strong(section):
         space["augment.strong"] = _choice(augment["strong"], _STRONG)
-    if "label_smoothing" in algorithm:
-        own_part = algorithm["label_smoothing"]
-        space["algorithm.label_smoothing"] = Choice(_first(own_part, (0.0, 0.1)))
+        space["augment.strength"] = Choice(_first(augment["strength"], _STRENGTHS))
+    for field, tried in _REGULARISED.items():
+        # Of one image, which half a small batch may be, there is nothing to mix.
+        if field in algorithm and (section.batch_size >= 4 or "alpha" not in field):
+            space[f"algorithm.{field}"] = Choice(_first(algorithm[field], tried))
     return {field: choice for field, choice in space.items() if len(choice.values) > 1}
 
 
@@ -111,6 +119,8 @@ def values(chosen: Mapping[str, Any], section: Trains, config: Mapping) -> dict:
         if field == f"learning_rate.{optimizer}":
             # It is for this batch size.
             chosen |= {"optimizer.learning_rate": rate, "optimizer.per_batch": 0}
+    if chosen.get("augment.strong", own["augment"].get("strong")) == "none":
+        chosen.pop("augment.strength", None)  # of nothing: no program of its own
     before, name = own["algorithm"], chosen.get("algorithm.name")
     if name in (None, before["name"]):
         return chosen
