@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -305,12 +306,26 @@ def _taught(phase):
     return [Table(["teacher", "kept", "right, of the kept", "of the rejected"], [row])]
 
 
+def _command(argv: Sequence[str]) -> list[str]:
+    """As it is typed after "python"; nothing of a session that has no command."""
+    script = Path(argv[0]) if argv else Path()
+    if "experiments" in script.parts:
+        at = len(script.parts) - script.parts[::-1].index("experiments") - 1
+        module = ".".join(script.with_suffix("").parts[at:])
+        return [f"-m {module}", *map(shlex.quote, argv[1:])]
+    return list(map(shlex.quote, argv)) if script.name == "launch.py" else []
+
+
 def _settings(run) -> Iterator:
     saved, result = run.saved, run.result or {}
-    command = saved.get("command") or []
+    command = _command(saved.get("command") or [])
     if command:
         yield Note("The command that made this run, and goes on with it:")
-        yield Code(" \\\n  ".join(map(shlex.quote, command)).join(["python ", ""]))
+        yield Code(" \\\n  ".join(["python " + command[0], *command[1:]]))
+    else:
+        yield Note(
+            "Made from Python: the same call, with this workdir, goes on with it."
+        )
     git = result.get("git") or saved.get("git")
     versions = result.get("versions") or saved.get("versions") or {}
     device = result.get("device") or saved.get("device") or {}

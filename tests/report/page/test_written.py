@@ -135,6 +135,26 @@ def test_a_page_is_one_file_with_all_that_a_run_has(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    "argv, said",
+    [
+        (["/src/launch.py", "--seed"], r"python /src/launch.py \ --seed"),
+        (
+            ["/src/experiments/tables/few_labels.py", "--seeds=0"],
+            r"python -m experiments.tables.few_labels \ --seeds=0",
+        ),
+        (["/lib/ipykernel_launcher.py", "-f", "k.json"], "Made from Python"),
+        ([""], "Made from Python"),
+    ],
+)
+def test_the_command_is_shown_as_it_is_typed(argv, said, tmp_path):
+    run = make(tmp_path / "run", 0.75)
+    saved = json.loads((run / "config.json").read_text())
+    write(run / "config.json", saved | {"command": argv})
+    text = " ".join(Page(written.of_workdirs([run])).text.split())
+    assert said in text and "python /lib" not in text
+
+
 def test_names_are_text(tmp_path):
     html = written.of_workdirs([make(tmp_path / "<i>run", 0.75)])
     page = Page(html)
