@@ -210,16 +210,21 @@ def collect(
     process = importlib.import_module("ssl_jax.cli.process")
     process.set_up(*(config for _, config in chosen))
     for run, config in chosen:
-        workdir = Path("runs") / experiment / f"{run}-seed{config.seed}"
-        print(f"workdir {workdir}", flush=True)
+        folder = workdir(experiment, run, config.seed)
+        print(f"workdir {folder}", flush=True)
         config.data.dir = given.data_dir
-        result = (train or train_phases)(config, workdir)
+        result = (train or train_phases)(config, folder)
         if result is None:
             print(command.STOPPED)
             return None
         _keep(path, run, result)
-        shown(run, workdir, path.with_suffix(""))
+        shown(run, folder, path.with_suffix(""))
     return results.read_table(path)
+
+
+def workdir(experiment: str, run: str, seed: int) -> Path:
+    """Where `collect` trains a run."""
+    return Path("runs") / experiment / f"{run}-seed{seed}"
 
 
 def show(given: flags.FlagValues, table: str) -> None:

@@ -43,12 +43,19 @@ def test_tables_pair_the_seeds():
     assert "| 64 |  | 52.00 ± 2.00 (3) |  | 200 | 2 |" in text
     text = two_phase_cifar10.table({"two_phase": ours, "supervised": floor})
     assert "| 9.00 ± 1.00 (3), p 0.004 | 200 |" in text
+    rest = [_result(seed, 0.5 + seed / 50) for seed in range(3)]
+    for result in rest:
+        del result["phases"]["supervised"]  # it went on from that of `ours`
+    text = two_phase_cifar10.table({"two_phase": ours, "supervised": rest})
+    assert "| 9.00 ± 1.00 (3), p 0.004 | 200 | 2 |" in text
     far = [_result(seed, 0.1 + seed / 99) for seed in range(3)]
     for module, name in ((auto_photos, "auto"), (two_phase_cifar10, "two_phase")):
         assert ", p < 0.001 |" in module.table({name: ours, "supervised": far})
     for module in (auto_photos, two_phase_cifar10):
         assert module.table({}) == "Not measured yet."
-    assert two_phase_cifar10.configure("supervised", "64", 1).name == (
-        "two_phase_cifar10_supervised_64px"
+    floor = two_phase_cifar10.configure("supervised", "64", 1)
+    assert floor.name == "two_phase_cifar10_supervised_64px"
+    assert floor.semi_supervised.start_from == (
+        "runs/two_phase_cifar10/two_phase_64px-seed1/supervised"
     )
     assert auto_photos.configure("supervised", 1).name == "auto_supervised"
