@@ -92,7 +92,8 @@ def finished_phase(workdir: Path) -> PhaseFolder:
 
 
 def handed_over(start_from: str, keep: tuple[str, ...], workdir: Path) -> PyTree | None:
-    """The variables that a phase starts from, for `core.init_state`.
+    """The variables that a phase starts from, for `core.init_state`: those that the
+    phase `start_from` was judged by, its teacher's where that is an average.
 
     Args:
       start_from: "scratch", the name of a phase of the run in `workdir`, or another
@@ -108,7 +109,9 @@ def handed_over(start_from: str, keep: tuple[str, ...], workdir: Path) -> PyTree
     folder = processes.of_first(lambda: _phase(start_from, workdir))
     _, tree = restored(folder)
     state = tree["state"]
-    variables = {"params": state["params"], **state["model_state"]}
+    # At a constant rate the network itself is points worse than its average.
+    params = (state["extra"] or {}).get("ema", state["params"])
+    variables = {"params": params, **state["model_state"]}
     return kept(variables, keep, start_from)
 
 

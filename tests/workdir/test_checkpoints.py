@@ -243,6 +243,18 @@ def test_handed_over_from_a_phase_or_a_workdir(tmp_path, config, mesh):
     assert set(both["params"]) == {"encoder", "head"}
 
 
+def test_a_teacher_is_what_is_handed_over(tmp_path, config, mesh):
+    made = tree(4)
+    average = jax.tree.map(lambda leaf: leaf / 2, made["state"].params)
+    state = made["state"].replace(extra={"ema": average, "seen": jnp.ones(3)})
+    with entered(tmp_path / "run", config, mesh):
+        with Checkpoints(tmp_path / "run" / "train" / "checkpoints") as checkpoints:
+            checkpoints.save(4, made | {"state": state})
+    write_json(tmp_path / "run" / "train" / "done.json", {"steps": 4})
+    given = handover.handed_over("train", ("encoder", "head"), tmp_path / "run")
+    assert_same(given["params"], jax.device_get(average))
+
+
 def test_handed_over_what_is_not_there(tmp_path, config, mesh):
     other = run_of(tmp_path / "other", config, mesh)
     with pytest.raises(UserError, match=r"\['neck'\].*\['encoder', 'head'\]"):
