@@ -25,6 +25,7 @@ from ssl_jax.core import (
     TrainState,
     forward,
     gradient_step,
+    is_off,
     mean,
     model_rngs,
 )
@@ -89,7 +90,7 @@ class Supervised(Algorithm):
             other_B, own_B = mixed
             loss_B *= own_B
             loss_B += (1 - own_B) * cross_entropy_per_example(logits_BK, other_B)
-        if self.label_smoothing:
+        if not is_off(self.label_smoothing):
             uniform_BK = jnp.full(logits_BK.shape, 1 / logits_BK.shape[-1])
             loss_B *= 1 - self.label_smoothing
             loss_B += self.label_smoothing * soft_cross_entropy_per_example(

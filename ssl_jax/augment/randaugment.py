@@ -5,7 +5,8 @@ Everything here works on one uint8 image and is meant for `jax.vmap`.
 `strength` is the part of a protocol that is used, from 0, the image as it is, to 1, the
 published one: of each range from the magnitude that changes nothing, of the cutout's
 side, and of the times that autocontrast and equalize are applied, which have no
-magnitude. A fraction of a bit is ignored (posterize), and so is that of the side.
+magnitude. A fraction of a bit is ignored (posterize), and so is that of the side. A
+program may be given it as it runs.
 """
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 
 from ssl_jax.augment import basic, operations
 from ssl_jax.augment.operations import ENHANCERS, WARPS
+from ssl_jax.core import is_off
 
 OPERATIONS = operations.OPERATIONS[:14]
 # Magnitudes that change nothing, where that is not 0.
@@ -64,7 +66,7 @@ _GREY = 127  # google-research/fixmatch: normalised 0; (127, 127, 127) in its `c
 
 
 def randaugment_google(
-    key: jax.Array, image_HWC: jax.Array, *, strength: float = 1.0
+    key: jax.Array, image_HWC: jax.Array, *, strength: float | jax.Array = 1.0
 ) -> jax.Array:
     """Two operations of 14, each applied with p 0.5, then cutout of 16 pixels.
 
@@ -74,19 +76,17 @@ def randaugment_google(
     here they are grey at once. Of images below 32 pixels, which that code has not, the
     cutout is half the side.
     """
-    if strength == 0:
-        return image_HWC
     H, W, C = image_HWC.shape
     key_draw, key_cutout = jax.random.split(key)
     families = operations.randaugment_families(C, fill=_GREY)
     drawn = draw_google(key_draw, strength=strength)
     image_HWC = operations.slots(image_HWC, drawn, families)
-    side = int(strength * min(_CUTOUT, H // 2, W // 2))
+    side = strength * min(_CUTOUT, H // 2, W // 2) // 1
     return basic.cutout(key_cutout, image_HWC, side=side, fill=(_GREY,))
 
 
 def draw_google(
-    key: jax.Array, num_slots: int = 2, strength: float = 1.0
+    key: jax.Array, num_slots: int = 2, strength: float | jax.Array = 1.0
 ) -> tuple[jax.Array, jax.Array]:
     """(operation_S int32, magnitude_S float32); "identity" where p says not applied."""
     # One call for all draws: on a CPU each call is a loop of its own.
@@ -103,22 +103,20 @@ def draw_google(
 def _now_and_then(operation_S, drawn_S, strength):
     """Operations without a magnitude are applied where what is drawn in [0, 1), which
     they have no other use for, is below the strength."""
-    if strength == 1:
+    if is_off(1 - strength):
         return operation_S
     left_out_S = operations.is_one(operation_S, *_WITHOUT) & (drawn_S >= strength)
     return jnp.where(left_out_S, 0, operation_S)
 
 
 def randaugment_torchssl(
-    key: jax.Array, image_HWC: jax.Array, *, strength: float = 1.0
+    key: jax.Array, image_HWC: jax.Array, *, strength: float | jax.Array = 1.0
 ) -> jax.Array:
     """Three operations of 14, always applied, then cutout of U(0, 0.5) of the side.
 
     TorchSSL, datasets/augmentation/randaugment.py, `RandAugment(3, 5)`: operations
     with replacement, uniform magnitudes, black where a warp finds no pixel.
     """
-    if strength == 0:
-        return image_HWC
     H, W, C = image_HWC.shape
     key_draw, key_cutout = jax.random.split(key)
     drawn = draw_torchssl(key_draw, (H, W), strength=strength)
@@ -127,12 +125,14 @@ def randaugment_torchssl(
     )
 
     # `CutoutAbs`: a box that leaves the image at the top or left is moved inside, at
-    # the bottom or right it is cut; Pillow's rectangle includes its last row.
-    most = np.array([strength * W / 2, H, W])
-    side, row, column = jax.random.uniform(key_cutout, (3,)) * most
+    # the bottom or right it is cut; Pillow's rectangle includes its last row, which is
+    # the one that strength 0 leaves out.
+    side, row, column = jax.random.uniform(key_cutout, (3,)) * np.array([W / 2, H, W])
+    side *= strength
     top = jnp.floor(jnp.maximum(row - side / 2, 0))
     left = jnp.floor(jnp.maximum(column - side / 2, 0))
-    box = (top, left, jnp.floor(top + side) + 1, jnp.floor(left + side) + 1)
+    end = jnp.ceil(strength)
+    box = (top, left, jnp.floor(top + side) + end, jnp.floor(left + side) + end)
     color = _TORCHSSL_CUTOUT_COLOR
     if C == 1:
         color = (int(operations.luma(color)),)
@@ -140,7 +140,10 @@ def randaugment_torchssl(
 
 
 def draw_torchssl(
-    key: jax.Array, size: tuple[int, int], num_slots: int = 3, strength: float = 1.0
+    key: jax.Array,
+    size: tuple[int, int],
+    num_slots: int = 3,
+    strength: float | jax.Array = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
     """(operation_S int32, magnitude_S float32) for images of `size` = (H, W)."""
     H, W = size

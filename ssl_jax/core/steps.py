@@ -94,6 +94,12 @@ def model_rngs(key: jax.Array, index: int = 0) -> dict[str, jax.Array]:
     return {"dropout": jax.random.fold_in(key, np.uint32(2**31 + index))}
 
 
+def is_off(setting: float | jax.Array) -> bool:
+    """Whether a setting is 0, and will be: a search may give it to a program as it
+    runs (tuning/bench.py), which is then compiled for any number."""
+    return not isinstance(setting, jax.Array) and setting == 0
+
+
 def gradient_step(
     loss_fn: Callable[[PyTree], tuple[jax.Array, tuple]],
     tx: optax.GradientTransformation,

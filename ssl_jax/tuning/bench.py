@@ -1,8 +1,9 @@
 """Where settings are tried: a phase trained for some steps, judged on labels held out.
 
 A program is compiled once for all settings that differ in numbers alone: those of
-`OF_OPTIMIZER` and `OF_METHOD` are given to it at each call, and so is each step's
-learning rate, whose schedule is computed outside. What else differs is another program.
+`OF_OPTIMIZER`, `OF_METHOD` and `OF_VIEWS` are given to it at each call, and so is each
+step's learning rate, whose schedule is computed outside. What else differs is another
+program.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax import algorithms
+from ssl_jax import algorithms, augment
 from ssl_jax.core import PyTree, one_at_a_time, place
 from ssl_jax.data.loading import Data
 from ssl_jax.evaluate.batches import compile_evaluation
@@ -31,13 +32,15 @@ from ssl_jax.tuning import held_out
 from ssl_jax.workdir import handover, logs, settings
 
 OF_OPTIMIZER = ("weight_decay", "momentum")
-OF_METHOD = ("threshold", "unlabeled_weight")
+OF_METHOD = ("threshold", "unlabeled_weight", "label_smoothing")
+OF_VIEWS = ("strength",)
 _OF_SCHEDULE = ("learning_rate", "per_batch", "schedule", "warmup_steps")
 _OF_LOOP = ("steps", "log_every", "eval_every", "checkpoint_every")
 _OF_LOOP += stopping.RULES
 _OFTEN = 2.0  # seconds: the clock is looked at as often
 
-Numbers = Mapping[str, Any]  # {"rate": [steps], "optimizer": {...}, "method": {...}}
+# {"rate": [steps], "optimizer": {...}, "method": {...}, "views": {...}}
+Numbers = Mapping[str, Any]
 
 
 class Judged(NamedTuple):
@@ -190,11 +193,12 @@ class Bench:
                 paused += time.monotonic() - pause
 
     def _numbers(self, run: Run, section: Trains) -> Numbers:
-        optimizer, hparams = run.config[section.name]["optimizer"], section.hparams
-        of_method = () if section.algorithm in self._told else OF_METHOD
+        optimizer = run.config[section.name]["optimizer"]
+        told = section.algorithm in self._told
         return {
-            "optimizer": {name: np.float32(optimizer[name]) for name in OF_OPTIMIZER},
-            "method": {n: np.float32(hparams[n]) for n in of_method if n in hparams},
+            "optimizer": _numbers(optimizer, OF_OPTIMIZER),
+            "method": _numbers({} if told else section.hparams, OF_METHOD),
+            "views": _numbers({} if told else section.augment, OF_VIEWS),
         }
 
     def _compiled(self, run, section, phase):
@@ -227,6 +231,9 @@ class Bench:
             at = dataclasses.replace(optimizer, **numbers["optimizer"])
             tx = optimizers.at_rate(at, lambda _: numbers["rate"])
             known = dataclasses.replace(phase.in_parts, tx=tx, **numbers["method"])
+            if of_views := numbers["views"]:
+                views = augment.build(**{**section.augment, **of_views})
+                known = dataclasses.replace(known, views=views)
             return known.train_step(state, batch, key)
 
         def call(state, sums, arrays, items, numbers):
@@ -272,9 +279,15 @@ def _static(run: Run, section: Trains, *, told: bool) -> str:
             del own[field]
     for field in (*_OF_SCHEDULE, *OF_OPTIMIZER):
         del own["optimizer"][field]
-    for field in () if told else OF_METHOD:
-        own["algorithm"].pop(field, None)
+    if not told:
+        for part, fields in (("algorithm", OF_METHOD), ("augment", OF_VIEWS)):
+            for field in fields:
+                own[part].pop(field, None)
     return json.dumps([own, settings.plain(run.config["model"])], sort_keys=True)
+
+
+def _numbers(section, names):
+    return {name: np.float32(section[name]) for name in names if name in section}
 
 
 def _judged(scores, step, seconds) -> Judged:

@@ -35,13 +35,8 @@ SLOWEST, USUAL, FASTEST = 50.0, 10.0, 2.0
 LENGTH = Number(0.5, 2.0, log=True)  # in units of the config's own steps
 _OPTIMIZERS = ("sgd", "adam")
 _STRONG = ("randaugment_google", "randaugment_torchssl", "none")
-_STRENGTHS = (1.0, 0.5, 0.25)
 _RATIOS = (1, 2, 4, 7)
-_REGULARISED = {  # fields of a method: off, and as papers have it
-    "label_smoothing": (0.0, 0.1),
-    "mixup_alpha": (0.0, 0.2),
-    "cutmix_alpha": (0.0, 1.0),
-}
+_MIXED = {"mixup_alpha": (0.0, 0.2), "cutmix_alpha": (0.0, 1.0)}
 
 
 def numbers(section: Trains, config: Mapping) -> Space:
@@ -54,6 +49,10 @@ def numbers(section: Trains, config: Mapping) -> Space:
         space["algorithm.threshold"] = Number(0.6, 0.98)
     if "unlabeled_weight" in own["algorithm"]:
         space["algorithm.unlabeled_weight"] = Number(0.25, 4.0, log=True)
+    if "label_smoothing" in own["algorithm"]:
+        space["algorithm.label_smoothing"] = Number(0.0, 0.2)
+    if "strength" in own["augment"] and _uses_strong(section):
+        space["augment.strength"] = Number(0.1, 1.0)
     return space
 
 
@@ -77,10 +76,9 @@ def programs(
         space["unlabeled_ratio"] = Choice(_first(section.unlabeled_ratio, fits))
     if "strong" in augment and _uses_strong(section):
         space["augment.strong"] = _choice(augment["strong"], _STRONG)
-        space["augment.strength"] = Choice(_first(augment["strength"], _STRENGTHS))
-    for field, tried in _REGULARISED.items():
+    for field, tried in _MIXED.items():
         # Of one image, which half a small batch may be, there is nothing to mix.
-        if field in algorithm and (section.batch_size >= 4 or "alpha" not in field):
+        if field in algorithm and section.batch_size >= 4:
             space[f"algorithm.{field}"] = Choice(_first(algorithm[field], tried))
     return {field: choice for field, choice in space.items() if len(choice.values) > 1}
 
@@ -120,7 +118,7 @@ def values(chosen: Mapping[str, Any], section: Trains, config: Mapping) -> dict:
             # It is for this batch size.
             chosen |= {"optimizer.learning_rate": rate, "optimizer.per_batch": 0}
     if chosen.get("augment.strong", own["augment"].get("strong")) == "none":
-        chosen.pop("augment.strength", None)  # of nothing: no program of its own
+        chosen.pop("augment.strength", None)  # of nothing
     before, name = own["algorithm"], chosen.get("algorithm.name")
     if name in (None, before["name"]):
         return chosen

@@ -228,14 +228,6 @@ def test_strength_is_the_part_of_each_range_from_no_change(draw):
     assert abs((few[asked] != 0).mean() - 0.25) < 0.05
 
 
-@pytest.mark.parametrize(
-    "protocol", [randaugment.randaugment_google, randaugment.randaugment_torchssl]
-)
-def test_without_strength_an_image_is_as_it_is(protocol):
-    image = smooth_images(16, 16, 1)[0]
-    assert protocol(keys(1)[0], image, strength=0.0) is image
-
-
 @functools.cache
 def batched(protocol):
     return jax.jit(jax.vmap(protocol))
@@ -304,6 +296,19 @@ def test_an_image_alone_is_the_image_in_a_batch(protocol):
     for key, image, view in list(zip(keys_B, images, batch, strict=True))[::9]:
         np.testing.assert_array_equal(alone(key, jnp.asarray(image)), view)
     assert len({view.tobytes() for view in batch[:25]}) > 20  # of one image
+
+
+@pytest.mark.parametrize(
+    "protocol", [randaugment.randaugment_google, randaugment.randaugment_torchssl]
+)
+def test_strength_may_be_given_as_the_program_runs(protocol):
+    """At 1 the protocol, at 0 the images."""
+    keys_B, images = keys(200), smooth_images(16, 16, 1).repeat(25, axis=0)
+    at = jax.jit(jax.vmap(lambda *a: protocol(*a[:2], strength=a[2]), (0, 0, None)))
+    np.testing.assert_array_equal(
+        at(keys_B, images, 1.0), run(protocol, keys_B, images)
+    )
+    np.testing.assert_array_equal(at(keys_B, images, 0.0), images)
 
 
 def test_a_single_cpu_computes_only_the_images_that_ask():

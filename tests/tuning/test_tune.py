@@ -151,7 +151,8 @@ def test_a_trial_trains_as_the_run_does(quick):
     data = tiny.load(tiny.config("fixmatch.FixMatch"), mesh)
     with jax.set_mesh(mesh):
         tried = Bench(given, "train", data, mesh, 0.25)
-        (other,) = tried.train({**changes, "algorithm.threshold": 1.0}, (6,))
+        others = {"algorithm.threshold": 1.0, "augment.strength": 0.5}
+        (other,) = tried.train({**changes, **others}, (6,))
         (judged,) = tried.train(changes, (6,))
         assert tried.programs == 1 and other.loss != judged.loss
 
