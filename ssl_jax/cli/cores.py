@@ -37,9 +37,11 @@ def spread(configs: Sequence[ConfigDict], processes: int = 1) -> None:
     """
     count = min(devices(config, cores(), processes) for config in configs)
     told = os.environ.get("XLA_FLAGS", "")
-    if accelerated() or _DEVICES in told:
+    if accelerated():
         return
     _keep_memory()
+    if _DEVICES in told:
+        return
     jax.config.update("jax_num_cpu_devices", count)
     if count == cores() > 1:  # no thread is left for a pool
         os.environ["XLA_FLAGS"] = f"{told} {_EIGEN}".strip()

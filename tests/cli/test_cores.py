@@ -72,7 +72,8 @@ def test_who_chose_devices_or_has_others_is_left_alone(
         cores.jax.config, "update", lambda *given: touched.append(given)
     )
     cores.spread([digits.get_config()])
-    assert not touched and os.environ["XLA_FLAGS"] == told and "NPROC" not in os.environ
+    assert touched == (["memory"] if by_user else [])
+    assert os.environ["XLA_FLAGS"] == told and "NPROC" not in os.environ
 
 
 @pytest.mark.parametrize("module", ["jax_plugins", "libtpu", None])
