@@ -24,6 +24,8 @@ from ssl_jax.tuning import tune as tuning
 from ssl_jax.workdir import results, settings
 from ssl_jax.workdir.workdir import Workdir
 
+_STOPPED = "stopped, and saved; the same command goes on from here"
+
 
 def train(config: Mapping[str, Any], path: Path) -> None:
     """Trains what the config says, or goes on where the workdir's run stopped."""
@@ -31,7 +33,7 @@ def train(config: Mapping[str, Any], path: Path) -> None:
     if not processes.is_first():  # which may not even look for `path`
         return
     if result is None:
-        print("stopped, and saved; the same command goes on from here")
+        print(_STOPPED)
         return
     print(rounds.summary(result) if "rounds" in result else summary(result))
     workdir = Workdir(path)
@@ -63,7 +65,11 @@ def run(
 def tune(config: Mapping[str, Any], path: Path) -> None:
     """Looks for settings of the config's method on its labeled images, within
     `config.tune`; policy.json in `path` has what it found."""
-    print(tuning.summary(tuning.tune(config, path), path))
+    found = tuning.tune(config, path)
+    if found is None:
+        print(_STOPPED)
+        return
+    print(tuning.summary(found, path))
 
 
 def probe(config: Mapping[str, Any], path: Path) -> None:
@@ -110,7 +116,7 @@ def ablate(config: Mapping[str, Any], path: Path) -> None:
     on with that, and writes what each adds on its page."""
     found = ablation.ablate(config, path)
     if found is None:
-        print("stopped, and saved; the same command goes on from here")
+        print(_STOPPED)
         return
     print(formats.markdown_table(*page_of_ablation.table(found)))
     workdir = Workdir(path)

@@ -58,10 +58,20 @@ def lay_over(config: ConfigDict, path: Path) -> None:
             at[name] = value
         except TypeError:
             wrong.append(f"{field}={value!r}, which is {at[name]!r} in {config.name}")
+        _settle(config, section, name)
     if wrong:
         raise UserError(
             f"policy {path} is of another config: it sets {'; '.join(wrong)}."
         )
+
+
+def _settle(config, section, name):
+    """Takes a field from those that `config` leaves to the data, which would else have
+    it where the policy's value is that of the file (train/adapted.py)."""
+    left = _section(config, f"adapt.{section}")
+    if left is not None and name in left:
+        with config.unlocked():
+            del left[name]
 
 
 def _section(config, name):

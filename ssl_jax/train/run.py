@@ -67,18 +67,27 @@ def run(
     with entered(wanted, path, mesh, dataset, read) as (workdir, data):
         if data is None:
             return workdir.result
-        check(wanted, data)
-        facts = say_found(wanted, data)
-        with stop_on_signal() as interrupted, jax.set_mesh(mesh):
-            done = _train(wanted, data, workdir, mesh, interrupted)
-        if done is None:
-            return None
-        if workdir.result is not None:
-            return workdir.result  # figures alone were left
-        device = results.device(mesh)
-        return workdir.finish(
-            results.of_run(wanted.config, device, facts, done, workdir.resumed)
+        return _trained(wanted, data, workdir, mesh)
+
+
+def on_data(wanted: Run, data: Data, path: Path, mesh: Mesh) -> dict | None:
+    """`run` of what is parsed already, on data that the caller has split: a search
+    keeps from it what it judges by (tuning/chain.py).
+
+    Raises:
+      UserError: as `run`.
+    """
+    device, verdicts = results.device(mesh), partial(extended.verdicts, wanted)
+    with shared.entered(path, wanted.config, device, verdicts) as workdir:
+        split = data.split
+        its = inventory(
+            data.dataset, labeled=split.labeled, validation=split.validation
         )
+        workdir.changes(its, accepted=False)  # raises where there are any
+        if workdir.result is not None and not workdir.undrawn():
+            return workdir.result
+        workdir.remember_data(its)
+        return _trained(wanted, data, workdir, mesh)
 
 
 @contextlib.contextmanager
@@ -293,6 +302,22 @@ def check_validation(wanted: Run, data: Data) -> None:
                 f"{data.dataset.name} has none of its own: set data.num_validation, or "
                 f"{at}=0."
             )
+
+
+def _trained(wanted, data, workdir, mesh):
+    """What `run` returns, of a workdir that was entered."""
+    check(wanted, data)
+    facts = say_found(wanted, data)
+    with stop_on_signal() as interrupted, jax.set_mesh(mesh):
+        done = _train(wanted, data, workdir, mesh, interrupted)
+    if done is None:
+        return None
+    if workdir.result is not None:
+        return workdir.result  # figures alone were left
+    device = results.device(mesh)
+    return workdir.finish(
+        results.of_run(wanted.config, device, facts, done, workdir.resumed)
+    )
 
 
 def _train(wanted, data, workdir, mesh, interrupted):

@@ -54,8 +54,7 @@ class Judged(NamedTuple):
 
 class Compiled(NamedTuple):
     call: Callable  # (state, sums, arrays, items, numbers) -> (state, sums)
-    state: PyTree  # at step 0, on the host
-    sums: PyTree  # of no step, likewise
+    sums: PyTree  # of no step, on the host
     evaluate: Callable  # (state, batches) -> (sums, counts_KK)
     seconds: float  # that it took
     temporary: int  # bytes that a step takes beside what it is given
@@ -78,6 +77,8 @@ class Bench:
         self.config, self.name, self.mesh = config, name, mesh
         self._data, self._share = data, share
         self._programs: dict[str, Compiled] = {}
+        self._states: dict[str, PyTree] = {}  # of each at step 0, on the host
+        self._before: Path | None = None
         self._draws: dict[int, Data] = {}
         self._told: set[str] = set()  # methods that have to know their numbers
         self._pace = 0.0  # images/s, as last seen
@@ -90,6 +91,16 @@ class Bench:
     def compiling(self) -> float:
         """Seconds, of all programs."""
         return sum(compiled.seconds for compiled in self._programs.values())
+
+    def follow(self, before: Path) -> None:
+        """Has trials start from the run in the workdir `before`, instead of from what
+        the phase says.
+
+        That run has learned from all labeled images but those of draw 0: from now on
+        these alone judge, and another draw is another order of the batches.
+        """
+        self._before = before
+        self._states.clear()
 
     def changed(self, values: Mapping[str, Any]) -> tuple[Run, Trains]:
         """The run, and its phase with other settings: {"optimizer.name": "adam"}.
@@ -156,9 +167,13 @@ class Bench:
           UserError: a mistake in the settings.
         """
         run, section = self.changed(values)
-        data = self.data(draw)
+        data = self.data(0 if self._before else draw)
         phase = phases.build(run, section, data, self.mesh)
         compiled, cost = self._compiled(run, section, phase)
+        feed = phase.feed
+        if self._before and draw:
+            reordered = dataclasses.replace(run, seed=run.seed + draw)
+            feed = phases.build(reordered, section, data, self.mesh).feed
         if said:
             logs.say(f"tune: {said} ({cost})")
         if rates is None:
@@ -166,12 +181,13 @@ class Bench:
             rates = np.asarray(jax.jit(jax.vmap(section.rate))(steps))
         numbers = self._numbers(run, section)
         replicated = NamedSharding(self.mesh, P())
-        state, sums = place((compiled.state, compiled.sums), replicated)
+        state = self._state(run, section, phase)
+        state, sums = place((state, compiled.sums), replicated)
         step, size, paused = 0, section.steps_per_call, 0.0
         began = looked = time.monotonic()
-        for item in phase.feed.items(0, stops[-1]):
+        for item in feed.items(0, stops[-1]):
             now = {**numbers, "rate": np.float32(rates[step : step + size])}
-            state, sums = compiled.call(state, sums, phase.feed.arrays, item, now)
+            state, sums = compiled.call(state, sums, feed.arrays, item, now)
             step += size
             if watch is not None:
                 seen = jax.device_get(sums)
@@ -200,6 +216,15 @@ class Bench:
             "method": _numbers({} if told else section.hparams, OF_METHOD),
             "views": _numbers({} if told else section.augment, OF_VIEWS),
         }
+
+    def _state(self, run, section, phase):
+        """At step 0, on the host."""
+        key = _static(run, section, told=section.algorithm in self._told)
+        if key not in self._states:
+            before = str(self._before or section.start_from)
+            initial = handover.handed_over(before, section.keep, Path())
+            self._states[key] = jax.device_get(program.initialise(phase, initial))
+        return self._states[key]
 
     def _compiled(self, run, section, phase):
         key = _static(run, section, told=section.algorithm in self._told)
@@ -247,8 +272,7 @@ class Bench:
             with_rates = (items, numbers["rate"])
             return program.steps(one_step, (state, sums), with_rates, convolves)
 
-        initial = handover.handed_over(section.start_from, section.keep, Path())
-        state = program.initialise(phase, initial)
+        state = place(self._state(run, section, phase), replicated)
         first = {**given, "rate": given["rate"][0]}
         sums, convolves = program.traced(phase, partial(step, numbers=first), state)
         sums = place(sums, replicated)
@@ -262,7 +286,6 @@ class Bench:
         took = compiled.memory_analysis()
         return Compiled(
             call=one_at_a_time(compiled),
-            state=jax.device_get(state),
             sums=jax.device_get(sums),
             evaluate=evaluate,
             seconds=time.monotonic() - began,

@@ -69,3 +69,14 @@ def drawn(data: Data, share: float, mesh: Mesh, *, seed: int, draw: int) -> Data
     """
     parts = split(data.split, data.dataset.labels_N, share, seed=seed, draw=draw)
     return loading.resplit(data, parts, mesh)
+
+
+def without(data: Data, share: float, *, seed: int) -> Data:
+    """The data of a run that learns as the trials of draw 0 do, and validates on its
+    own images, if it has any.
+
+    Raises:
+      UserError: as `split`.
+    """
+    parts = split(data.split, data.dataset.labels_N, share, seed=seed, draw=0)
+    return data._replace(split=parts._replace(validation=data.split.validation))

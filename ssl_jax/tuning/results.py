@@ -13,6 +13,7 @@ from ssl_jax.tuning.search import Stages
 from ssl_jax.tuning.study import Study, figure
 from ssl_jax.workdir import policy, results
 from ssl_jax.workdir.policy import Policy
+from ssl_jax.workdir.settings import with_tuples
 from ssl_jax.workdir.workdir import Workdir
 
 
@@ -24,11 +25,23 @@ class Figure(NamedTuple):
     draws: int
 
 
-def write(
-    workdir: Workdir, bench: Bench, stages: Stages, study: Study, budget: Budget
-) -> Policy:
-    """Writes policy.json, and returns it: the settings that were best, or the config's
-    own where none were better."""
+class Found(NamedTuple):
+    """What a search has found for a phase, as policy.json has it."""
+
+    settings: Mapping[str, Any]
+    found: Mapping[str, str]
+    validation: Mapping[str, Any]
+    budget: Mapping[str, Any]  # what it took
+
+    @classmethod
+    def of(cls, noted: Mapping) -> "Found":
+        """In an earlier launch: in this one nothing was compiled for it."""
+        found = cls(**with_tuples(dict(noted)))
+        return found._replace(budget={**found.budget, "programs": 0, "compiling": 0.0})
+
+
+def of_phase(bench: Bench, stages: Stages, study: Study, budget: Budget) -> Found:
+    """The settings that were best, or the config's own where none were better."""
     name, figures = best(study)
     trials = {str(trial.number): trial for trial in study.trials}
     data, section = bench.data(), stages.section
@@ -37,8 +50,7 @@ def write(
     else:
         values = _flat(stages.values(trials[name].params, whole=True))
     of_trial = stages.own()["steps"]
-    found = Policy(
-        name=bench.config["name"],
+    return Found(
         settings={f"{section.name}.{f}": value for f, value in values.items()},
         found={
             f"{section.name}.{field}": _how(field, name, stages, study)
@@ -52,24 +64,54 @@ def write(
             "steps": of_trial,
             "of_steps": section.steps,
         },
-        data=data.dataset.name,
-        shape=tuple(data.dataset.images_NHWC.shape[1:]),
-        class_names=data.dataset.class_names,
         budget={
-            "minutes": bench.config["tune"]["minutes"],
-            "trials": bench.config["tune"]["trials"],
             "seconds": budget.spent,
             "tried": len(study.trials),
             "to_their_end": len(study.best),
             "programs": bench.programs,
             "compiling": bench.compiling,
         },
+    )
+
+
+def write(
+    workdir: Workdir,
+    bench: Bench,
+    phases: Mapping[str, Found],
+    beside: Mapping[str, float],
+) -> Policy:
+    """Writes policy.json, and returns it.
+
+    Args:
+      bench: of any of the phases.
+      phases: what was found for each, by its name.
+      beside: seconds of what lay between the searches, by what it was.
+    """
+    data, every = bench.data(), list(phases.values())
+    budgets = {name: found.budget for name, found in phases.items()}
+    tune, took = bench.config["tune"], {}
+    for field in every[0].budget:
+        took[field] = sum(budget[field] for budget in budgets.values())
+    validation = every[0].validation
+    if len(phases) > 1:
+        validation = {name: found.validation for name, found in phases.items()}
+        took["seconds"] += sum(beside.values())
+        took |= {"phases": budgets, "beside": dict(beside)}
+    policy_found = Policy(
+        name=bench.config["name"],
+        settings={f: value for found in every for f, value in found.settings.items()},
+        found={f: how for found in every for f, how in found.found.items()},
+        validation=validation,
+        data=data.dataset.name,
+        shape=tuple(data.dataset.images_NHWC.shape[1:]),
+        class_names=data.dataset.class_names,
+        budget={"minutes": tune["minutes"], "trials": tune["trials"], **took},
         device=results.device(bench.mesh),
         versions=results.versions(),
         git=results.git_state(),
     )
-    policy.write(workdir.path, found)
-    return found
+    policy.write(workdir.path, policy_found)
+    return policy_found
 
 
 def best(study: Study) -> tuple[str, Mapping[str, Figure]]:
@@ -98,20 +140,27 @@ def best(study: Study) -> tuple[str, Mapping[str, Figure]]:
 
 def summary(found: Policy, path: Path) -> str:
     """For the terminal: what was found, what it bought, and how to use it."""
-    validation, budget = found.validation, found.budget
-    before, after = validation["before"], validation["after"]
+    budget, figures = found.budget, found.of_phases
     lines = [
         f"{budget['tried']} trials, {budget['to_their_end']} of them to their end, in "
         f"{budget['seconds'] / 60:.1f} minutes; this launch compiled "
         f"{budget['programs']} programs, {budget['compiling']:.0f} s of it",
-        f"accuracy on {validation['images']} images held out, mean of "
-        f"{after['draws']}: {before['accuracy']:.2%} before, {after['accuracy']:.2%} "
-        f"after, by trials of {validation['steps']} steps (the config has "
-        f"{validation['of_steps']})",
-        *(f"  {field} = {value!r}" for field, value in found.settings.items()),
-        f"--config.policy={path / policy.FILE} applies it",
     ]
-    return "\n".join(lines)
+    for name, validation in figures.items():
+        before, after = validation["before"], validation["after"]
+        lines += [
+            (f"{name}: " if len(figures) > 1 else "")
+            + f"accuracy on {validation['images']} images held out, mean of "
+            f"{after['draws']}: {before['accuracy']:.2%} before, "
+            f"{after['accuracy']:.2%} after, by trials of {validation['steps']} steps "
+            f"(the config has {validation['of_steps']})",
+            *(
+                f"  {field} = {value!r}"
+                for field, value in found.settings.items()
+                if field.startswith(f"{name}.")
+            ),
+        ]
+    return "\n".join([*lines, f"--config.policy={path / policy.FILE} applies it"])
 
 
 def _mean(pairs):

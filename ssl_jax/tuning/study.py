@@ -25,9 +25,13 @@ def figure(accuracy: float, loss: float) -> float:
 
 
 class Study:
-    """The search in the folder `path`, whose lock the caller has: a place, like it."""
+    """The search in the folder `path`, whose lock the caller has: a place, like it.
 
-    def __init__(self, path: Path, seed: int):
+    Args:
+      name: where several phases are searched for, that of this one's.
+    """
+
+    def __init__(self, path: Path, seed: int, name: str = "tune"):
         """Raises: UserError: there is no optuna."""
         try:
             import optuna  # takes a second, which no other run need pay
@@ -39,7 +43,7 @@ class Study:
         backend = optuna.storages.journal.JournalFileBackend(str(file), _Alone())
         self._study = optuna.create_study(
             storage=optuna.storages.JournalStorage(backend),
-            study_name="tune",
+            study_name=name,
             direction="maximize",
             load_if_exists=True,
             pruner=optuna.pruners.SuccessiveHalvingPruner(

@@ -5,54 +5,53 @@
     learning rate    learning_rate.py, for each optimizer
     search           trials by optuna, most of which end early (search.py, study.py)
     finals           its best beside the config's own, on other labels each time
+    next phase       of those that follow, the same from what this one has become, once
+                     it is trained with what was found (chain.py)
     policy.json      the best of those (results.py)
 
 What is known is noted in the study as it comes, so that a killed search goes on; what
 takes time asks `budget.Budget` first.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
-from ssl_jax import algorithms
-from ssl_jax.core import can, make_mesh
+from ssl_jax.core import make_mesh
 from ssl_jax.data import found
 from ssl_jax.errors import UserError
 from ssl_jax.train import adapted, sections
 from ssl_jax.train import run as runs
 from ssl_jax.train.parts import Run, Trains
-from ssl_jax.tuning import batch_size, learning_rate, results, search, space
-from ssl_jax.tuning.bench import Bench
-from ssl_jax.tuning.budget import (
-    COMPILING,
-    LEARNING_RATE,
-    TRIAL,
-    Budget,
-    trial_steps,
+from ssl_jax.tuning import (
+    batch_size,
+    chain,
+    learning_rate,
+    paces,
+    results,
+    search,
+    space,
 )
+from ssl_jax.tuning.bench import Bench
+from ssl_jax.tuning.budget import COMPILING, LEARNING_RATE, Budget
 from ssl_jax.tuning.study import PARTS, Study
 from ssl_jax.workdir import logs
 from ssl_jax.workdir.policy import Policy
-
-_NEEDED = 12  # trials' time that a budget must have at least, beside compiling
-
-
-class Pace(NamedTuple):
-    """How fast the phase trains with the config's own settings."""
-
-    steps_per_second: float
-    compile_seconds: float
+from ssl_jax.workdir.workdir import Workdir
 
 
-def tune(config: Mapping[str, Any], path: Path) -> Policy:
-    """Looks for settings of the config's phase that classifies, or goes on looking
-    where the workdir `path` has begun; and writes policy.json there.
+def tune(config: Mapping[str, Any], path: Path) -> Policy | None:
+    """Looks for settings of the config's phases that classify, or goes on looking where
+    the workdir `path` has begun; and writes policy.json there.
 
-    No image to test on plays a part: none is read into the data that trials have.
+    No image to test on plays a part: none is read into the data that trials have, or
+    what is trained between two searches.
+
+    Returns:
+      What was found, or None if a SIGTERM or Ctrl-C ended a training between two
+      searches (the same call goes on from there).
 
     Raises:
       UserError: a mistake in the configuration, the data or the workdir; a phase that
@@ -61,44 +60,36 @@ def tune(config: Mapping[str, Any], path: Path) -> Policy:
     mesh = make_mesh()
     config, read = adapted.to_data(config, path, mesh)
     wanted = sections.parse(config, mesh.size)
-    section = tuned(wanted)
+    phases = chain.of(wanted)
     entered = runs.entered(wanted, path, mesh, read=read, tests=False)
     with entered as (workdir, data), jax.set_mesh(mesh):
         logs.say(found.line(found.facts(data, wanted.data.image_size)))
-        bench = Bench(wanted.config, section.name, data, mesh, wanted.tune.held_out)
-        held = len(bench.data().split.validation)
-        logs.say(
-            f"tune: {section.name} of {wanted.name}, on {held:,} labeled images held "
-            f"out of {len(data.split.labeled):,}; {_budget(wanted)}"
-        )
-        seconds = 60 * wanted.tune.minutes or math.inf
-        budget = Budget(seconds)
-        study = None
-        if Study.begun(workdir.path):
-            study = Study(workdir.path, wanted.seed)
-            budget = Budget(seconds, before=study.known("spent", 0.0))
-            logs.say(
-                f"tune: goes on after {logs.clock(budget.before)} and "
-                f"{len(study.trials)} trials"
+        benches = chain.benches(wanted, phases, data, mesh)
+        plan, measured = chain.planned(wanted, phases, benches, workdir)
+        searched, beside, before = {}, {"measuring": plan.measuring}, None
+        for number, section in enumerate(phases):
+            name, bench = section.name, benches[section.name]
+            if before is not None:
+                bench.follow(before)
+            took = [each.budget["seconds"] for each in searched.values()]
+            seconds = plan.share(sum(took) + sum(beside.values()), number)
+            study = None
+            if number or Study.begun(workdir.path):
+                study = Study(workdir.path, wanted.seed, name if number else "tune")
+                _check_given(study, wanted)
+            searched[name], study = _searched(
+                wanted, section, bench, workdir, study, seconds, measured.get(name)
             )
-        if study is not None and budget.left <= 0 and study.has_own:
-            stages = _noted(study, section, wanted)  # nothing is left but to tell
-        else:
-            pace = _pace(bench, section)
-            steps = _steps(section, budget, pace, begun=study is not None)
-            study = study or Study(workdir.path, wanted.seed)
-            stages = _noted(study, section, wanted)
-            if stages is None:
-                stages = _stages(bench, section, wanted, study, budget, pace, steps)
-            search.search(bench, stages, study, budget, wanted.tune.trials)
-            search.finals(bench, stages, study, budget)
-            study.note("spent", budget.spent)
-        if not study.has_own:
-            raise UserError(
-                f"tune.minutes={wanted.tune.minutes:g} were over before a trial of the "
-                "config's own settings was: give more, and the same command goes on."
+            if section is phases[-1]:
+                return results.write(workdir, bench, searched, beside)
+            if study.known("found") is None:
+                study.note("found", searched[name]._asdict())
+            trained = chain.train(
+                wanted, name, searched[name], before, data, workdir, study, mesh
             )
-        return results.write(workdir, bench, stages, study, budget)
+            if trained is None:
+                return None
+            before, beside[f"training {name}"] = trained
 
 
 def summary(policy: Policy, path: Path) -> str:
@@ -106,102 +97,93 @@ def summary(policy: Policy, path: Path) -> str:
     return results.summary(policy, path)
 
 
-def tuned(wanted: Run) -> Trains:
-    """The phase that settings are looked for: the last that classifies images.
+def _searched(
+    wanted: Run,
+    section: Trains,
+    bench: Bench,
+    workdir: Workdir,
+    study: Study | None,
+    seconds: float,
+    pace: paces.Pace | None,
+) -> tuple[results.Found, Study]:
+    """What is found for a phase in so many seconds over all launches, and its study;
+    what was, where the next one has begun.
+
+    Args:
+      study: None: there is no file of it yet.
+      pace: None: it was not measured yet.
 
     Raises:
-      UserError: there is none that can be tuned by itself.
+      UserError: too little time for a trial.
     """
-    at = "--mode=tune"
-    for field, value in (
-        ("num_seeds", wanted.num_seeds > 1),
-        ("query.rounds", wanted.query.rounds),
-    ):
-        if value:
-            raise UserError(f"{at} tries settings of one run: leave {field} as it is.")
-    classifying = [
-        section
-        for section in wanted.trained.values()
-        if can(section.method, "predict")
-        and section.method.draws_from == "labeled"
-        and algorithms.takes(section.method, "tx")
-    ]
-    if not classifying:
-        raise UserError(
-            f"{at} is for methods that train a classifier on labeled batches, and "
-            f"{wanted.name} has none: {', '.join(wanted.trained)}."
+    if study is not None and (over := study.known("found")):
+        logs.say(f"tune: the search for {section.name} is over")
+        return results.Found.of(over), study
+    split = bench.data().split
+    held, labels = len(split.validation), len(split.labeled)
+    logs.say(
+        f"tune: {section.name} of {wanted.name}, on {held:,} labeled images held "
+        f"out of {held + labels:,}; {_budget(wanted, seconds)}"
+    )
+    budget = Budget(seconds)
+    if study is not None and study.known("given"):
+        budget = Budget(seconds, before=study.known("spent", 0.0))
+        logs.say(
+            f"tune: goes on after {logs.clock(budget.before)} and "
+            f"{len(study.trials)} trials"
         )
-    section = classifying[-1]
-    if section.start_from in wanted.trained or section.labels_from:
+    if study is not None and budget.left <= 0 and study.has_own:
+        stages = _noted(study, section, bench)  # nothing is left but to tell
+    else:
+        pace = pace or paces.measured(bench, section)
+        steps = paces.trial_steps(section, budget, pace, begun=study is not None)
+        study = study or Study(workdir.path, wanted.seed)
+        study.note("given", _given(wanted))
+        stages = _noted(study, section, bench)
+        if stages is None:
+            stages = _stages(bench, section, study, budget, pace, steps)
+        search.search(bench, stages, study, budget, wanted.tune.trials)
+        search.finals(bench, stages, study, budget)
+        study.note("spent", budget.spent)
+    if not study.has_own:
         raise UserError(
-            f"{section.name} follows another phase of {wanted.name}, and {at} trains "
-            "one phase at a time: train the others first, in a workdir of their own "
-            f"(config.phases=...), then tune {section.name} from there, by "
-            f"config.phases={section.name} and config.{section.name}.start_from."
+            f"tune.minutes={wanted.tune.minutes:g} were over before a trial of the "
+            "config's own settings was: give more, and the same command goes on."
         )
-    return section
+    return results.of_phase(bench, stages, study, budget), study
 
 
-def _budget(wanted):
+def _budget(wanted, seconds):
     given = []
     if wanted.tune.minutes:
-        given.append(f"{wanted.tune.minutes:g} minutes")
+        given.append(f"{seconds / 60:.4g} minutes")
     if wanted.tune.trials:
         given.append(f"{wanted.tune.trials} trials")
     return " or ".join(given)
 
 
-def _pace(bench, section):
-    compiled, cost = bench.compiled({})
-    rate = batch_size.steps_per_second(bench, {})
-    logs.say(f"tune: {rate:.3g} steps/s of {section.name} as it is ({cost})")
-    return Pace(rate, compiled.seconds)
+def _given(wanted):
+    """By what a search judges, and among what it chooses."""
+    return [wanted.tune.held_out, list(wanted.tune.methods)]
 
 
-def _steps(section, budget, pace, *, begun):
-    """Of a trial with the config's own settings.
-
-    Raises:
-      UserError: too little time for one.
-    """
-    least = PARTS * section.steps_per_call
-    steps = trial_steps(
-        section.steps,
-        seconds=TRIAL * budget.total,
-        steps_per_second=pace.steps_per_second,
-        multiple=least,
-    )
-    trial = max(steps, least) / pace.steps_per_second
-    if begun or (steps and budget.spent + _NEEDED * trial / 2 <= budget.total):
-        return max(steps, least)
-    needed = 1.2 * (budget.spent + _NEEDED * least / pace.steps_per_second) / 60
-    raise UserError(
-        f"tune.minutes={budget.total / 60:g} is too little for a trial: to compile it "
-        f"took {pace.compile_seconds:.0f} s here, and its {least} steps at least take "
-        f"{least / pace.steps_per_second:.1f} s; use tune.minutes="
-        f"{max(math.ceil(10 * needed) / 10, 0.1):g} or more."
-    )
-
-
-def _noted(study, section, wanted):
-    """What an earlier launch has found before its search; None without one.
-
-    Raises:
-      UserError: it judged by other images, or chose among other methods.
-    """
-    given = [wanted.tune.held_out, list(wanted.tune.methods)]
-    there = study.known("given", given)
-    if there != given:
+def _check_given(study, wanted):
+    """Raises UserError where the search began with something else."""
+    there = study.known("given", _given(wanted))
+    if there != _given(wanted):
         raise UserError(
             f"this search began with tune.held_out={there[0]} and tune.methods="
             f"{tuple(there[1])}: give those, or another --workdir."
         )
-    study.note("given", given)
+
+
+def _noted(study, section, bench):
+    """What an earlier launch has found before its search; None without one."""
     noted = study.known("stages")
-    return None if noted is None else search.Stages.of(noted, section, wanted.config)
+    return None if noted is None else search.Stages.of(noted, section, bench.config)
 
 
-def _stages(bench, section, wanted, study, budget, pace, steps):
+def _stages(bench, section, study, budget, pace, steps):
     """What is to be found before the search."""
     size, how = _batch_size(bench, section, budget, pace)
     study.note("spent", budget.spent)
@@ -222,7 +204,7 @@ def _stages(bench, section, wanted, study, budget, pace, steps):
         images=steps * section.batch_size,
         whole=steps > section.steps - PARTS * section.steps_per_call,
         section=section,
-        config=wanted.config,
+        config=bench.config,
     )
     study.note("stages", stages.noted())
     study.note("spent", budget.spent)

@@ -12,6 +12,7 @@ from ssl_jax.workdir.settings import with_tuples
 
 FILE = "policy.json"
 SEARCH = "tuning.jsonl"  # what looks for one remembers: tuning/study.py
+_TRAINED = "trained"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,8 @@ class Policy:
     name: str  # of the config that they are for
     settings: Mapping[str, Any]  # {"train.optimizer.learning_rate": 0.1}
     found: Mapping[str, str]  # how, of each
-    # what they bought: "before" and "after", figures on the images held out
+    # what they bought: "before" and "after", figures on the images held out; of several
+    # phases those of each, by its name
     validation: Mapping[str, Any]
     data: str  # the data set's name
     shape: tuple[int, ...]  # of an image: height, width, channels
@@ -30,6 +32,20 @@ class Policy:
     device: Mapping[str, Any]
     versions: Mapping[str, str]
     git: Mapping[str, Any] | None  # the code's commit
+
+    @property
+    def of_phases(self) -> Mapping[str, Mapping[str, Any]]:
+        """What they bought, by the name of the phase."""
+        if "of_steps" not in self.validation:
+            return self.validation
+        name, _, _ = next(iter(self.settings)).partition(".")
+        return {name: self.validation}
+
+
+def trained(path: Path, phase: str) -> Path:
+    """Where the search in the folder `path` trains a phase with what was found for it,
+    before it searches for one that starts from that: a run's workdir."""
+    return path / _TRAINED / phase
 
 
 def write(path: Path, policy: Policy) -> None:

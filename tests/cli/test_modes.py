@@ -25,3 +25,6 @@ def test_the_first_alone_says_how_it_ended(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(processes, "is_first", lambda: False)
     modes.train({}, tmp_path)
     assert not capsys.readouterr().out
+    monkeypatch.setattr(modes.tuning, "tune", lambda *_: None)
+    modes.tune({}, tmp_path)
+    assert "stopped, and saved" in capsys.readouterr().out

@@ -111,6 +111,28 @@ def test_what_the_config_does_not_have_is_refused(settings, said, tmp_path):
     assert all(words in str(error.value) for words in said)
 
 
+def test_what_a_policy_sets_is_not_left_to_the_data(tmp_path):
+    """Though it be what stands in the file; of each phase that it has settings of."""
+    settings = {
+        "supervised.batch_size": 16,
+        "semi_supervised.steps": 1_000,
+        "semi_supervised.optimizer.learning_rate": 0.07,
+    }
+    config = parsed("--config=auto", f"--config.policy={written(tmp_path, settings)}")
+    assert config.semi_supervised.optimizer.learning_rate == 0.07
+    assert "batch_size" not in config.adapt.supervised
+    assert "steps" not in config.adapt.semi_supervised
+    assert {"steps", "optimizer"} < {*config.adapt.supervised}
+
+
+def test_what_it_bought_is_told_by_phase(tmp_path):
+    of_one = {"before": {}, "after": {}, "of_steps": 9}
+    file = written(tmp_path, SETTINGS, validation=of_one)
+    assert policy.read(file).of_phases == {"train": of_one}
+    of_two = {"supervised": of_one, "semi_supervised": of_one}
+    assert policy.read(written(tmp_path, {}, validation=of_two)).of_phases == of_two
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": 3}'])
 def test_what_is_no_policy_is_refused(text, tmp_path):
     (tmp_path / "policy.json").write_text(text)

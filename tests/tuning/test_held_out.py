@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from ssl_jax.data.dataset import Dataset
+from ssl_jax.data.loading import Data
 from ssl_jax.data.splits import Split
 from ssl_jax.errors import UserError
 from ssl_jax.tuning import held_out
@@ -36,6 +38,17 @@ def test_what_is_held_out_is_learned_from_in_no_way():
         both = np.union1d(parts.validation, parts.labeled)
         assert both.tolist() == SPLIT.labeled.tolist()
         assert len(parts.unlabeled) == 17
+
+
+def test_a_run_without_them_keeps_its_own_to_validate_on():
+    dataset = Dataset("toy", None, LABELS_N, None, None, ("a", "b", "c"), ())
+    given = Data(dataset, SPLIT, None, {"val": ["its own"]}, None)
+    kept = held_out.without(given, 0.25, seed=1)
+    parts = held_out.split(SPLIT, LABELS_N, 0.25, seed=1, draw=0)
+    assert kept.split.labeled.tolist() == parts.labeled.tolist()
+    assert kept.split.unlabeled.tolist() == parts.unlabeled.tolist()
+    assert kept.split.validation.tolist() == [19]
+    assert kept.eval_sets == {"val": ["its own"]}
 
 
 def test_each_draw_holds_out_other_images_until_all_were():

@@ -15,11 +15,10 @@ from ssl_jax.evaluate.batches import compile_evaluation
 from ssl_jax.train import phases, sections
 from ssl_jax.train.program import compile_phase
 from ssl_jax.train.run import run
-from ssl_jax.tuning import bench, learning_rate, tune
+from ssl_jax.tuning import bench, chain, learning_rate, paces, tune
 from ssl_jax.tuning.bench import Bench, OutOfTime
 from ssl_jax.tuning.budget import Budget
 from ssl_jax.tuning.study import Study
-from ssl_jax.tuning.tune import Pace
 from ssl_jax.workdir import logs, policy
 
 
@@ -171,14 +170,14 @@ def test_a_trial_trains_as_the_run_does(quick):
 @pytest.mark.parametrize("minutes, refused", [(10.0, False), (0.5, True)])
 def test_a_budget_too_small_for_a_trial(minutes, refused):
     run = sections.parse(config())
-    section = tune.tuned(run)
+    (section,) = chain.of(run)
     budget = Budget(60 * minutes, time=lambda: 25.0, began=0.0)  # it took to compile
-    pace = Pace(steps_per_second=4.0, compile_seconds=20.0)
+    pace = paces.Pace(steps_per_second=4.0, compile_seconds=20.0)
     if not refused:
-        assert tune._steps(section, budget, pace, begun=False) == 18
+        assert paces.trial_steps(section, budget, pace, begun=False) == 18
         return
     with pytest.raises(UserError, match="to compile it took 20 s here.*minutes=1.1 or"):
-        tune._steps(section, budget, pace, begun=False)
+        paces.trial_steps(section, budget, pace, begun=False)
 
 
 @pytest.mark.parametrize(
