@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ssl_jax.core import PyTree, named
+from ssl_jax.core import PyTree, is_off, named
 from ssl_jax.core.ranges import Rate
 from ssl_jax.models.shared.in_parts import InParts
 
@@ -54,7 +54,7 @@ class Classifier(nn.Module):
         Each row draws by its number (`core.row_numbers`), so that it drops the same
         wherever devices have it.
         """
-        if not self.dropout:
+        if is_off(self.dropout):
             return features_BD
         B, D = features_BD.shape
         key, number_B = self.make_rng("dropout"), jnp.arange(B)

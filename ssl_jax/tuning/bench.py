@@ -1,9 +1,9 @@
 """Where settings are tried: a phase trained for some steps, judged on labels held out.
 
 A program is compiled once for all settings that differ in numbers alone: those of
-`OF_OPTIMIZER`, `OF_METHOD` and `OF_VIEWS` are given to it at each call, and so is each
-step's learning rate, whose schedule is computed outside. What else differs is another
-program.
+`OF_OPTIMIZER`, `OF_METHOD`, `OF_VIEWS` and `OF_NETWORK` are given to it at each call,
+and so is each step's learning rate, whose schedule is computed outside. What else
+differs is another program.
 """
 
 import dataclasses
@@ -21,25 +21,26 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax import algorithms, augment
+from ssl_jax import algorithms, augment, models
 from ssl_jax.core import PyTree, one_at_a_time, place
 from ssl_jax.data.loading import Data
 from ssl_jax.evaluate.batches import compile_evaluation
 from ssl_jax.train import optimizers, phases, program, sections, stopping
 from ssl_jax.train.optimizers import Optimizer
 from ssl_jax.train.parts import Run, Trains
-from ssl_jax.tuning import held_out
+from ssl_jax.tuning import held_out, space
 from ssl_jax.workdir import handover, logs, settings
 
 OF_OPTIMIZER = ("weight_decay", "momentum")
 OF_METHOD = ("threshold", "unlabeled_weight", "label_smoothing")
 OF_VIEWS = ("strength",)
+OF_NETWORK = ("dropout",)
 _OF_SCHEDULE = ("learning_rate", "per_batch", "schedule", "warmup_steps")
 _OF_LOOP = ("steps", "log_every", "eval_every", "checkpoint_every")
 _OF_LOOP += stopping.RULES
 _OFTEN = 2.0  # seconds: the clock is looked at as often
 
-# {"rate": [steps], "optimizer": {...}, "method": {...}, "views": {...}}
+# {"rate": [steps], "optimizer": {...}, "method": {...}, "views": {}, "network": {}}
 Numbers = Mapping[str, Any]
 
 
@@ -71,10 +72,21 @@ class Bench:
     Args:
       config: of the run, whose phase `name` is tuned.
       share: as in `held_out.split`.
+      network: whether settings of the network may be chosen, which other phases have.
     """
 
-    def __init__(self, config: Mapping, name: str, data: Data, mesh: Mesh, share):
+    def __init__(
+        self,
+        config: Mapping,
+        name: str,
+        data: Data,
+        mesh: Mesh,
+        share: float,
+        *,
+        network: bool = True,
+    ):
         self.config, self.name, self.mesh = config, name, mesh
+        self.network = network
         self._data, self._share = data, share
         self._programs: dict[str, Compiled] = {}
         self._states: dict[str, PyTree] = {}  # of each at step 0, on the host
@@ -92,14 +104,15 @@ class Bench:
         """Seconds, of all programs."""
         return sum(compiled.seconds for compiled in self._programs.values())
 
-    def follow(self, before: Path) -> None:
-        """Has trials start from the run in the workdir `before`, instead of from what
-        the phase says.
+    def follow(self, before: Path, model: Mapping[str, Any]) -> None:
+        """Has trials start from the run in the workdir `before`, and of the network
+        `model`, instead of from what the phase says.
 
         That run has learned from all labeled images but those of draw 0: from now on
         these alone judge, and another draw is another order of the batches.
         """
         self._before = before
+        self.config = {**self.config, "model": model}
         self._states.clear()
 
     def changed(self, values: Mapping[str, Any]) -> tuple[Run, Trains]:
@@ -108,7 +121,7 @@ class Bench:
         Raises:
           UserError: a mistake in them.
         """
-        of_run = {f"{self.name}.{field}": value for field, value in values.items()}
+        of_run = space.of_run(values, self.name)
         run = sections.parse(sections.changed(self.config, of_run), self.mesh.size)
         return run, run.trained[self.name]
 
@@ -210,12 +223,15 @@ class Bench:
 
     def _numbers(self, run: Run, section: Trains) -> Numbers:
         optimizer = run.config[section.name]["optimizer"]
-        told = section.algorithm in self._told
-        return {
-            "optimizer": _numbers(optimizer, OF_OPTIMIZER),
-            "method": _numbers({} if told else section.hparams, OF_METHOD),
-            "views": _numbers({} if told else section.augment, OF_VIEWS),
+        has_head = models.Classifier in models.declare(run.model.name)
+        given = {
+            "method": _numbers(section.hparams, OF_METHOD),
+            "views": _numbers(section.augment, OF_VIEWS),
+            "network": _numbers(run.model.hparams if has_head else {}, OF_NETWORK),
         }
+        if section.algorithm in self._told:
+            given = dict.fromkeys(given, {})
+        return {"optimizer": _numbers(optimizer, OF_OPTIMIZER), **given}
 
     def _state(self, run, section, phase):
         """At step 0, on the host."""
@@ -256,6 +272,8 @@ class Bench:
             at = dataclasses.replace(optimizer, **numbers["optimizer"])
             tx = optimizers.at_rate(at, lambda _: numbers["rate"])
             known = dataclasses.replace(phase.in_parts, tx=tx, **numbers["method"])
+            network = known.model.clone(**numbers["network"])
+            known = dataclasses.replace(known, model=network)
             if of_views := numbers["views"]:
                 views = augment.build(**{**section.augment, **of_views})
                 known = dataclasses.replace(known, views=views)
@@ -296,6 +314,7 @@ class Bench:
 def _static(run: Run, section: Trains, *, told: bool) -> str:
     """What of the settings a program is of."""
     own = settings.plain(run.config[section.name])
+    network = settings.plain(run.config["model"])
     stays = ("steps",) if algorithms.takes(section.method, "total_steps") else ()
     for field in _OF_LOOP:
         if field not in stays:
@@ -303,10 +322,11 @@ def _static(run: Run, section: Trains, *, told: bool) -> str:
     for field in (*_OF_SCHEDULE, *OF_OPTIMIZER):
         del own["optimizer"][field]
     if not told:
-        for part, fields in (("algorithm", OF_METHOD), ("augment", OF_VIEWS)):
+        given = ((own["algorithm"], OF_METHOD), (own["augment"], OF_VIEWS))
+        for part, fields in (*given, (network, OF_NETWORK)):
             for field in fields:
-                own[part].pop(field, None)
-    return json.dumps([own, settings.plain(run.config["model"])], sort_keys=True)
+                part.pop(field, None)
+    return json.dumps([own, network], sort_keys=True)
 
 
 def _numbers(section, names):

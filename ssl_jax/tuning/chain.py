@@ -115,7 +115,10 @@ def benches(
         if found:
             values = {f"{section.name}.start_from": "scratch"}
             config = sections.changed(config, {"phases": (section.name,), **values})
-        found[section.name] = Bench(config, section.name, data, mesh, share)
+        network = not found and len(chain) == len(wanted.trained)
+        found[section.name] = Bench(
+            config, section.name, data, mesh, share, network=network
+        )
     if len(found) > 1:
         held = found[chain[0].name].data()
         built = [phases.build(wanted, section, held, mesh) for section in chain]

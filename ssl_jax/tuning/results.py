@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssl_jax.train.parts import Trains
+from ssl_jax.tuning import space
 from ssl_jax.tuning.bench import Bench
 from ssl_jax.tuning.budget import Budget
 from ssl_jax.tuning.search import Stages
@@ -51,11 +52,10 @@ def of_phase(bench: Bench, stages: Stages, study: Study, budget: Budget) -> Foun
         values = _flat(stages.values(trials[name].params, whole=True))
     of_trial = stages.own()["steps"]
     return Found(
-        settings={f"{section.name}.{f}": value for f, value in values.items()},
-        found={
-            f"{section.name}.{field}": _how(field, name, stages, study)
-            for field in values
-        },
+        settings=space.of_run(values, section.name),
+        found=space.of_run(
+            {field: _how(field, name, stages, study) for field in values}, section.name
+        ),
         validation={
             "before": figures["own"]._asdict(),
             "after": figures[name]._asdict(),
@@ -160,6 +160,8 @@ def summary(found: Policy, path: Path) -> str:
                 if field.startswith(f"{name}.")
             ),
         ]
+    of_network = space.of_network(found.settings)
+    lines += [f"  {field} = {value!r}" for field, value in of_network.items()]
     return "\n".join([*lines, f"--config.policy={path / policy.FILE} applies it"])
 
 

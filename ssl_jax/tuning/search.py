@@ -53,7 +53,10 @@ class Stages:
             found[f"learning_rate.{name}"] = space.rates(lowest)
         if self.whole:
             found["length"] = space.LENGTH
-        return found | space.numbers(self.section, self.config)
+        found |= space.numbers(self.section, self.config)
+        for field in () if bench.network else space.of_network(found):
+            del found[field]
+        return found
 
     def values(self, chosen: Mapping[str, Any], *, whole: bool = False) -> dict:
         """The settings of a trial, as `Bench.changed` takes them.
@@ -73,7 +76,8 @@ class Stages:
 
     def own_value(self, field: str) -> Any:
         """The config's own, of a field of the space."""
-        value = {"length": 1.0, **self.config[self.section.name]}
+        of_run = {"length": 1.0, "model": self.config["model"]}
+        value = {**of_run, **self.config[self.section.name]}
         for part in field.split("."):
             value = value[part]
         return value

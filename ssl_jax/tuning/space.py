@@ -1,13 +1,14 @@
 """Which settings a search may choose, and what else goes with a choice.
 
-Fields are those of a phase's section: "optimizer.weight_decay" of "train".
+Fields are those of a phase's section, "optimizer.weight_decay" of "train"; but
+"model.dropout" is the run's, whose phases share a network.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ssl_jax import algorithms
+from ssl_jax import algorithms, models
 from ssl_jax.algorithms.fixmatch import FixMatch
 from ssl_jax.core import named
 from ssl_jax.train import optimizers
@@ -53,7 +54,22 @@ def numbers(section: Trains, config: Mapping) -> Space:
         space["algorithm.label_smoothing"] = Number(0.0, 0.2)
     if "strength" in own["augment"] and _uses_strong(section):
         space["augment.strength"] = Number(0.1, 1.0)
+    if models.Classifier in models.declare(config["model"]["name"]):
+        space["model.dropout"] = Number(0.0, 0.5)
     return space
+
+
+def of_run(values: Mapping[str, Any], phase: str) -> dict[str, Any]:
+    """By the run's fields: "train.steps" of the phase "train"."""
+    return {
+        field if _of_network(field) else f"{phase}.{field}": value
+        for field, value in values.items()
+    }
+
+
+def of_network(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are the network's, of a run, a phase or a space."""
+    return {field: of for field, of in fields.items() if _of_network(field)}
 
 
 def programs(
@@ -153,6 +169,10 @@ def lengthened(
     if warmup := own["optimizer"]["warmup_steps"]:
         given["optimizer.warmup_steps"] = math.floor(warmup * part)
     return given
+
+
+def _of_network(field):
+    return field.startswith("model.")
 
 
 def _methods(section, words):

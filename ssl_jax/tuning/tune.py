@@ -70,7 +70,7 @@ def tune(config: Mapping[str, Any], path: Path) -> Policy | None:
         for number, section in enumerate(phases):
             name, bench = section.name, benches[section.name]
             if before is not None:
-                bench.follow(before)
+                bench.follow(before, wanted.config["model"])
             took = [each.budget["seconds"] for each in searched.values()]
             seconds = plan.share(sum(took) + sum(beside.values()), number)
             study = None
@@ -80,6 +80,9 @@ def tune(config: Mapping[str, Any], path: Path) -> Policy | None:
             searched[name], study = _searched(
                 wanted, section, bench, workdir, study, seconds, measured.get(name)
             )
+            of_network = space.of_network(searched[name].settings)
+            changed = sections.changed(wanted.config, of_network)
+            wanted = sections.parse(changed, mesh.size)
             if section is phases[-1]:
                 return results.write(workdir, bench, searched, beside)
             if study.known("found") is None:

@@ -131,7 +131,8 @@ def test_a_chain_killed_in_each_of_its_parts(tmp_path, monkeypatch):
 
     assert policy.read(path / policy.FILE) == found
     assert found.settings.keys() == found.found.keys()
-    assert {f.partition(".")[0] for f in found.settings} == {"train", "second"}
+    of = {field.partition(".")[0] for field in found.settings}
+    assert of == {"train", "second", "model"}
     for name, figures in found.validation.items():
         before, after = figures["before"], figures["after"]
         assert after["accuracy"] >= before["accuracy"] and after["draws"] == 2
@@ -147,6 +148,26 @@ def test_a_chain_killed_in_each_of_its_parts(tmp_path, monkeypatch):
     sections.parse(fresh)
     laid = dict(settings.flat(fresh.to_dict()))
     assert {f: json.loads(laid[f]) for f in found.settings} == found.settings
+
+
+def test_the_first_phase_chooses_the_network_for_those_that_follow(tmp_path):
+    mesh = make_mesh(jax.devices()[:1])
+    given, data = config(), tiny.load(config(), mesh)
+
+    def benches(given):
+        run = sections.parse(given)
+        with jax.set_mesh(mesh):
+            return chain.benches(run, chain.of(run), data, mesh)
+
+    first, second = benches(given).values()
+    assert first.network and not second.network
+    second.follow(tmp_path, {**second.config["model"], "dropout": 0.3})
+    assert second.changed({})[0].model.hparams["dropout"] == 0.3
+    given.beside = given.second.copy_and_resolve_references()
+    given.phases = ("beside", "train", "second")
+    given.beside.start_from = "scratch"
+    first, second = benches(given).values()  # another one has the network as well
+    assert not first.network and not second.network
 
 
 def test_time_is_shared_out_as_whole_runs_take():

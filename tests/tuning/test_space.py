@@ -27,6 +27,7 @@ def test_a_method_has_what_it_has():
         "optimizer.weight_decay",
         "optimizer.momentum",
         "algorithm.label_smoothing",
+        "model.dropout",
     }
     by_program = space.programs(*supervised, methods=("fixmatch",), most_unlabeled=7)
     assert "algorithm.name" not in by_program and "augment.strong" not in by_program
@@ -69,6 +70,13 @@ def test_the_rate_is_that_of_the_optimizer_chosen():
         "optimizer.per_batch": 0,
         "algorithm.threshold": 0.8,
     }
+
+
+def test_dropout_is_the_networks_whose_head_has_it():
+    found = space.of_run({"steps": 9, "model.dropout": 0.1}, "train")
+    assert found == {"train.steps": 9, "model.dropout": 0.1}
+    assert space.of_network(found) == {"model.dropout": 0.1}
+    assert list(space.of_network(space.numbers(*FIXMATCH))) == ["model.dropout"]
 
 
 def test_strength_is_of_a_view_that_has_one():

@@ -145,12 +145,14 @@ def test_a_trial_trains_as_the_run_does(quick):
         "algorithm.unlabeled_weight": 2.0,
         "optimizer.learning_rate": 0.1,
         "optimizer.weight_decay": 0.01,
+        "model.dropout": 0.2,
     }
     mesh = make_mesh(jax.devices()[:1])
     data = tiny.load(tiny.config("fixmatch.FixMatch"), mesh)
     with jax.set_mesh(mesh):
         tried = Bench(given, "train", data, mesh, 0.25)
         others = {"algorithm.threshold": 1.0, "augment.strength": 0.5}
+        others |= {"model.dropout": 0.0}
         (other,) = tried.train({**changes, **others}, (6,))
         (judged,) = tried.train(changes, (6,))
         assert tried.programs == 1 and other.loss != judged.loss
