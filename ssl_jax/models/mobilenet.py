@@ -17,7 +17,7 @@ from ssl_jax.core.ranges import Decay, Positive
 from ssl_jax.errors import UserError
 from ssl_jax.models.shared.batch_norm import BatchNorm
 from ssl_jax.models.shared.convolution import Conv
-from ssl_jax.models.shared.depthwise import depthwise
+from ssl_jax.models.shared.depthwise import Depthwise
 
 _BLOCKS = (  # filters and stride
     (64, 1),
@@ -31,20 +31,6 @@ _BLOCKS = (  # filters and stride
     (1024, 1),
 )
 _SMALLEST_SIDE = 32  # halved five times: 1 px; Keras's own limit
-
-
-class Depthwise(nn.Module):
-    """`depthwise` and its kernel, [3, 3, C, 1] as in Keras; its zeros as well."""
-
-    stride: int
-
-    @nn.compact
-    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-        shape = (3, 3, x_BHWC.shape[-1], 1)
-        # Keras counts all C channels as this kernel's inputs: it starts small.
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
-        pad = (1, 1) if self.stride == 1 else (0, 1)
-        return depthwise(x_BHWC, kernel[..., 0], stride=self.stride, pad=pad)
 
 
 class Encoder(nn.Module):
@@ -86,9 +72,12 @@ class Encoder(nn.Module):
             epsilon=1e-3,
             dtype=self.dtype,
         )
+        # Keras counts all C channels as this kernel's inputs: it starts small.
+        depthwise = partial(Depthwise, kernel_init=nn.initializers.glorot_uniform())
         y = conv(int(32 * self.widen), (3, 3), strides=2)(x_BHWC.astype(self.dtype))
         y = jax.nn.relu6(norm()(y))
         for filters, stride in _BLOCKS:
-            y = jax.nn.relu6(norm()(Depthwise(stride)(y)))
+            pad = (1, 1) if stride == 1 else (0, 1)
+            y = jax.nn.relu6(norm()(depthwise(3, stride, pad)(y)))
             y = jax.nn.relu6(norm()(conv(int(filters * self.widen), (1, 1))(y)))
         return y.mean(axis=(1, 2))

@@ -311,3 +311,12 @@ def test_networks_of_images_take_any_number_of_them(name):
     images = jax.ShapeDtypeStruct((B, 32, 32, 3), np.float32)
     apply = functools.partial(model.apply, train=False)
     assert jax.eval_shape(apply, variables, images).shape == (B, 3)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_what_stands_in_for_a_network_takes_digits(name):
+    small, hparams = models.stand_in(name) or (name, {})
+    model = models.build(small, num_classes=3, **(models.hparams(small) | hparams))
+    image = jnp.zeros((2, 8, 8, 1))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image, train=False))
+    assert shapes["params"]["head"]["kernel"].shape[1] == 3

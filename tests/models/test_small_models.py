@@ -9,8 +9,7 @@ import pytest
 
 from ssl_jax import models
 from ssl_jax.errors import UserError
-from ssl_jax.models.mobilenet import Depthwise
-from ssl_jax.models.shared.depthwise import depthwise
+from ssl_jax.models.shared.depthwise import Depthwise, depthwise
 
 
 def _shapes(name, image, dtype="float32", **hparams):
@@ -82,7 +81,8 @@ def test_depthwise_in_bfloat16_rounds_once():
     x = jnp.asarray(draw.normal(size=(2, 8, 8, 16)), jnp.bfloat16)
     kernel = jnp.float32(draw.normal(size=(3, 3, 16)))
     variables = {"params": {"kernel": kernel[..., None]}}
-    conv = jax.jit(lambda x: Depthwise(1).apply(variables, x))
+    layer = Depthwise(3, 1, (1, 1), jax.nn.initializers.zeros)
+    conv = jax.jit(lambda x: layer.apply(variables, x))
     y, expected = conv(x), conv(x.astype(jnp.float32))
     assert y.dtype == jnp.bfloat16
     np.testing.assert_array_equal(y, expected.astype(jnp.bfloat16))

@@ -5,14 +5,36 @@ training step of all of MobileNet takes a third to an eighth of its time by
 `feature_group_count`.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from ssl_jax.models.shared import convolution
 
 Pad = tuple[int, int]  # zeros before and after
+
+
+class Depthwise(nn.Module):
+    """`depthwise` and its kernel, [size, size, C, 1] as in Keras; its zeros as well."""
+
+    size: int
+    stride: int
+    pad: Pad
+    kernel_init: Callable
+    use_bias: bool = False
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        shape = (self.size, self.size, x_BHWC.shape[-1], 1)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        y = depthwise(x_BHWC, kernel[..., 0], stride=self.stride, pad=self.pad)
+        if not self.use_bias:
+            return y
+        bias_C = self.param("bias", nn.initializers.zeros, x_BHWC.shape[-1:])
+        return y + bias_C.astype(y.dtype)[None, None, None]
 
 
 def depthwise(
@@ -72,7 +94,7 @@ _on_cpu.defvjp(_forward, _backward)
 
 def _kernel_gradient(x_BHWC, dy_BHWC, *, kernel_ijC, stride, pad):
     """In a loop over taps: without one, XLA fuses what made the images, BatchNorm and
-    activation, into each tap's sum, and computes it nine times."""
+    activation, into each tap's sum, and computes it once for each."""
     x_BHWC, dy_BHWC = _padded(x_BHWC, pad), dy_BHWC.astype(kernel_ijC.dtype)
     rows, columns, _ = kernel_ijC.shape
     size = _seen(x_BHWC, kernel_ijC)

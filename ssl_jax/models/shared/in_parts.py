@@ -69,13 +69,18 @@ def _in_turn(self, inner, x_P, **options):
         for name in ("dropout",)  # the one rng there is: core.model_rngs
         if self.has_rng(name)
     }
+    rows_P = {}  # what each part's rows draw by
+    if self.scope.root.has_variable("rows", "number"):
+        number_B = jnp.asarray(self.scope.root.get_variable("rows", "number"))
+        rows_P = {"rows": {"number": number_B.reshape(-1, len(x_P)).T}}
 
-    def apply(params, state, x, keys):
-        variables = {"params": params, **state}
+    def apply(params, state, x, drawn):
+        keys, rows = drawn
+        variables = {"params": params, **state, **rows}
         y, moved = inner.apply(variables, x, rngs=keys, mutable=moving, **options)
         return y, state | moved
 
-    y_P, state = _recomputing(apply)(params, state, x_P, keys_P)
+    y_P, state = _recomputing(apply)(params, state, x_P, (keys_P, rows_P))
     for collection in moving:
         for name, value in state[collection].items():
             self.put_variable(collection, name, value)
@@ -83,34 +88,34 @@ def _in_turn(self, inner, x_P, **options):
 
 
 def _recomputing(apply: Callable) -> Callable:
-    """(params, state, x_P, keys_P) -> (y_P, state), of
-    apply(params, state, x, keys) -> (y, state), where the state of a part is what the
+    """(params, state, x_P, drawn_P) -> (y_P, state), of
+    apply(params, state, x, drawn) -> (y, state), where the state of a part is what the
     one before it left. It has gradients of y_P with respect to params and x_P."""
 
     @jax.custom_vjp
-    def outputs(params, state, x_P, keys_P):
-        return forward(params, state, x_P, keys_P)[0]
+    def outputs(params, state, x_P, drawn_P):
+        return forward(params, state, x_P, drawn_P)[0]
 
-    def forward(params, state, x_P, keys_P):
-        def part(state, x, keys):
-            y, moved = apply(params, state, x, keys)
+    def forward(params, state, x_P, drawn_P):
+        def part(state, x, drawn):
+            y, moved = apply(params, state, x, drawn)
             return moved, (y, state)
 
-        state, (y_P, state_P) = _loop(part, state, x_P, keys_P)
-        return (y_P, state), (params, state_P, x_P, keys_P)
+        state, (y_P, state_P) = _loop(part, state, x_P, drawn_P)
+        return (y_P, state), (params, state_P, x_P, drawn_P)
 
     def backward(kept, cotangents):
-        params, state_P, x_P, keys_P = kept
+        params, state_P, x_P, drawn_P = kept
         ct_P, _ = cotangents  # no loss is of the moved state
 
-        def part(grads, x, state, keys, ct):
+        def part(grads, x, state, drawn, ct):
             x = _after(x, rows=ct)
-            _, pull = jax.vjp(lambda p, x: apply(p, state, x, keys)[0], params, x)
+            _, pull = jax.vjp(lambda p, x: apply(p, state, x, drawn)[0], params, x)
             grad, ct_x = pull(ct)
             return jax.tree.map(jnp.add, grads, grad), ct_x
 
         zeros = jax.tree.map(jnp.zeros_like, params)
-        grads, ct_x_P = _loop(part, zeros, x_P, state_P, keys_P, ct_P)
+        grads, ct_x_P = _loop(part, zeros, x_P, state_P, drawn_P, ct_P)
         return grads, None, ct_x_P, None
 
     outputs.defvjp(forward, backward)
