@@ -14,6 +14,7 @@ METHODS = {
     "noisy_student": {"train.per_class": 100},
     # Which makes a higher floor than the weak view.
     "supervised": {"train.algorithm.strong": True},
+    "vat": {"train.algorithm.epsilon": 0.9},  # as CIFAR-10's 6 a pixel
 }
 
 

@@ -22,6 +22,7 @@ METHODS = {
         "train.batch_size": 6_144,
         "train.per_class": 1_000,
     },
+    "vat": {"train.algorithm.epsilon": 42.0},  # as CIFAR-10's 6 a pixel
 }
 
 

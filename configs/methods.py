@@ -26,6 +26,7 @@ PAPERS: Says = {
     "pseudo_label": {"train.unlabeled_ratio": 1},
     "pi_model": {"train.unlabeled_ratio": 1},
     "mean_teacher": {"train.unlabeled_ratio": 1},
+    "vat": {"train.unlabeled_ratio": 1},
     # SGD and cosine as in FixMatch's code (mixmatch.py there), and for ReMixMatch in
     # TorchSSL too, where their papers have Adam at a constant 0.002.
     "mixmatch": {"train.unlabeled_ratio": 1},

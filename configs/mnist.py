@@ -13,6 +13,7 @@ METHODS = {
         "train.checkpoint_every": 100,
         "train.per_class": 5_000,
     },
+    "vat": {"train.algorithm.epsilon": 3.0},  # as CIFAR-10's 6 a pixel
 }
 
 

@@ -22,6 +22,7 @@ METHODS = {
     "remixmatch": {
         "train.algorithm.num_strong": 4,  # its code's, runs/ssl/stl10.sh
     },
+    "vat": {"train.algorithm.epsilon": 18.0},  # as CIFAR-10's 6 a pixel
 }
 
 

@@ -1,7 +1,7 @@
 """CIFAR-10 with 40, 250 and 4,000 labels: FixMatch's table, and the methods after it.
 
 python -m experiments.papers.cifar10_labels [--dry_run] [--only=fixmatch] [--seeds=0]
-    [--task=1/135] [--data_dir=...] [--debug]
+    [--task=1/144] [--data_dir=...] [--debug]
 
 See jobs.py for what the flags do, and cifar10_labels.sbatch for SLURM. What it
 prints for each number of labels is what this prints for all of them:
@@ -32,6 +32,7 @@ METHODS = {  # as the report calls it -> config, images a step
     "pseudo_label": ("cifar10:pseudo_label", 64 + 64),
     "pi_model": ("cifar10:pi_model", 64 + 2 * 64),
     "mean_teacher": ("cifar10:mean_teacher", 64 + 2 * 64),
+    "vat": ("cifar10:vat", 64 + 3 * 64),  # as it is, for the slope, and changed
     "mixmatch": ("cifar10:mixmatch", 64 + 2 * 2 * 64),  # guessing, then training
     # A weak view guesses; labeled, weak and strong ones are mixed; a strong and a
     # rotated one are not.
