@@ -2,16 +2,20 @@
 
 Published accuracy: 92.58 linear (solo-learn); 91.73 linear and 89.45 5-NN in other
 settings (arXiv:2007.06346). `:small` is sized for half an hour on two CPU cores: a
-small convolutional network and 12 epochs.
+small convolutional network and 12 epochs. Another method in BYOL's place, with its
+settings: `:simclr`, `:vicreg` and so on; `:simsiam` without `small` is
+simsiam_cifar10.py.
 """
 
-from configs import base
+from configs import base, methods, simsiam_cifar10
 
 EPOCH = 50_000 // 256  # steps
 
 
 def get_config(arg: str = ""):
-    words = base.words(arg, "small")
+    method, words = methods.embedded(arg, "small")
+    if method == "simsiam" and "small" not in words:
+        return simsiam_cifar10.get_config(",".join(words))
     config = base.run(
         "byol_cifar10",
         pretrain=base.phase(base.algorithm("byol.BYOL", head_bias=True, tau_base=0.99)),
@@ -59,4 +63,5 @@ def get_config(arg: str = ""):
             steps=2400, log_every=60, eval_every=240, checkpoint_every=240
         )
         config.probe.folds = 5
+    methods.instead_of_byol(config, method)
     return base.debug(config, 32, 32, 3, 10) if "debug" in words else config

@@ -1,13 +1,14 @@
 """BYOL on scikit-learn's 1,797 digits, probed with 40 labels; minutes on a CPU.
 
-Beside the probe the same encoder is trained on the same 40 labels alone.
+Beside the probe the same encoder is trained on the same 40 labels alone. Another
+method in BYOL's place, with its settings: `:simclr`, `:vicreg` and so on.
 """
 
-from configs import base, digits
+from configs import base, digits, methods
 
 
 def get_config(arg: str = ""):
-    words = base.words(arg)
+    method, words = methods.embedded(arg)
     config = base.run(
         "byol_digits",
         supervised=digits.get_config("supervised").train,
@@ -34,4 +35,5 @@ def get_config(arg: str = ""):
     config.pretrain.update(
         steps=1500, batch_size=256, eval_every=150, checkpoint_every=150, knn=1
     )
+    methods.instead_of_byol(config, method)
     return base.debug(config, 8, 8, 1, 10) if "debug" in words else config

@@ -132,6 +132,46 @@ def _in_rounds(config):
     config.teacher.update(confidence=0.0, per_class=0)  # it has the labels alone
 
 
+def embeddings() -> dict[str, str]:
+    """The words of methods that embed views alike, and their names: BYOL's kind. A new
+    file in ssl_jax/algorithms is among them by itself."""
+    found = {word: algorithms.method(word) for word in algorithms.names()}
+    return {
+        word: name
+        for word, name in found.items()
+        if algorithms.find(name).views_kind == "two_crops"
+    }
+
+
+def embedded(arg: str | None, *known: str) -> tuple[str, set[str]]:
+    """The method of `embeddings` among the words, BYOL without one, and the others.
+
+    Raises:
+      UserError: a word that is neither a method nor `known`, or two methods.
+    """
+    words = base.words(arg, *known, methods=tuple(there := embeddings()))
+    given = sorted(words & there.keys())
+    if len(given) > 1:
+        raise UserError(
+            f"{' and '.join(given)} after the config's colon are {len(given)} methods; "
+            "give one."
+        )
+    return (given[0] if given else "byol"), words - {*given}
+
+
+def instead_of_byol(config: ConfigDict, method: str) -> None:
+    """Puts the method into the phase `pretrain` of `config`, which is BYOL's: same
+    data, network, views, optimizer, batches and steps, and the same value of the
+    hyper-parameters that both have."""
+    pretrain = config.pretrain
+    before, batch_size = pretrain.algorithm, pretrain.batch_size
+    base.refill(config, "pretrain.algorithm", embeddings()[method])
+    shared = {*pretrain.algorithm} & {*before} - {"name"}
+    pretrain.algorithm.update({field: before[field] for field in shared})
+    # SupCon draws images with labels, and no others beside them.
+    pretrain.update(batch_size=batch_size, unlabeled_ratio=0)
+
+
 def fixmatch_paper(data: str, name: str, words: set[str], **torchssl) -> ConfigDict:
     """What FixMatch's settings have in common over the papers' data sets.
 

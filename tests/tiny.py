@@ -23,6 +23,13 @@ def config(algorithm: str = "fixmatch.FixMatch", **hparams) -> ConfigDict:
     return base.debug(run, 8, 8, 1, 10)
 
 
+def make_plain(config: ConfigDict) -> None:
+    """Of a method that embeds views alike: crops and nothing else, dense layers."""
+    config.model = base.model("mlp")
+    still = dict(jitter=0.0, grey=0.0, blur=(0.0, 0.0), solarize=(0.0, 0.0))
+    config.train.augment.update(still, method="bilinear")
+
+
 def build(tiny: ConfigDict, num_devices: int = 1) -> phases.Phase:
     """The phase "train" on the first `num_devices` devices."""
     mesh = core.make_mesh(jax.devices()[:num_devices])

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from ssl_jax.algorithms.shared import joint_embedding
-from ssl_jax.algorithms.shared.joint_embedding import MLP, Network
+from ssl_jax.algorithms.shared.joint_embedding import MLP, Network, target_of
 from ssl_jax.augment.two_crops import TwoCrops
 from ssl_jax.core import (
     Algorithm,
@@ -28,14 +27,10 @@ from ssl_jax.core import (
     PyTree,
     TrainState,
     ema,
-    forward,
     gradient_step,
     init_state,
-    mean,
-    model_rngs,
 )
 from ssl_jax.core.losses import cosine_similarity_per_example
-from ssl_jax.core.metrics import EffectiveRank
 from ssl_jax.core.ranges import Count, Share
 from ssl_jax.models import Classifier
 
@@ -76,29 +71,19 @@ class BYOL(Algorithm):
     ) -> TrainState:
         x_BHWC = self.views.plain(batch["image"])
         state = init_state(self.network, self.tx, key, x_BHWC, initial)
-        return state.replace(extra={"target": _target(state.params)})
+        return state.replace(extra={"target": target_of(state.params)})
 
     def tau(self, step: jax.Array) -> jax.Array:
         """The target's decay, which rises from tau_base to 1 (section 3.2)."""
-        arc = jnp.pi * step / self.total_steps
-        return 1 - (1 - self.tau_base) * (jnp.cos(arc) + 1) / 2
+        return joint_embedding.to_one(self.tau_base, step, self.total_steps)
 
     def objective(self, params, model_state, extra, views, key):
         """(loss_B of eq. 2 in both orders, outputs of both views, model_state)."""
         outputs, moved = joint_embedding.outputs_of(
             self.network, params, model_state, views, key
         )
-        z_first, z_second = (
-            forward(
-                self.network,
-                jax.lax.stop_gradient(extra["target"]),
-                model_state,
-                view,
-                train=True,
-                rngs=model_rngs(key, i),
-                method="project",
-            )[0]
-            for i, view in enumerate(views, start=len(views))
+        z_first, z_second = joint_embedding.targets_of(
+            self.network, extra["target"], model_state, views, key, after=len(views)
         )
         q_first, q_second = (output.prediction_BP for output in outputs)
         loss_B = (2 - 2 * cosine_similarity_per_example(q_first, z_second)) + (
@@ -126,7 +111,7 @@ class BYOL(Algorithm):
             state,
         )
         tau = self.tau(before.step)
-        target = ema(before.extra["target"], _target(state.params), tau)  # eq. 1
+        target = ema(before.extra["target"], target_of(state.params), tau)  # eq. 1
         return state.replace(extra={"target": target}), metrics
 
     def eval_step(self, state: TrainState, batch: Batch, key) -> Metrics:
@@ -137,12 +122,4 @@ class BYOL(Algorithm):
             state.params, state.model_state, state.extra, views, key
         )
         features_BD = self.features(state, batch)
-        return {
-            "objective": mean(loss_B, batch["mask"]),
-            "effective_rank": EffectiveRank.of(features_BD, batch["mask"]),
-        }
-
-
-def _target(params):
-    """What the target has of the network: encoder and projector."""
-    return {part: params[part] for part in ("encoder", "projector")}
+        return joint_embedding.held_out(loss_B, features_BD, batch["mask"])

@@ -17,10 +17,9 @@ from typing import ClassVar
 
 import jax
 import optax
-from flax import linen as nn
 
 from ssl_jax.algorithms.shared import joint_embedding
-from ssl_jax.algorithms.shared.joint_embedding import MLP, Network
+from ssl_jax.algorithms.shared.joint_embedding import MLP, Network, NormalisedMLP
 from ssl_jax.augment.two_crops import TwoCrops
 from ssl_jax.core import (
     Algorithm,
@@ -30,31 +29,10 @@ from ssl_jax.core import (
     TrainState,
     gradient_step,
     init_state,
-    mean,
 )
 from ssl_jax.core.losses import cosine_similarity_per_example
-from ssl_jax.core.metrics import EffectiveRank
 from ssl_jax.core.ranges import Count
 from ssl_jax.models import Classifier
-from ssl_jax.models.shared.batch_norm import BatchNorm
-
-
-class Projector(nn.Module):
-    """BYOL's with BatchNorm on the output as well, which is not scaled nor shifted
-    (section 3 and the code; two layers on CIFAR-10, appendix D)."""
-
-    hidden: int
-    out: int
-
-    @nn.compact
-    def __call__(self, x_BD: jax.Array, *, train: bool) -> jax.Array:
-        y = MLP(self.hidden, self.out, bias=False)(x_BD, train=train)
-        return BatchNorm(
-            use_running_average=not train,
-            momentum=0.9,
-            use_scale=False,
-            use_bias=False,
-        )(y)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +57,9 @@ class SimSiam(Algorithm):
     def network(self) -> Network:
         return Network(
             encoder=self.model.encoder,
-            projector=Projector(self.hidden, self.projection),
+            # BatchNorm on the output as well, neither scaled nor shifted: section 3 and
+            # the code; two layers on CIFAR-10, appendix D.
+            projector=NormalisedMLP(self.hidden, self.projection),
             predictor=MLP(self.bottleneck, self.projection),
             num_classes=self.model.num_classes,
         )
@@ -127,7 +107,4 @@ class SimSiam(Algorithm):
         views = joint_embedding.two_views(self.views, batch, key)
         loss_B, _, _ = self.objective(state.params, state.model_state, views, key)
         features_BD = self.features(state, batch)
-        return {
-            "objective": mean(loss_B, batch["mask"]),
-            "effective_rank": EffectiveRank.of(features_BD, batch["mask"]),
-        }
+        return joint_embedding.held_out(loss_B, features_BD, batch["mask"])

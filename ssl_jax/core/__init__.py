@@ -22,6 +22,7 @@ from ssl_jax.core.contract import (
 from ssl_jax.core.devices import (
     concat_views,
     fetch,
+    gathered,
     make_mesh,
     num_devices,
     on_every_device,
@@ -56,6 +57,7 @@ __all__ = [
     "ema",
     "fetch",
     "forward",
+    "gathered",
     "gradient_step",
     "init_state",
     "is_off",

@@ -81,6 +81,9 @@ class Algorithm(Protocol):
     least_batch: ClassVar[int] = 1
     # Its train_step moves CTAugment's rates, by `ema_teacher.probe`.
     learns_augmentation: ClassVar[bool] = False
+    # Its train_step compares each image with those on all devices (`devices.gathered`),
+    # where others exchange sums alone.
+    gathers: ClassVar[bool] = False
     # Hyper-parameters as `:debug` has them, where the defaults take long.
     small: ClassVar[Mapping[str, object]] = {}
 

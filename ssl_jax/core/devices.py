@@ -75,6 +75,16 @@ def on_every_device(rows: jax.Array) -> jax.Array:
     return jax.shard_map(own, in_specs=P("data"), out_specs=P())(rows)
 
 
+def gathered(rows: jax.Array) -> jax.Array:
+    """All rows of an array that is split by rows, on every device, for each to compare
+    its own with. The gradient comes back as one all-reduce.
+
+    Each row travels once, where `on_every_device` sends zeros along. Where nothing is
+    split, the array as it is.
+    """
+    return rows if num_devices() == 1 else jax.lax.with_sharding_constraint(rows, P())
+
+
 def make_mesh(devices: list | None = None) -> Mesh:
     """All devices, or those given, on one axis, "data", process after process."""
     devices = jax.devices() if devices is None else devices

@@ -40,11 +40,13 @@ WITH_RATES = [
 ]
 
 
-# What is off by default.
-REGULARISED = ["supervised.Supervised with mixed images and dropout"]
+OFF_BY_DEFAULT = [
+    "supervised.Supervised with mixed images and dropout",
+    "moco.MoCo with a queue",
+]
 
 
-@pytest.fixture(scope="module", params=ALGORITHMS + WITH_RATES + REGULARISED)
+@pytest.fixture(scope="module", params=ALGORITHMS + WITH_RATES + OFF_BY_DEFAULT)
 def trained(request):
     """(config, phase, program, states, sums) of 10 steps on one device."""
     name, _, added = request.param.partition(" with ")
@@ -60,6 +62,8 @@ def trained(request):
         # BatchNorm in the heads amplifies rounding: at 0.03 chaos comes by step 5.
         config.train.batch_size = 32
         config.train.optimizer.learning_rate = 0.003
+        if name != "byol.BYOL":  # the others compile sooner
+            tiny.make_plain(config)
     if "alpha" in config.train.algorithm and config.train.augment:
         # Mixed targets have an entropy that no loss falls below, and strong views of
         # labeled images are learned slowly; at 0.03 chaos comes by step 9.
@@ -69,6 +73,8 @@ def trained(request):
     if added == "mixed images and dropout":
         config.model.dropout = 0.3
         config.train.algorithm.update(mixup_alpha=0.2, cutmix_alpha=1.0)
+    elif added == "a queue":
+        config.train.algorithm.queue = 64
     elif added:  # at a part of its strength, so that 100 steps learn the views
         config.train.augment.update(strong=added, strength=0.3)
     if "warmup_steps" in config.train.algorithm:
@@ -105,6 +111,7 @@ def test_the_class_says_what_it_is(name):
     assert cls.views_kind in ("", *augment.names())
     fields = {field.name for field in dataclasses.fields(cls)}
     assert bool(cls.views_kind) == ("views" in fields)
+    assert not cls.gathers or "projection" in fields
     assert cls.small.keys() <= named.defaults(cls).keys()
     public = {key for key in dir(cls) if not key.startswith("_")}
     assert public & {"predict", "features"} and core.can(cls, "features")
@@ -237,15 +244,22 @@ def test_four_devices_equal_one(trained, on_four_devices):
 
 
 def test_compiled_for_four_devices_it_exchanges_sums_only(trained, on_four_devices):
+    """And projections, where a method says that it gathers them."""
     config, program = trained[0], on_four_devices[0]
+    compiled = inspect.unwrap(program.call).as_text()
     exchanges = re.findall(
         r"\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
         r"|collective-broadcast|ragged-all-to-all)(?:-start)?\(",
-        inspect.unwrap(program.call).as_text(),
+        compiled,
     )
     algorithm = algorithms.find(config.train.algorithm.name)
     graph = algorithm.draws_from == "graph"  # whole on every device
-    assert set(exchanges) == (set() if graph else {"all-reduce"})
+    gathers = {"all-gather"} if algorithm.gathers else set()
+    assert set(exchanges) == (set() if graph else {"all-reduce"} | gathers)
+    for gathered in re.findall(r"= (.*) all-gather(?:-start)?\(", compiled):
+        shapes = {f"[{config.train.batch_size},{config.train.algorithm.projection}]"}
+        shapes |= {f"[{config.train.batch_size}]"}  # labels
+        assert set(re.findall(r"\[[\d,]+\]", gathered)) <= shapes, gathered
 
 
 def test_saved_restored_and_gone_on_is_bitwise_the_same(trained, tmp_path):

@@ -1,9 +1,9 @@
-"""What BYOL and SimSiam are made of: a network, two views, and what is measured.
+"""What methods that embed views of an image alike are made of: BYOL, SimSiam, SimCLR.
 
-Both draw two views of each image and ask that one network's prediction of one be like
-the projection of the other. An algorithm with the fields model and views and the
-property `network` takes the two functions at the end as its methods:
-`predict = joint_embedding.predict`.
+They draw two views of each image, or more, and ask that what one network makes of them
+be alike, each with something that keeps it from making the same of all images. An
+algorithm with the fields model and views and the property `network` takes the two
+functions at the end as its methods: `predict = joint_embedding.predict`.
 """
 
 from typing import NamedTuple
@@ -19,12 +19,15 @@ from ssl_jax.core import (
     PyTree,
     TrainState,
     forward,
+    gathered,
     mean,
     model_rngs,
 )
-from ssl_jax.core.losses import cross_entropy_of_labeled
-from ssl_jax.core.metrics import projection_std
+from ssl_jax.core.losses import cross_entropy_of_labeled, unit_length
+from ssl_jax.core.metrics import EffectiveRank, projection_std
 from ssl_jax.models.shared.batch_norm import BatchNorm
+
+FAR = -1e9  # a logit whose exp is 0: finite, so that 0 times it is 0
 
 
 class MLP(nn.Module):
@@ -33,30 +36,54 @@ class MLP(nn.Module):
     hidden: int
     out: int
     bias: bool = True  # of the last layer
+    layers: int = 2  # linear ones
+    norm: bool = True  # whether there is BatchNorm
 
     @nn.compact
     def __call__(self, x_BD: jax.Array, *, train: bool) -> jax.Array:
-        y = nn.Dense(self.hidden)(x_BD)
-        y = BatchNorm(use_running_average=not train, momentum=0.9)(y)
-        return nn.Dense(self.out, use_bias=self.bias)(nn.relu(y))
+        y = x_BD
+        for _ in range(self.layers - 1):
+            y = nn.Dense(self.hidden)(y)
+            if self.norm:
+                y = BatchNorm(use_running_average=not train, momentum=0.9)(y)
+            y = nn.relu(y)
+        return nn.Dense(self.out, use_bias=self.bias)(y)
+
+
+class NormalisedMLP(nn.Module):
+    """An MLP with BatchNorm on the output as well, which is not shifted."""
+
+    hidden: int
+    out: int
+    scale: bool = False  # whether it is scaled
+
+    @nn.compact
+    def __call__(self, x_BD: jax.Array, *, train: bool) -> jax.Array:
+        y = MLP(self.hidden, self.out, bias=False)(x_BD, train=train)
+        return BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            use_scale=self.scale,
+            use_bias=False,
+        )(y)
 
 
 class Outputs(NamedTuple):
     """Of one view."""
 
     projection_BP: jax.Array  # z
-    prediction_BP: jax.Array  # q(z)
+    prediction_BP: jax.Array | None  # q(z), where there is a predictor
     logits_BK: jax.Array | None  # of the online probe, where there are classes
 
 
 class Network(nn.Module):
-    """Encoder f, projector g, predictor q, and a linear head, the online probe, that
-    sends no gradient back to the encoder; no head where there are no classes."""
+    """Encoder f, projector g, predictor q if any, and a linear head, the online probe,
+    that sends no gradient back to the encoder; no head where there are no classes."""
 
     encoder: nn.Module
     projector: nn.Module
-    predictor: nn.Module
     num_classes: int
+    predictor: nn.Module | None = None
 
     def setup(self):
         if self.num_classes:
@@ -65,10 +92,12 @@ class Network(nn.Module):
     def __call__(self, images_BHWC: jax.Array, *, train: bool) -> Outputs:
         y_BD = self.features(images_BHWC, train=train)
         z_BP = self.projector(y_BD, train=train)
-        logits_BK = None
+        q_BP = logits_BK = None
         if self.num_classes:
             logits_BK = self.head(jax.lax.stop_gradient(y_BD))
-        return Outputs(z_BP, self.predictor(z_BP, train=train), logits_BK)
+        if self.predictor is not None:
+            q_BP = self.predictor(z_BP, train=train)
+        return Outputs(z_BP, q_BP, logits_BK)
 
     def features(self, images_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """The representation y_BD."""
@@ -104,6 +133,37 @@ def outputs_of(
     return outputs, model_state
 
 
+def target_of(params: PyTree) -> PyTree:
+    """What a moving average of the network is of: encoder and projector."""
+    return {part: params[part] for part in ("encoder", "projector")}
+
+
+def targets_of(
+    network: Network, target: PyTree, model_state: PyTree, views, key, *, after: int
+) -> list[jax.Array]:
+    """The target's projections of the views, without gradient. It has parameters only,
+    and runs on the BatchNorm statistics of its batch, as in the papers' codes. The
+    passes are the step's from number `after` on."""
+    return [
+        forward(
+            network,
+            jax.lax.stop_gradient(target),
+            model_state,
+            view,
+            train=True,
+            rngs=model_rngs(key, i),
+            method="project",
+        )[0]
+        for i, view in enumerate(views, start=after)
+    ]
+
+
+def to_one(base: float, step: jax.Array, total_steps: int) -> jax.Array:
+    """A target's decay, which rises from `base` to 1 by half a cosine (BYOL, 3.2)."""
+    arc = jnp.pi * step / total_steps
+    return 1 - (1 - base) * (jnp.cos(arc) + 1) / 2
+
+
 def judged(
     loss_B: jax.Array, outputs: list[Outputs], labels_B: jax.Array
 ) -> tuple[jax.Array, Metrics]:
@@ -120,6 +180,62 @@ def judged(
     right_B = logits_BK.argmax(-1) == labels_B
     metrics["accuracy"] = mean(right_B, labels_B >= 0)
     return cross_entropy_of_labeled(logits_BK, labels_B), metrics
+
+
+def log_shares(
+    first_BP: jax.Array,
+    second_BP: jax.Array,
+    temperature: float,
+    mask_B: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """log exp(s_ij / T) / sum_{k != i} exp(s_ik / T) of cosine similarities s, where
+    i is a view of the first kind, and of the second: each [B, 2B], by the B views of
+    the other kind and then the B of its own, where an image's own view counts nothing.
+    All devices' images are compared.
+
+    Args:
+      mask_B: False where a row is padding, which nothing is compared with.
+    """
+    first_BP, second_BP = unit_length(first_BP), unit_length(second_BP)
+    all_first_BP, all_second_BP = gathered(first_BP), gathered(second_BP)
+    itself_BB = jnp.eye(len(first_BP), dtype=bool)
+    none_BB = jnp.zeros_like(itself_BB)
+    if mask_B is not None:
+        none_BB = none_BB | ~mask_B[None]
+
+    def shares(z_BP, other_BP, own_BP):
+        logits_BB, own_BB = (
+            jnp.matmul(z_BP, to_BP.T, precision=jax.lax.Precision.HIGHEST) / temperature
+            for to_BP in (other_BP, own_BP)
+        )
+        logits_BB = jnp.where(none_BB, FAR, logits_BB)
+        own_BB = jnp.where(none_BB | itself_BB, FAR, own_BB)
+        return jax.nn.log_softmax(jnp.concatenate([logits_BB, own_BB], axis=1))
+
+    return (
+        shares(first_BP, all_second_BP, all_first_BP),
+        shares(second_BP, all_first_BP, all_second_BP),
+    )
+
+
+def centred(z_BP: jax.Array, mask_B: jax.Array) -> jax.Array:
+    """z less its mean over the rows where `mask_B`; 0 in the others."""
+    mask_B1 = mask_B[:, None].astype(jnp.float32)
+    mean_1P = (z_BP * mask_B1).sum(0, keepdims=True) / mask_B1.sum()
+    return (z_BP - mean_1P) * mask_B1
+
+
+def held_out(loss_B: jax.Array, features_BD: jax.Array, mask_B: jax.Array) -> Metrics:
+    """Of held-out images, where `mask_B`: the objective, and the effective rank of
+    their features.
+
+    Args:
+      loss_B: or one number, of a loss that is of the batch as a whole.
+    """
+    return {
+        "objective": mean(jnp.broadcast_to(loss_B, mask_B.shape), mask_B),
+        "effective_rank": EffectiveRank.of(features_BD, mask_B),
+    }
 
 
 def predict(self, state: TrainState, batch: Batch) -> jax.Array:
