@@ -182,7 +182,7 @@ def _batch(config, image, batch_size, sharding=None):
         name: jax.ShapeDtypeStruct((n, *image), jnp.uint8, sharding=sharding)
         for name, n in rows.items()
     }
-    numbers = {"label": batch_size}
+    numbers = {"label": batch_size, "index": batch_size}
     for name in ("unlabeled_index", "unlabeled_label"):
         if "unlabeled_image" in rows:
             numbers[name] = rows["unlabeled_image"]

@@ -44,7 +44,8 @@ class Algorithm(Protocol):
     dataclasses whose fields with a default are the hyper-parameters.
 
     A training batch holds uint8 images and int32 labels:
-    image [B, H, W, C], label [B]; and where the phase has unlabeled data,
+    image [B, H, W, C], label [B]; where those are labeled, index [B] (the position in
+    the labeled set, 0..num_labeled-1); and where the phase has unlabeled data,
     unlabeled_image [U, H, W, C], unlabeled_index [U] (the position in the unlabeled
     set, 0..num_unlabeled-1) and unlabeled_label [U] (the truth where it is known and
     was not granted, which would test nothing, else -1: for diagnostics only, never for

@@ -153,32 +153,35 @@ def _check_enough(split: Split, draw: Draw, num_devices: int) -> None:
 
 
 def labeled(split: Split, *, seed: int, batch: int) -> Rows:
-    """image and label of `batch` labeled images."""
+    """image and label of `batch` labeled images, and their positions in that set as
+    index."""
     index_N = split.labeled
 
     def at(step: int) -> Entries:
         position = labeled_at(step, seed=seed, size=len(index_N), batch=batch)
-        return {"drawn": index_N[position]}
+        return {"drawn": index_N[position], "index": position}
 
     def to_batch(images, truths, entries):
-        return {"image": images["drawn"], "label": truths["drawn"]}
+        index = entries["index"]
+        return {"image": images["drawn"], "label": truths["drawn"], "index": index}
 
     return Rows(at, ("drawn",), to_batch)
 
 
 def labeled_as(labels: Labels, *, seed: int, batch: int) -> Rows:
-    """image, label and label_probs [batch, K] of `batch` images of `labels`."""
+    """image, label, label_probs [batch, K] and index of `batch` images of `labels`."""
 
     def at(step: int) -> Entries:
         position = labeled_at(step, seed=seed, size=len(labels.index_N), batch=batch)
         return {
             "drawn": labels.index_N[position],
+            "index": position,
             "label": labels.label_N[position],
             "label_probs": labels.probs_NK[position],
         }
 
     def to_batch(images, truths, entries):
-        given = {name: entries[name] for name in ("label", "label_probs")}
+        given = {name: entries[name] for name in ("label", "label_probs", "index")}
         return {"image": images["drawn"], **given}
 
     return Rows(at, ("drawn",), to_batch)

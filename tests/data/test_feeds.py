@@ -89,10 +89,10 @@ def _labels(data):
 @pytest.mark.parametrize(
     ("draws_from", "ratio", "taught", "entries"),
     [
-        ("labeled", 0, False, {"image", "label"}),
-        ("labeled", 0, True, {"image", "label", "label_probs"}),
-        ("labeled", 3, False, {"image", "label"}),
-        ("labeled", 3, True, {"image", "label", "label_probs"}),
+        ("labeled", 0, False, {"image", "label", "index"}),
+        ("labeled", 0, True, {"image", "label", "label_probs", "index"}),
+        ("labeled", 3, False, {"image", "label", "index"}),
+        ("labeled", 3, True, {"image", "label", "label_probs", "index"}),
         ("unlabeled", 0, False, {"image", "label"}),
     ],
 )
@@ -175,8 +175,9 @@ def test_a_batch_has_labels_truth_and_positions_of_its_images():
     np.testing.assert_array_equal(batch["unlabeled_image"], dataset.images_NHWC[pool])
     truth_U = np.where(np.isin(pool, split.labeled), -1, dataset.labels_N[pool])
     np.testing.assert_array_equal(batch["unlabeled_label"], truth_U)
-    labeled = {dataset.images_NHWC[i].tobytes() for i in split.labeled}
-    assert {image.tobytes() for image in batch["image"]} <= labeled
+    drawn = split.labeled[batch["index"]]
+    np.testing.assert_array_equal(batch["image"], dataset.images_NHWC[drawn])
+    np.testing.assert_array_equal(batch["label"], dataset.labels_N[drawn])
 
 
 @pytest.mark.parametrize("place", ["device", "host"])
@@ -211,7 +212,7 @@ def test_a_phase_without_unlabeled_data_sends_none():
     config = tiny.config("supervised.Supervised")
     config.train.unlabeled_ratio = 0
     (batch,) = _batches(config, 0, 1)
-    assert set(batch) == {"image", "label"}
+    assert set(batch) == {"image", "label", "index"}
 
 
 @pytest.mark.parametrize(

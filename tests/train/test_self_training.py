@@ -183,7 +183,7 @@ def test_the_feed_grants_the_truth_and_else_only_what_the_teacher_says():
         for item in phase.feed.items(0, steps):
             batch = phase.feed.batch(phase.feed.arrays, program.at(item, 0))
             batch = jax.device_get(batch)
-            assert set(batch) == {"image", "label", "label_probs"}
+            assert set(batch) == {"image", "label", "label_probs", "index"}
             assert batch["label_probs"].dtype == np.float32
             for image, label, probs_K in zip(
                 *(batch[name] for name in ("image", "label", "label_probs")),
@@ -201,7 +201,7 @@ def test_the_feed_grants_the_truth_and_else_only_what_the_teacher_says():
     batch = teacher.feed.batch(
         teacher.feed.arrays, program.at(program.first_item(teacher), 0)
     )
-    assert set(batch) == {"image", "label"}
+    assert set(batch) == {"image", "label", "index"}
 
 
 def test_false_truths_of_unlabeled_images_change_no_student(
