@@ -51,6 +51,7 @@ def short(steps: int) -> Says:
         "freematch": {"train.algorithm.threshold_decay": 0.99},
         "mixmatch": mixed,
         "remixmatch": mixed,
+        "simmatch": {"train.algorithm.memory_after": steps // 10},
         "softmatch": {"train.algorithm.moments_decay": 0.99},
     }
 

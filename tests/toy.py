@@ -1,5 +1,6 @@
 """A network whose outputs are its pixels times a weight: numbers go in by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -34,6 +35,7 @@ def batch(labeled_BK, labels, unlabeled_UK):
     return {
         "image": jnp.asarray(labeled_BK)[:, None, None],
         "label": jnp.array(labels),
+        "index": jnp.arange(len(labels)),
         "unlabeled_image": jnp.asarray(unlabeled_UK)[:, None, None],
         "unlabeled_label": jnp.array([0] * (U - 1) + [-1]),
         "unlabeled_index": jnp.arange(U),
@@ -56,3 +58,21 @@ def spied(monkeypatch, module, name):
 
     monkeypatch.setattr(module, name, spy)
     return calls
+
+
+def descended(loss, params, rate):
+    """params - rate * slope of `loss(params)`, a tree of arrays in double precision;
+    slopes by central differences."""
+    leaves, tree = jax.tree.flatten(params)
+    leaves = [np.asarray(leaf, np.float64) for leaf in leaves]
+    moved = [leaf.copy() for leaf in leaves]
+    for n, leaf in enumerate(leaves):
+        for i in np.ndindex(leaf.shape):
+            at = []
+            for by in (1e-5, -1e-5):
+                other = leaf.copy()
+                other[i] += by
+                trial = [*leaves[:n], other, *leaves[n + 1 :]]
+                at.append(loss(jax.tree.unflatten(tree, trial)))
+            moved[n][i] -= rate * (at[0] - at[1]) / 2e-5
+    return jax.tree.unflatten(tree, moved)

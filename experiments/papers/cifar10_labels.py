@@ -1,7 +1,7 @@
 """CIFAR-10 with 40, 250 and 4,000 labels: FixMatch's table, and the methods after it.
 
 python -m experiments.papers.cifar10_labels [--dry_run] [--only=fixmatch] [--seeds=0]
-    [--task=1/144] [--data_dir=...] [--debug]
+    [--task=1/162] [--data_dir=...] [--debug]
 
 See jobs.py for what the flags do, and cifar10_labels.sbatch for SLURM. What it
 prints for each number of labels is what this prints for all of them:
@@ -45,6 +45,8 @@ METHODS = {  # as the report calls it -> config, images a step
     "softmatch": ("cifar10:softmatch", FIXMATCH),
     "adamatch": ("cifar10:adamatch", FIXMATCH),
     "dash": ("cifar10:dash", FIXMATCH),
+    "comatch": ("cifar10:comatch", 64 + 3 * 448),
+    "simmatch": ("cifar10:simmatch", FIXMATCH),
     "noisy_student": ("cifar10:noisy_student", 512 * 3 / 8),  # in 3/8 of the steps
 }
 

@@ -79,6 +79,8 @@ def trained(request):
         config.train.augment.update(strong=added, strength=0.3)
     if "warmup_steps" in config.train.algorithm:
         config.train.algorithm.warmup_steps = 2  # Dash's, without pseudo-labels
+    if "memory_after" in config.train.algorithm:
+        config.train.algorithm.memory_after = 2  # SimMatch's, without its memory
     if "decoder" in config.train.algorithm:
         config.train.optimizer.learning_rate = 1.0  # pixels have small gradients
     config.train.steps = 400  # of the schedule
@@ -95,10 +97,12 @@ def on_four_devices(trained):
 def test_algorithms_are_found():
     assert {"fixmatch.FixMatch", "entropy.Entropy"} <= set(ALGORITHMS)
     assert [name.partition(" ")[0] for name in WITH_RATES] == [
+        "comatch.CoMatch",
         "dash.Dash",
         "fixmatch.FixMatch",
         "noisy_student.NoisyStudent",
         "remixmatch.ReMixMatch",
+        "simmatch.SimMatch",
     ]
 
 

@@ -1,6 +1,7 @@
 """What two or three papers have in common; what one has stands in its own file.
 
 ema_teacher      a moving average of the network that is judged
+embeddings       CoMatch and SimMatch: a classifier that embeds images as well
 joint_embedding  BYOL, SimSiam, SimCLR and others: views of an image embedded alike
 mixup            MixMatch and ReMixMatch: everything mixed with everything; and labeled
                  images alone, by MixUp or CutMix
