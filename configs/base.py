@@ -187,7 +187,17 @@ def algorithm(name: str, **hparams: object) -> ConfigDict:
 def model(name: str, **hparams: object) -> ConfigDict:
     """The model's fields with their defaults, `hparams` laid over them. An encoder has
     its own, and `dropout` of what its linear head sees in training."""
-    return ConfigDict(_section(name, models.hparams(name), hparams))
+    beginning = dict(
+        # a file that phases which start from scratch take their `keep` from instead: a
+        # .safetensors, or of PyTorch. "": none
+        weights="",
+        # how images were for it, where no file beside it says so: "imagenet", "half"
+        # (mean and std 127.5), or "as_configured"
+        normalized="",
+        partial=False,  # what fits the network is taken from it, and the rest is fresh
+    )
+    fields = models.hparams(name) | beginning
+    return ConfigDict(_section(name, fields, hparams))
 
 
 def named_sections(config: ConfigDict) -> list[str]:

@@ -1,5 +1,5 @@
-"""Networks, one file each; shared/ has what several are made of. The class that `find`
-takes from a file says of itself:
+"""Networks, one file each; shared/ has what several are made of, and pretrained/ reads
+the weights of others. The class that `find` takes from a file says of itself:
 
 takes   "images": it is an encoder, (images_BHWC, train) -> features_BD, and `build`
         puts a linear head on it, with dropout before. "graph": (nodes, train) ->
@@ -137,14 +137,28 @@ def encoder_variables(apply: Callable[[], Any]) -> PyTree:
     return found
 
 
-def build(name: str, *, num_classes: int, dtype: str, **hparams: Any) -> nn.Module:
+def build(
+    name: str,
+    *,
+    num_classes: int,
+    dtype: str,
+    weights: str = "",
+    normalized: str = "",
+    partial: bool = False,
+    **hparams: Any,
+) -> nn.Module:
     """The encoder `name` ("wide_resnet" is models/wide_resnet.py) under a linear head,
     or the network on a graph ("gcn").
+
+    Args:
+      weights, normalized, partial: of a configuration's section "model"; what a network
+        begins with (`pretrained`) makes it no other.
 
     Raises:
       UserError: no such model.
       TypeError: a hyper-parameter that the model does not have.
     """
+    del weights, normalized, partial
     model, *around = declare(name)
     if model.takes == "graph":
         return model(num_classes=num_classes, dtype=jnp.dtype(dtype), **hparams)

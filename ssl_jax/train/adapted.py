@@ -24,7 +24,7 @@ from ssl_jax.core import processes
 from ssl_jax.data import loading, sources, splits
 from ssl_jax.data.dataset import Dataset
 from ssl_jax.train import sections
-from ssl_jax.train.parts import Run, Trains
+from ssl_jax.train.parts import BEGINNING, Run, Trains
 from ssl_jax.workdir import logs
 from ssl_jax.workdir.workdir import Workdir
 
@@ -166,7 +166,8 @@ def _validation(facts: Facts, run: Run) -> Settled:
 def _network(facts: Facts, run: Run) -> Settled:
     """What fits the images' number and side, and the device."""
     if facts.accelerated and facts.images >= LARGE:
-        larger = {"name": LARGE_NETWORK, **models.hparams(LARGE_NETWORK)}
+        begins = {field: run.config["model"][field] for field in BEGINNING}
+        larger = {"name": LARGE_NETWORK, **models.hparams(LARGE_NETWORK), **begins}
         if _is_free(run.config, "model"):
             yield (
                 {"model": larger},

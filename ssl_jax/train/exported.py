@@ -7,14 +7,13 @@ network and softmax with the weights in it. The tensors are the encoder's alone.
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import export
 
 from ssl_jax import models
 from ssl_jax.core import PyTree, fetch
 from ssl_jax.errors import UserError
-from ssl_jax.train import restored
+from ssl_jax.train import restored, weights
 from ssl_jax.train.classifier import Classifier
 
 PLATFORMS = ("cpu", "cuda")
@@ -109,15 +108,9 @@ def _axes(name: str, ndim: int) -> tuple[list[str], list[int]]:
 
 
 def _input(plain, shape: tuple[int, int, int]) -> dict:
-    """Normalising is affine, so what becomes of 0 and 255 tells it."""
-    black_HWC, white_HWC = (
-        np.asarray(plain(jnp.full((1, *shape), level, jnp.uint8)))[0]
-        for level in (0, 255)
-    )
-    std_C = 255 / (white_HWC - black_HWC)[0, 0].astype(np.float64)
-    mean_C = -black_HWC[0, 0] * std_C
+    its = weights.input_of(plain, shape)
     return {
-        "shape": list(black_HWC.shape),
-        "mean": [float(f"{value:.6g}") for value in mean_C],
-        "std": [float(f"{value:.6g}") for value in std_C],
+        "shape": list(its.shape),
+        "mean": [float(f"{value:.6g}") for value in its.mean_C],
+        "std": [float(f"{value:.6g}") for value in its.std_C],
     }

@@ -18,7 +18,6 @@ from ssl_jax.evaluate import reported
 from ssl_jax.evaluate.batches import compile_evaluation
 from ssl_jax.train import pictures, probing, profiling, program, stopping
 from ssl_jax.train.phases import Phase
-from ssl_jax.workdir import handover
 from ssl_jax.workdir.checkpoints import Checkpoints
 from ssl_jax.workdir.logs import Clock, Log, Moment, Progress, say
 from ssl_jax.workdir.tensorboard import TensorBoard
@@ -47,7 +46,7 @@ def train(
         checkpoint.
     """
     section, folder = phase.section, workdir.phase(phase.name)
-    initial = handover.handed_over(section.start_from, section.keep, workdir.path)
+    initial = program.initial_of(phase, workdir.path, says=True)
     state, sums, call, compile_seconds = program.compile_phase(phase, initial)
     no_sums, replicated = jax.device_get(sums), NamedSharding(phase.mesh, P())
     evaluation = compile_evaluation(phase.algorithm, phase.rows, phase.key)

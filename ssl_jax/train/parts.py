@@ -13,6 +13,8 @@ from ssl_jax.data.wanted import Wanted
 from ssl_jax.evaluate.protocol import Protocol
 
 Tree = Mapping[str, Any]  # a section of the configuration
+# Fields of the section "model" that are not the network's own: what it begins with.
+BEGINNING = ("weights", "normalized", "partial")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,9 @@ class Probes:
 class Model:
     name: str
     hparams: Tree
+    weights: str  # a file to begin with, or ""
+    normalized: str  # how its images were, a name of `weights.NORMALIZED`
+    partial: bool
 
 
 @dataclass(frozen=True, kw_only=True)

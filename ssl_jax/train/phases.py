@@ -15,7 +15,7 @@ from ssl_jax.data import feeds, loading
 from ssl_jax.data.loading import Data
 from ssl_jax.data.splits import Split
 from ssl_jax.errors import UserError
-from ssl_jax.train.parts import Run, Trains
+from ssl_jax.train.parts import Model, Run, Trains
 from ssl_jax.train.sections import parse
 
 
@@ -31,6 +31,7 @@ class Phase(NamedTuple):
     feed: feeds.Feed
     key: jax.Array
     mesh: Mesh
+    model: Model  # the run's, whose weights it may begin with
     profile: int = 0  # steps of each launch that are traced
 
     @property
@@ -97,6 +98,7 @@ def build(
         feed=feeds.build(data, mesh, draw, labels),
         key=jax.random.fold_in(key, zlib.crc32(section.name.encode())),
         mesh=mesh,
+        model=run.model,
         profile=run.profile,
     )
 

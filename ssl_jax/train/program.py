@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from ssl_jax.core import PyTree, TrainState, one_at_a_time, place
 from ssl_jax.errors import UserError
+from ssl_jax.train import weights
 from ssl_jax.train.phases import Phase
 from ssl_jax.workdir import handover
 
@@ -98,6 +99,39 @@ def initialise(phase: Phase, initial: PyTree | None = None) -> TrainState:
     return init(phase.feed.arrays, first_item(phase), initial)
 
 
+def initial_of(phase: Phase, path: Path, *, says: bool = False) -> PyTree | None:
+    """What the phase starts from, for `initialise`: an earlier phase, or a file of
+    weights; None from scratch.
+
+    Args:
+      path: the workdir of its run.
+      says: what of a file was taken, and what not.
+
+    Raises:
+      UserError: there is no such phase or file, or it does not fit.
+    """
+    start_from, keep = phase.section.start_from, phase.section.keep
+    if start_from != "scratch" or not phase.model.weights:
+        return handover.handed_over(start_from, keep, path)
+    args = phase.feed.arrays, first_item(phase)
+    if phase.model.partial:
+        state = initialise(phase)
+    else:
+        state = jax.eval_shape(_init_of(phase), *args, None)
+    network = {"params": state.params, **state.model_state}
+    image = jax.eval_shape(
+        lambda arrays, item: phase.feed.batch(arrays, at(item, 0))["image"], *args
+    )
+    return weights.of_file(
+        phase.model,
+        handover.kept(network, keep, phase.model.weights),
+        phase.name,
+        phase.section.views,
+        image.shape[1:],
+        says=says,
+    )
+
+
 def like(phase: Phase) -> PyTree:
     """A checkpoint of the phase without its values: {"state", "sums"} of shapes."""
     args = phase.feed.arrays, first_item(phase)
@@ -127,7 +161,7 @@ def check_handovers(phases: list[Phase]) -> None:
         if start_from in variables:
             initial = handover.kept(variables[start_from], keep, start_from)
         else:
-            initial = handover.handed_over(start_from, keep, Path(start_from))
+            initial = initial_of(phase, Path(start_from))
         args = phase.feed.arrays, first_item(phase)
         state = jax.eval_shape(_init_of(phase), *args, initial)
         variables[phase.name] = {"params": state.params, **state.model_state}

@@ -8,8 +8,10 @@ from ssl_jax.core import can, named, ranges
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.protocol import BASELINES, Protocol
 from ssl_jax.train import stopping
-from ssl_jax.train.parts import Query, Run, Trains, Tune
+from ssl_jax.train.parts import Model, Query, Run, Trains, Tune
+from ssl_jax.train.weights import AS_CONFIGURED, NORMALIZED
 from ssl_jax.workdir import handover
+from ssl_jax.workdir.files import expanded
 
 # Which images to ask labels for: active/strategies.py has them.
 STRATEGIES = ("entropy", "margin", "least_confidence", "k_center", "typical", "random")
@@ -141,6 +143,24 @@ def batches(phase: Trains, num_devices: int, accumulate: int) -> Iterator[str]:
         )
 
 
+def weights(model: Model, to_train: bool) -> Iterator[str]:
+    """A file that a network begins with.
+
+    Args:
+      to_train: whether it must be there.
+    """
+    known = ("", *NORMALIZED, AS_CONFIGURED)
+    if model.normalized not in known:
+        yield (
+            f"model.normalized={model.normalized!r} is unknown; choose from "
+            f"{', '.join(map(repr, known))}."
+        )
+    if to_train and model.weights and not expanded(model.weights).is_file():
+        yield f"model.weights={model.weights!r}: there is no such file."
+    if model.partial and not model.weights:
+        yield "model.partial=True is of model.weights, which names no file."
+
+
 def views(phase: Trains) -> Iterator[str]:
     """Views that the method cannot train on."""
     strong, method = phase.augment.get("strong"), phase.method
@@ -194,6 +214,11 @@ def at_once(run: Run) -> Iterator[str]:
         yield (
             f"num_seeds={run.num_seeds} are trained from scratch at once, with neither "
             "knn nor query.rounds: set start_from='scratch' and these to 0."
+        )
+    if run.model.weights:
+        yield (
+            f"num_seeds={run.num_seeds} are trained from scratch at once, not from "
+            f"model.weights={run.model.weights!r}: use num_seeds=1."
         )
     if run.profile:
         yield (

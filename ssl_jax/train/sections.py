@@ -21,6 +21,7 @@ from ssl_jax.evaluate.protocol import Protocol
 from ssl_jax.train import optimizers, rules
 from ssl_jax.train.optimizers import Optimizer
 from ssl_jax.train.parts import (
+    BEGINNING,
     Ablate,
     Model,
     Predict,
@@ -156,7 +157,7 @@ def _run(tree, num_devices, to_train):
     tune = yield from _typed(Tune, tree, "tune")
     if tune is not None:
         yield from rules.tune(tune)
-    model = yield from _model(tree)
+    model = yield from _model(tree, to_train)
     sections = {}
     for name in (yield from _phases(tree)):
         sections[name] = yield from _section(
@@ -257,9 +258,13 @@ def _phases(tree):
     return names
 
 
-def _model(tree):
+def _model(tree, to_train):
     section = dict(tree["model"])
     name = section.pop("name")
+    if missing := [field for field in BEGINNING if field not in section]:
+        yield _of_another_version("model", missing)
+        return None
+    begins = {field: section.pop(field) for field in BEGINNING}
     fields = yield from _tried("model.name=", models.hparams, name)
     if fields is None or not (yield from _same_fields(name, section, fields)):
         return None
@@ -272,7 +277,9 @@ def _model(tree):
         )
     elif sound:
         yield from _tried("", models.build, name, num_classes=1, **section)
-    return Model(name=name, hparams=section)
+    model = Model(name=name, hparams=section, **begins)
+    yield from rules.weights(model, to_train)
+    return model
 
 
 def _same_fields(name, given, defaults):

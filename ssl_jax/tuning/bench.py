@@ -237,8 +237,11 @@ class Bench:
         """At step 0, on the host."""
         key = _static(run, section, told=section.algorithm in self._told)
         if key not in self._states:
-            before = str(self._before or section.start_from)
-            initial = handover.handed_over(before, section.keep, Path())
+            if self._before:
+                before = str(self._before)
+                initial = handover.handed_over(before, section.keep, Path())
+            else:
+                initial = program.initial_of(phase, Path())
             self._states[key] = jax.device_get(program.initialise(phase, initial))
         return self._states[key]
 
