@@ -117,14 +117,15 @@ def phase(algorithm: ConfigDict) -> ConfigDict:
     method = algorithms.find(algorithm.name)
     views, draws_from = method.views_kind, method.draws_from
     optimizer = dict(
-        name="sgd",  # or "adam", "lars"
+        name="sgd",  # or "adam", "adamw", "lars"
         learning_rate=0.03,  # at its highest
         per_batch=0,  # the rate is for this batch_size, and scales; 0: for any
         schedule="cosine_7_16",  # or "cosine", "constant", "drops", "sixths"
         warmup_steps=0,  # steps of linear rise to the learning rate
         momentum=0.9,  # Adam's beta_1
         nesterov=True,  # of SGD; Adam has none
-        weight_decay=5e-4,  # L2 in the gradient
+        weight_decay=5e-4,  # L2 in the gradient; AdamW's of the weights themselves
+        decay_end=0.0,  # what it ends at, by half a cosine; 0: it stays
         decay_on="kernels",  # or "all": biases and BatchNorm's scales decay as well
         trust_coefficient=1e-3,  # eta of LARS; the others have none
         clip_lr=False,  # LARS holds each layer's rate at or below learning_rate

@@ -63,5 +63,6 @@ def get_config(arg: str = ""):
             steps=2400, log_every=60, eval_every=240, checkpoint_every=240
         )
         config.probe.folds = 5
-    methods.instead_of_byol(config, method)
+    narrow = [methods.NARROW] if "small" in words else []
+    methods.instead_of_byol(config, method, *narrow)
     return base.debug(config, 32, 32, 3, 10) if "debug" in words else config

@@ -6,6 +6,13 @@ method in BYOL's place, with its settings: `:simclr`, `:vicreg` and so on.
 
 from configs import base, digits, methods
 
+# A small crop of a digit of 8x8 pixels has to have some of its strokes.
+SMALL = {
+    "pretrain.augment.small_side": 6,
+    "pretrain.augment.small_area": (0.4, 0.7),
+}
+CROPS = dict.fromkeys(("dino", "swav"), SMALL)
+
 
 def get_config(arg: str = ""):
     method, words = methods.embedded(arg)
@@ -35,5 +42,5 @@ def get_config(arg: str = ""):
     config.pretrain.update(
         steps=1500, batch_size=256, eval_every=150, checkpoint_every=150, knn=1
     )
-    methods.instead_of_byol(config, method)
+    methods.instead_of_byol(config, method, methods.NARROW, CROPS)
     return base.debug(config, 8, 8, 1, 10) if "debug" in words else config

@@ -35,6 +35,14 @@ PAPERS: Says = {
 }
 
 
+# Beside BYOL's heads where those are narrow, so that a head is no larger than what it
+# is on: the papers have 65,536 and 3,000.
+NARROW: Says = {
+    "dino": {"pretrain.algorithm.out": 1024, "pretrain.algorithm.bottleneck": 64},
+    "swav": {"pretrain.algorithm.prototypes": 256},
+}
+
+
 def short(steps: int) -> Says:
     """Of a run that ends within a few thousand steps: averages remember 100 of them and
     not 1,000, and what rises has risen, what begins has begun, well before the end."""
@@ -140,7 +148,7 @@ def embeddings() -> dict[str, str]:
     return {
         word: name
         for word, name in found.items()
-        if algorithms.find(name).views_kind == "two_crops"
+        if algorithms.find(name).views_kind in ("two_crops", "multi_crop")
     }
 
 
@@ -160,17 +168,25 @@ def embedded(arg: str | None, *known: str) -> tuple[str, set[str]]:
     return (given[0] if given else "byol"), words - {*given}
 
 
-def instead_of_byol(config: ConfigDict, method: str) -> None:
+def instead_of_byol(config: ConfigDict, method: str, *says: Says) -> None:
     """Puts the method into the phase `pretrain` of `config`, which is BYOL's: same
     data, network, views, optimizer, batches and steps, and the same value of the
-    hyper-parameters that both have."""
+    hyper-parameters and the views that both have; but for what `says` have on the
+    method."""
     pretrain = config.pretrain
-    before, batch_size = pretrain.algorithm, pretrain.batch_size
+    batch_size, before = pretrain.batch_size, pretrain.copy_and_resolve_references()
     base.refill(config, "pretrain.algorithm", embeddings()[method])
-    shared = {*pretrain.algorithm} & {*before} - {"name"}
-    pretrain.algorithm.update({field: before[field] for field in shared})
+    for part in ("algorithm", "augment"):
+        shared = {*pretrain[part]} & {*before[part]} - {"name"}
+        pretrain[part].update({field: before[part][field] for field in shared})
+    if "small_blur" in pretrain.augment and not any(pretrain.augment.blur):
+        pretrain.augment.small_blur = 0.0
     # SupCon draws images with labels, and no others beside them.
     pretrain.update(batch_size=batch_size, unlabeled_ratio=0)
+    config.lock()  # a field that it does not have is an error
+    for table in says:
+        config.update_from_flattened_dict(table.get(method, {}))
+    config.unlock()
 
 
 def fixmatch_paper(data: str, name: str, words: set[str], **torchssl) -> ConfigDict:

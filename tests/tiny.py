@@ -28,6 +28,8 @@ def make_plain(config: ConfigDict) -> None:
     config.model = base.model("mlp")
     still = dict(jitter=0.0, grey=0.0, blur=(0.0, 0.0), solarize=(0.0, 0.0))
     config.train.augment.update(still, method="bilinear")
+    if "small_side" in config.train.augment:
+        config.train.augment.update(small_side=8, small_blur=0.0)
 
 
 def build(tiny: ConfigDict, num_devices: int = 1) -> phases.Phase:

@@ -23,6 +23,7 @@ class Optimizer:
     momentum: Decay
     nesterov: bool
     weight_decay: Weight
+    decay_end: Weight
     decay_on: str
     trust_coefficient: Positive
     clip_lr: bool
@@ -84,6 +85,23 @@ def scaled(learning_rate: float, per_batch: int, batch_size: int) -> float:
     return learning_rate * batch_size / per_batch if per_batch else learning_rate
 
 
+def decaying(
+    weight_decay: float, decay_end: float, total_steps: int
+) -> float | optax.Schedule:
+    """The weight decay, or what it is at a step: it goes to `decay_end` by half a
+    cosine, DINO's schedule (arXiv:2104.14294); it stays where that is 0, or the number
+    of steps, which a range test has not.
+    """
+    if not decay_end or not total_steps:
+        return weight_decay
+
+    def at(step):
+        arc = jnp.pi * step / total_steps
+        return decay_end + (weight_decay - decay_end) * (1 + jnp.cos(arc)) / 2
+
+    return at
+
+
 def kernels_only(params: PyTree) -> PyTree:
     """True for the kernels; False for biases and BatchNorm scales."""
     return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)
@@ -95,17 +113,20 @@ def build(
     rate: optax.Schedule,
     momentum: float,
     nesterov: bool,
-    weight_decay: float,
+    weight_decay: float | optax.Schedule,
     decay_on: str,
     trust_coefficient: float,
     clip_lr: bool,
 ) -> optax.GradientTransformation:
-    """SGD with momentum, Adam (`momentum` is its beta_1, no `nesterov`), or LARS.
+    """SGD with momentum, Adam or AdamW (`momentum` is their beta_1, no `nesterov`), or
+    LARS.
 
     Weight decay is L2 in the gradient, before the momentum, as in the FixMatch code
-    and in PyTorch's optimizers: not the decoupled kind of AdamW.
+    and in PyTorch's optimizers; but AdamW's, which takes rate(step) times the decay off
+    the weights (arXiv:1711.05101).
 
     Args:
+      weight_decay: a number, or as a function of the step.
       decay_on: "kernels", as in the FixMatch code, or "all" parameters, as in
         PyTorch's optimizers unless told otherwise.
       trust_coefficient: eta of LARS, which alone uses it.
@@ -129,17 +150,27 @@ def build(
             raise UserError(
                 f"optimizer.clip_lr=True is LARS's: use clip_lr=False with {name!r}."
             )
+        if callable(weight_decay):
+            raise UserError(
+                "optimizer.clip_lr=True holds the decay in each layer's rate: use "
+                "optimizer.decay_end=0 with it."
+            )
         decay = optax.identity()  # it is part of what follows
         adapt = _clipped(rate, weight_decay, trust_coefficient)
     optimizers = {
         "sgd": lambda: optax.sgd(rate, momentum=momentum, nesterov=nesterov),
         "adam": lambda: optax.adam(rate, b1=momentum),
+        "adamw": lambda: optax.chain(
+            optax.scale_by_adam(b1=momentum), decay, optax.scale_by_learning_rate(rate)
+        ),
         "lars": lambda: _lars(rate, momentum, nesterov, adapt),
     }
     if name not in optimizers:
         raise UserError(
             f"optimizer.name={name!r} is unknown; choose from {sorted(optimizers)}."
         )
+    if name == "adamw":  # which has it behind the moments
+        return optimizers[name]()
     return optax.chain(decay, optimizers[name]())
 
 
@@ -195,13 +226,23 @@ def of_phase(
         warmup_steps=section.warmup_steps,
         total_steps=total_steps,
     )
-    return rate, at_rate(section, rate)
+    return rate, at_rate(section, rate, total_steps)
 
 
-def at_rate(section: Optimizer, rate: optax.Schedule) -> optax.GradientTransformation:
-    """The transformation of a phase, at another learning rate than its schedule's."""
+def at_rate(
+    section: Optimizer, rate: optax.Schedule, total_steps: int = 0
+) -> optax.GradientTransformation:
+    """The transformation of a phase, at another learning rate than its schedule's.
+
+    Args:
+      total_steps: over which the weight decay goes to its end; 0: it stays.
+    """
     chain = (
-        *("name", "momentum", "nesterov", "weight_decay", "decay_on"),
+        *("name", "momentum", "nesterov", "decay_on"),
         *("trust_coefficient", "clip_lr"),
     )
-    return build(rate=rate, **{name: getattr(section, name) for name in chain})
+    return build(
+        rate=rate,
+        weight_decay=decaying(section.weight_decay, section.decay_end, total_steps),
+        **{name: getattr(section, name) for name in chain},
+    )

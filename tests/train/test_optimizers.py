@@ -153,6 +153,45 @@ def test_adam_equals_optax_without_decay():
     np.testing.assert_allclose(ours["kernel"], moved["kernel"], rtol=1e-6)
 
 
+def test_adamw_takes_a_decay_that_rises_off_the_kernels_themselves():
+    """PyTorch's AdamW: w <- w (1 - rate wd), and then Adam's step; wd as DINO's
+    cosine_scheduler has it."""
+    rates, steps = np.array([0.1, 0.2, 0.3, 0.2]), 4
+    tx = optimizers.build(
+        "adamw",
+        rate=lambda step: jnp.asarray(rates)[step],
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=optimizers.decaying(0.04, 0.4, steps),
+        decay_on="kernels",
+        trust_coefficient=7.0,  # not used
+        clip_lr=False,
+    )
+    params = {"kernel": jnp.array(2.0), "bias": jnp.array(2.0)}
+    w, state = {"kernel": 2.0, "bias": 2.0}, tx.init(params)
+    m, v = dict.fromkeys(w, 0.0), dict.fromkeys(w, 0.0)
+    for t, g in enumerate([1.0, -0.5, 3.0, 0.2]):
+        grads = dict.fromkeys(params, jnp.array(g))
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        wd = 0.4 + 0.5 * (0.04 - 0.4) * (1 + np.cos(np.pi * t / steps))
+        for name in w:
+            m[name] = 0.9 * m[name] + 0.1 * g
+            v[name] = 0.999 * v[name] + 0.001 * g**2
+            m_hat, v_hat = (
+                m[name] / (1 - 0.9 ** (t + 1)),
+                v[name] / (1 - 0.999 ** (t + 1)),
+            )
+            w[name] *= 1 - rates[t] * wd * (name == "kernel")
+            w[name] -= rates[t] * m_hat / (np.sqrt(v_hat) + 1e-8)
+    for name in w:
+        assert float(params[name]) == pytest.approx(w[name], abs=1e-5), name
+    # Without an end, or of a range test, which has no number of steps, it stays.
+    assert (
+        optimizers.decaying(0.04, 0.0, 9) == optimizers.decaying(0.04, 0.4, 0) == 0.04
+    )
+
+
 def _lars(rate, name="lars", nesterov=False, weight_decay=0.1, **others):
     return optimizers.build(
         name,

@@ -58,7 +58,7 @@ def trained(request):
         config.data.num_unlabeled = 199  # a pair of rows is padding on 4 devices
     if config.train.batch_size:
         config.train.batch_size = 16  # over 8, BatchNorm lets rounding grow too quickly
-    if cls.views_kind == "two_crops":
+    if cls.views_kind in ("two_crops", "multi_crop"):
         # BatchNorm in the heads amplifies rounding: at 0.03 chaos comes by step 5.
         config.train.batch_size = 32
         config.train.optimizer.learning_rate = 0.003
@@ -81,6 +81,9 @@ def trained(request):
         config.train.algorithm.warmup_steps = 2  # Dash's, without pseudo-labels
     if "memory_after" in config.train.algorithm:
         config.train.algorithm.memory_after = 2  # SimMatch's, without its memory
+    if "center_momentum" in config.train.algorithm:
+        # As DINO's centre moves, so do its targets, and at first the loss rises.
+        config.train.algorithm.center_momentum = 0.999
     if "decoder" in config.train.algorithm:
         config.train.optimizer.learning_rate = 1.0  # pixels have small gradients
     config.train.steps = 400  # of the schedule

@@ -12,16 +12,19 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from ssl_jax.augment.multi_crop import MultiCrop
 from ssl_jax.augment.two_crops import TwoCrops
 from ssl_jax.core import (
     Batch,
     Metrics,
     PyTree,
     TrainState,
+    concat_views,
     forward,
     gathered,
     mean,
     model_rngs,
+    split_views,
 )
 from ssl_jax.core.losses import cross_entropy_of_labeled, unit_length
 from ssl_jax.core.metrics import EffectiveRank, projection_std
@@ -119,6 +122,13 @@ def two_views(views: TwoCrops, batch: Batch, key) -> tuple[jax.Array, jax.Array]
     return views.first(key_first, images), views.second(key_second, images)
 
 
+def crops_of(views: MultiCrop, batch: Batch, key, small: int) -> list[jax.Array]:
+    """Two large crops of the batch's images, and so many small ones of each."""
+    keys, images = jax.random.split(key, 2 + small), batch["image"]
+    large = [views.first(keys[0], images), views.second(keys[1], images)]
+    return [*large, *(views.small(one, images) for one in keys[2:])]
+
+
 def outputs_of(
     network: Network, params: PyTree, model_state: PyTree, views, key
 ) -> tuple[list[Outputs], PyTree]:
@@ -131,6 +141,29 @@ def outputs_of(
         )
         outputs.append(output)
     return outputs, model_state
+
+
+def outputs_of_crops(
+    network: Network, params: PyTree, model_state: PyTree, crops, key
+) -> tuple[list[Outputs], list[Outputs], PyTree]:
+    """Outputs of the two large crops, each with BatchNorm of its own, and of the small
+    ones, which are all one pass: the step's passes 0, 1 and 2."""
+    large, small = crops[:2], crops[2:]
+    outputs, model_state = outputs_of(network, params, model_state, large, key)
+    if not small:
+        return outputs, [], model_state
+    sizes = [len(crop) for crop in small]
+    joined, model_state = forward(
+        *(network, params, model_state, concat_views(*small)),
+        train=True,
+        rngs=model_rngs(key, 2),
+        sizes=sizes,
+    )
+    apart = [
+        [None] * len(small) if part is None else split_views(part, *sizes)
+        for part in joined
+    ]
+    return outputs, [Outputs(*parts) for parts in zip(*apart, strict=True)], model_state
 
 
 def target_of(params: PyTree) -> PyTree:
