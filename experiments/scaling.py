@@ -168,6 +168,7 @@ def _algorithm(config, sizes, parts=1):
         views=section.views,
         num_classes=sizes["classes"],
         num_labeled=sizes["classes"] * 10,
+        labeled_K=(10,) * sizes["classes"],
         num_unlabeled=sizes["images"],
         total_steps=section.steps,
     )

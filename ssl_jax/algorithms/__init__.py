@@ -52,8 +52,8 @@ def build(
     Args:
       cls: the class, or its name.
       hparams: values for the fields that have a default.
-      **context: model, tx, views, num_classes, num_labeled, num_unlabeled,
-        total_steps.
+      **context: model, tx, views, num_classes, num_labeled, labeled_K (labeled images
+        of each class), num_unlabeled, total_steps.
 
     Raises:
       UserError: no such algorithm.

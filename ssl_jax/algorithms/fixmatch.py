@@ -106,6 +106,10 @@ class FixMatch(Algorithm):
         threshold_K = jnp.full(seen.weak_UK.shape[-1], self.threshold)
         return hard(seen.weak_UK, weight_U, threshold_K), thresholds
 
+    def labeled_loss(self, x_BK, label_B) -> jax.Array:
+        """loss_B of the labeled images: eq. 3."""
+        return cross_entropy_per_example(x_BK, label_B)
+
     def regularizer(self, strong_UK, targets: Targets, thresholds: PyTree):
         """What a method adds to the loss, weighted; FixMatch nothing."""
         return 0.0
@@ -140,7 +144,7 @@ class FixMatch(Algorithm):
         x_BK, weak_UK, strong_UK, model_state = self.logits(
             params, state.model_state, *views, key
         )
-        loss_B = cross_entropy_per_example(x_BK, batch["label"])  # eq. 3
+        loss_B = self.labeled_loss(x_BK, batch["label"])
         seen = Seen(
             step=state.step,
             labeled_BK=jax.nn.softmax(x_BK.astype(jnp.float32)),

@@ -109,7 +109,8 @@ def mean(values: jax.Array, mask: jax.Array | None = None) -> Average:
 def classification_sums(
     logits_BK: jax.Array, labels_B: jax.Array, mask_B: jax.Array
 ) -> tuple[Metrics, jax.Array]:
-    """Accuracy and loss as mergeable means, and counts_KK [truth, prediction].
+    """Accuracy and loss as mergeable means, and counts_KK [truth, prediction], of which
+    there is a `ByClass` as well.
 
     Rows where `mask_B` is False (padding) count nowhere.
     """
@@ -125,8 +126,40 @@ def classification_sums(
     metrics = {
         "accuracy": mean(predicted_B == labels_B, mask_B),
         "loss": mean(cross_entropy_per_example(logits_BK, labels_B), mask_B),
+        "by_class": ByClass(counts_KK),
     }
     return metrics, counts_KK
+
+
+class ByClass(struct.PyTreeNode):
+    """What every class counts alike in, however many images it has. Merges as sums."""
+
+    counts_KK: jax.Array  # images, [truth, prediction]
+
+    @property
+    def count(self) -> jax.Array:
+        return self.counts_KK.sum()
+
+    def compute(self) -> dict[str, float]:
+        """On the host, by the names that they are logged under, over the classes that
+        have images.
+
+        balanced_accuracy, the mean of each class's accuracy, its recall;
+        geometric_mean, of the same: 0 where a class is never right; f1, the mean of 2
+        right / (its images + those said to be of it).
+        """
+        counts_KK = np.asarray(self.counts_KK, np.float64)
+        images_K, said_K = counts_KK.sum(1), counts_KK.sum(0)
+        there_K = images_K > 0
+        right_K, images_K, said_K = (
+            of[there_K] for of in (np.diag(counts_KK), images_K, said_K)
+        )
+        recall_K = right_K / images_K
+        return {
+            "balanced_accuracy": float(recall_K.mean()),
+            "geometric_mean": float(recall_K.prod() ** (1 / len(recall_K))),
+            "f1": float((2 * right_K / (images_K + said_K)).mean()),
+        }
 
 
 class EffectiveRank(struct.PyTreeNode):

@@ -10,7 +10,14 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ssl_jax.core import Batch, place, ranges
-from ssl_jax.data import answers, graph_nodes, placement, sources, splits
+from ssl_jax.data import (
+    answers,
+    graph_nodes,
+    imbalance,
+    placement,
+    sources,
+    splits,
+)
 from ssl_jax.data.dataset import Dataset, without_test
 from ssl_jax.data.splits import Split
 from ssl_jax.data.wanted import Wanted
@@ -50,6 +57,7 @@ def mistakes(wanted: Wanted) -> Iterator[str]:
     if wanted.changed not in ("", "accept"):
         yield f"data.changed={wanted.changed!r} is unknown; use accept, or leave it ''."
     yield from splits.mistakes(wanted.split, _asked(wanted))
+    yield from imbalance.mistakes(_imbalance(wanted), wanted.num_labels)
 
 
 def load(
@@ -172,14 +180,20 @@ def granted(
     Raises:
       UserError: the data do not suffice for the split, or an answer cannot be taken.
     """
-    asked = _asked(wanted)
+    asked, uneven = _asked(wanted), _imbalance(wanted)
     remembered = began_with is not None and began_with.labeled
     if remembered and tuple(began_with.labels) != dataset.names_N:
         split = splits.kept(dataset, asked, began_with)
     else:
+        if uneven.imbalance:  # which draws them itself
+            asked = asked._replace(num_unlabeled=0)
         split = splits.split(
             dataset, protocol=wanted.split, seed=seed, **asked._asdict()
         )
+        if uneven.imbalance:
+            split = imbalance.thinned(
+                dataset, split, uneven, wanted.num_unlabeled, seed
+            )
     if not wanted.labels:
         return dataset, split
     before = split.labeled
@@ -222,6 +236,11 @@ def with_answers(
 
 def _asked(wanted: Wanted) -> splits.Asked:
     return splits.Asked(*(getattr(wanted, name) for name in splits.Asked._fields))
+
+
+def _imbalance(wanted: Wanted) -> imbalance.Imbalance:
+    fields = imbalance.Imbalance._fields
+    return imbalance.Imbalance(*(getattr(wanted, name) for name in fields))
 
 
 def _of_graph(nodes: graph_nodes.Nodes, asked: Batch, mesh: Mesh) -> Batch:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated
 
-from ssl_jax.core.ranges import Count, Range, Whole
+from ssl_jax.core.ranges import Count, Positive, Range, Whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,15 @@ class Wanted:
     num_labels: Whole = 40  # labeled images in all, over all classes; 0: every one
     num_validation: Whole = 0  # more labeled images, held out to choose on
     num_unlabeled: Whole = 0  # images in the unlabeled set; 0: all there are
+    # Which classes are rarer: "exponential", each by as much than the one before, or
+    # "step", the second half of them; "": as the split has them. num_labels and
+    # num_unlabeled are then as if all were as frequent as the most frequent, and the
+    # latter of those without a label
+    imbalance: str = ""
+    # how many times as frequent the first class is as the last, among the labeled
+    # images and among the others; below 1: the last is the most frequent
+    gamma_labeled: Positive = 1.0
+    gamma_unlabeled: Positive = 1.0
     labeled_in_unlabeled: bool = True  # the unlabeled set has the labeled ones too
     # STL-10's predefined labeled sets, 0 to 9; -1: by seed
     fold: Annotated[int, Range(-1, 9)] = -1

@@ -72,7 +72,8 @@ def reported(rows: list[dict]) -> dict:
     set. accuracy_best_on_test: chosen on the test set (TorchSSL's protocol), an
     oracle: only for a place beside a number that was chosen the same way.
 
-    What else was measured on the test images is given as it was last; without
+    What else was measured on the test images (balanced_accuracy, geometric_mean and f1,
+    `metrics.ByClass`) is given as it was last; without
     accuracies (an autoencoder's phase), nothing else is.
     """
     last = {

@@ -128,10 +128,9 @@ def of_run(run: Run, workdir: Workdir, phase: str = "") -> Classifier:
             "this one."
         )
     # Of how many images there were, only what is saved is left.
-    sizes = dict(num_labeled=1, num_unlabeled=1)
-    algorithm = phases.build_algorithm(
-        run, section, num_classes=len(data.class_names), **sizes
-    )
+    num_classes = len(data.class_names)
+    sizes = dict(num_labeled=1, labeled_K=(1,) * num_classes, num_unlabeled=1)
+    algorithm = phases.build_algorithm(run, section, num_classes=num_classes, **sizes)
     mesh = make_mesh()
     with jax.set_mesh(mesh):
         like = _like(algorithm, data.shape, mesh)

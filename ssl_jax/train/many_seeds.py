@@ -23,7 +23,7 @@ import numpy as np
 from clu.metrics import Average
 
 from ssl_jax.core import PyTree, make_mesh
-from ssl_jax.core.metrics import Calibration
+from ssl_jax.core.metrics import ByClass, Calibration
 from ssl_jax.data import loading
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate import reported
@@ -280,7 +280,7 @@ def _kept(metrics):
     for name, metric in metrics.items():
         if isinstance(metric, Average):
             kept[name] = Mean(metric.compute(), metric.count > 0)
-        elif isinstance(metric, Calibration):  # is computed on the host alone
+        elif isinstance(metric, Calibration | ByClass):  # on the host alone
             kept[name] = metric
     return kept
 

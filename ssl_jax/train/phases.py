@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -73,11 +74,13 @@ def build(
     if section.labels_from and labels is None:
         labels = feeds.granted(data.dataset, data.split)
     labeled = data.split.labeled if labels is None else labels.index_N
+    label_N = data.dataset.labels_N[labeled] if labels is None else labels.label_N
     algorithm = build_algorithm(
         run,
         section,
         num_classes=num_classes,
         num_labeled=len(labeled),
+        labeled_K=tuple(np.bincount(label_N, minlength=num_classes).tolist()),
         num_unlabeled=len(data.split.unlabeled),
     )
     draw = feeds.Draw(
@@ -103,11 +106,14 @@ def build(
     )
 
 
-def build_algorithm(run: Run, section: Trains, **sizes: int) -> Algorithm:
+def build_algorithm(
+    run: Run, section: Trains, **sizes: int | tuple[int, ...]
+) -> Algorithm:
     """The method of `section` on the run's network.
 
     Args:
-      **sizes: what data give: num_classes, num_labeled, num_unlabeled.
+      **sizes: what data give: num_classes, num_labeled, labeled_K (labeled images of
+        each class), num_unlabeled.
     """
     num_classes = sizes["num_classes"]
     return algorithms.build(

@@ -36,6 +36,30 @@ def test_sums_equal_scikit_learn_and_ignore_padding():
     )
 
 
+def test_every_class_counts_alike_and_one_without_images_not_at_all():
+    labels_B = np.array([0] * 8 + [1] * 3 + [3])  # none of class 2
+    predicted_B = np.array([0] * 6 + [1, 2] + [1, 1, 0] + [3])
+    sums, _ = metrics.classification_sums(
+        jax.nn.one_hot(predicted_B, 4), labels_B, jnp.ones(12, bool)
+    )
+    ours = sums["by_class"].compute()
+    recalls = np.array([6 / 8, 2 / 3, 1])
+    assert ours["balanced_accuracy"] == pytest.approx(
+        sklearn_metrics.recall_score(
+            labels_B, predicted_B, labels=[0, 1, 3], average="macro"
+        )
+    )
+    assert ours["balanced_accuracy"] == pytest.approx(recalls.mean())
+    assert ours["geometric_mean"] == pytest.approx(recalls.prod() ** (1 / 3))
+    assert ours["f1"] == pytest.approx(
+        sklearn_metrics.f1_score(
+            labels_B, predicted_B, labels=[0, 1, 3], average="macro"
+        )
+    )
+    never = metrics.ByClass(np.array([[3, 0], [2, 0]])).compute()
+    assert never["geometric_mean"] == 0 and never["balanced_accuracy"] == 0.5
+
+
 def test_effective_rank_is_rankmes_and_merges():
     """exp of the entropy of the singular values, by NumPy of the whole matrix."""
     rng = np.random.default_rng(0)

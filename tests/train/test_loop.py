@@ -59,7 +59,7 @@ def test_result_has_the_documented_fields(chain):
     }
     assert set(result["test"]) == {
         *("accuracy", "accuracy_median20", "evaluations", "accuracy_at_best_val"),
-        "accuracy_best_on_test",
+        *("accuracy_best_on_test", "balanced_accuracy", "geometric_mean", "f1"),
     }
     assert result["test"] == result["phases"]["train"]["test"]
     assert result["device"]["count"] == 1 and result["resumed"] == 0
