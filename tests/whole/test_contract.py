@@ -151,7 +151,7 @@ def test_a_word_is_the_one_algorithm_of_its_file():
     assert {algorithms.method(word) for word in algorithms.names()} == set(ALGORITHMS)
     with pytest.raises(UserError, match="did you mean 'flexmatch'.*there are: adamat"):
         algorithms.method("flexmach")
-    with pytest.raises(UserError, match="there are: .*gcn, label_p.*uda.$"):
+    with pytest.raises(UserError, match="there are: .*gcn, label_p.*vicreg.$"):
         algorithms.method("shared")  # not a method
     with pytest.raises(UserError, match="no such class; did you mean 'fixmatch.Fix"):
         algorithms.find("fixmatch.Fixmatch")
