@@ -67,8 +67,9 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
                 num_labels=40,  # labeled images in all, over all classes; 0: every one
                 num_validation=0,  # more labeled images, held out to choose on
                 num_unlabeled=0,  # images in the unlabeled set; 0: all there are
-                # which classes are rarer: "exponential", each by as much than the one
-                # before, or "step", the second half of them; "": as the split has them.
+                # which classes are rarer: "exponential", each by the same factor
+                # rarer than the one before, or "step", the second half of them; "": as the
+                # split has them.
                 # num_labels and num_unlabeled are then as if all were as frequent as
                 # the most frequent, and the latter of those without a label
                 imbalance="",
