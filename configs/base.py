@@ -68,15 +68,15 @@ def run(name: str, **sections: ConfigDict) -> ConfigDict:
                 num_validation=0,  # more labeled images, held out to choose on
                 num_unlabeled=0,  # images in the unlabeled set; 0: all there are
                 # which classes are rarer: "exponential", each by the same factor
-                # rarer than the one before, or "step", the second half of them; "": as the
-                # split has them.
-                # num_labels and num_unlabeled are then as if all were as frequent as
-                # the most frequent, and the latter of those without a label
+                # rarer than the one before, or "step", the second half of them; "": as
+                # the split has them. num_labels and num_unlabeled are then as if all
+                # were as frequent as the most frequent, and the latter of those
+                # without a label
                 imbalance="",
                 # how many times as frequent the first class is as the last, among the
-                # labeled images and among the others; below 1: the other way round
+                # labeled images; below 1: the other way round
                 gamma_labeled=1.0,
-                gamma_unlabeled=1.0,
+                gamma_unlabeled=1.0,  # likewise, among the others
                 labeled_in_unlabeled=True,  # the unlabeled set has the labeled ones too
                 fold=-1,  # STL-10's predefined labeled sets, 0 to 9; -1: by seed
                 white=0,  # value that is white in files of more than 8 bits; 0: 65,535

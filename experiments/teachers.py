@@ -24,6 +24,7 @@ from ssl_jax.errors import UserError
 SMALL = {  # pixels a side, and hyper-parameters
     "cnn13": (12, {"width": 8}),
     "convnet": (8, {"filters": (8,)}),
+    "efficientnet": (32, {"widen": 0.25, "deepen": 0.3}),
     "mobilenet": (32, {"widen": 0.25}),
     "resnet": (8, {"width": 4, "stem": "cifar"}),
     "wide_resnet": (8, {"widen": 1, "blocks": 1, "scales": 2}),

@@ -84,7 +84,9 @@ def test_every_method_is_trained_at_once_and_its_rows_are_written(word):
     """Traced, not compiled; of metrics that are all ones. A metric may be a vector, or
     have counted nothing."""
     config = tiny.config(algorithms.method(word))
-    if config.model.name != "gcn":
+    if config.train.augment.get("name") == "multi_crop":  # of several sizes
+        config.model = base.model("convnet", filters=(8,))
+    elif config.model.name != "gcn":
         config.model = base.model("mlp", features=(8,))
     config.num_seeds = SEEDS
     config.train.update(steps=2, log_every=1, eval_every=1, checkpoint_every=1)
