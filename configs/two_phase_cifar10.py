@@ -90,7 +90,7 @@ def _two_phases(supervised):
 
 def _labels_alone():
     """Mixed weak views: after 1,500 steps at 64 pixels 53% of the 500, where
-    RandAugment's had 45%, which so short a training does not fit."""
+    RandAugment's had 46%, which so short a training does not fit."""
     return base.algorithm("supervised.Supervised", mixup_alpha=0.2, ema_decay=0.995)
 
 
