@@ -1,5 +1,5 @@
-"""New images that a run is asked about by the command line: where they lie, where the
-answer goes, and what is said of each."""
+"""New images that a run, or a file's encoder, is asked about by the command line: where
+they lie, where the answer goes, and what is said of each."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +11,10 @@ import numpy as np
 from ssl_jax.data.sources import image_files
 from ssl_jax.errors import UserError
 from ssl_jax.train.classifier import Classifier
+from ssl_jax.train.encoders import Encoder
 from ssl_jax.workdir.files import expanded
 
+AS_THE_RUNS = "as the run's own: the centre, resized"
 
 class Row(NamedTuple):
     """An image of which something was to be said."""
@@ -84,7 +86,12 @@ def not_written(path: Path, error: OSError) -> UserError:
 
 
 def said(
-    root: str, names: Sequence[str], classifier: Classifier, what: str, *, strict: bool
+    root: str,
+    names: Sequence[str],
+    classifier: Classifier | Encoder,
+    what: str,
+    *,
+    strict: bool,
 ) -> Iterator[Row]:
     """Of each image in turn, what is said of it.
 
@@ -116,8 +123,8 @@ def none_read(first: Row, count: int) -> UserError:
     )
 
 
-def form(shape: tuple[int, int, int]) -> str:
+def form(shape: tuple[int, int, int], how: str = AS_THE_RUNS) -> str:
     """What images are brought to, for people."""
     height, width, channels = shape
     color = "grey" if channels == 1 else "RGB"
-    return f"brought to {width}x{height} {color}, as the run's own: the centre, resized"
+    return f"brought to {width}x{height} {color}, {how}"

@@ -15,7 +15,7 @@ MODES = {
     "probe": "judges the features of the run in the workdir so far, by linear probes",
     "query": "asks for the labels that would tell the run most: a CSV file to fill in",
     "predict": "labels the images of --config.predict.dir by the run in the workdir",
-    "embed": "writes the features that it has of them, with their names",
+    "embed": "writes the features that it, or a file of weights, has of them",
     "export": "writes the run's network for where there is no ssl_jax",
     "analyze": "looks at the data and says how long the run would take; trains nothing",
 }

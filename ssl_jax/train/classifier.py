@@ -148,7 +148,7 @@ def of_run(run: Run, workdir: Workdir, phase: str = "") -> Classifier:
         algorithm=algorithm,
         state=state,
         said={
-            what: _in_few_sizes(restored.compiled(algorithm, state, mesh, of))
+            what: in_few_sizes(restored.compiled(algorithm, state, mesh, of))
             for what, of in asked.items()
         },
     )
@@ -194,7 +194,7 @@ def _like(algorithm: Algorithm, shape: tuple[int, int, int], mesh: Mesh) -> PyTr
     )
 
 
-def _in_few_sizes(of_all: Callable[..., np.ndarray]) -> Callable:
+def in_few_sizes(of_all: Callable[..., np.ndarray]) -> Callable:
     """`of_all` of images_BHWC, so that not every number of images is compiled for: as
     many as the next power of two, up to an evaluation's batch."""
 

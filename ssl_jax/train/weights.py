@@ -65,7 +65,7 @@ def of_file(
     """
     file = pretrained.read(expanded(model.weights))
     if views is not None:
-        _check_input(model, file, phase, input_of(views.plain, shape))
+        _check_input(model, file.input, phase, input_of(views.plain, shape))
     fitted = pretrained.fitted(
         file.tensors,
         network,
@@ -75,26 +75,63 @@ def of_file(
     )
     if says:
         logs.say(f"{phase} begins with model.weights={model.weights}: {fitted.holds}")
-        for line in fitted.misfits:
-            logging.warning("model.weights: %s", line)
+        warn_of(fitted)
+        warn_of_size(model, file.input, shape)
     return fitted.parts
 
 
-def _check_input(model, file, phase, there):
-    """Raises UserError unless images are normalised as they were for the file."""
-    if file.input is not None:
-        mean, std = file.input.mean, file.input.std
-    elif model.normalized == AS_CONFIGURED:
-        return
-    elif model.normalized:
-        mean, std = NORMALIZED[model.normalized]
-    else:
-        raise UserError(
-            f"model.weights={model.weights!r} does not say how its images were "
-            "normalised: say it by model.normalized, 'imagenet' (torchvision's, DINO's "
-            "and most of timm's), 'half' (timm's augreg: mean and std 127.5), or "
-            f"'{AS_CONFIGURED}' ({phase}.augment.mean and std)."
+def warn_of(fitted: pretrained.Fitted) -> None:
+    """Tells what of a file was not taken."""
+    for line in fitted.misfits:
+        logging.warning("model.weights: %s", line)
+
+
+def warn_of_size(
+    model: Model, its: pretrained.Input | None, shape: tuple[int, int, int]
+) -> None:
+    """Tells that images of `shape` are of another size than those of the file, if that
+    is known."""
+    if its is not None and its.shape[:2] != shape[:2]:
+        size, here = (f"{height}x{width}" for height, width, _ in (its.shape, shape))
+        logging.warning(
+            "model.weights=%r was trained on images of %s pixels, and these have %s: "
+            "data.image_size brings them to others.",
+            *(model.weights, size, here),
         )
+
+
+def normalization(
+    model: Model, its: pretrained.Input | None, phase: str
+) -> tuple[Sequence[float], Sequence[float]] | None:
+    """(mean, std) of images, grey levels, as they were for the file; None: as the phase
+    has it.
+
+    Args:
+      its: what something beside the file says of that.
+
+    Raises:
+      UserError: neither that nor the configuration says so.
+    """
+    if its is not None:
+        return its.mean, its.std
+    if model.normalized == AS_CONFIGURED:
+        return None
+    if model.normalized:
+        return NORMALIZED[model.normalized]
+    raise UserError(
+        f"model.weights={model.weights!r} does not say how its images were "
+        "normalised: say it by model.normalized, 'imagenet' (torchvision's, DINO's "
+        "and most of timm's), 'half' (timm's augreg: mean and std 127.5), or "
+        f"'{AS_CONFIGURED}' ({phase}.augment.mean and std)."
+    )
+
+
+def _check_input(model, its, phase, there):
+    """Raises UserError unless images are normalised as they were for the file."""
+    known = normalization(model, its, phase)
+    if known is None:
+        return
+    mean, std = known
     if not (_same(mean, there.mean_C) and _same(std, there.std_C)):
         at = f"--config.{phase}.augment"
         raise UserError(

@@ -230,6 +230,21 @@ def test_an_encoder_for_pytorch_is_the_one_that_is_judged(left, asked, tmp_path)
     network = asked.algorithm.model.encoder
     features_MD = network.apply(variables, x_MHWC, train=False)
     np.testing.assert_allclose(features_MD, asked.features(images_MHWC), atol=1e-5)
+    embedded_from(file, asked, workdir.parent / "test", features_MD)
+
+
+def embedded_from(file, asked, photos, features_MD):
+    """The encoder in `file` says the same of these images where there is no run."""
+    config = folder.get_config()
+    model = dict(filters=(4,), stem_stride=2, weights=str(file))
+    config.model = base.model("convnet", **model)
+    config.data.image_size = 0  # it is the file's
+    config.predict.dir, elsewhere = str(photos), file.parent / "elsewhere"
+    for _ in range(2):
+        embed.write(config, elsewhere)
+    with np.load(elsewhere / "features_2.npz") as arrays:
+        np.testing.assert_allclose(arrays["features"], features_MD, atol=1e-5)
+        assert list(arrays["names"])[0] == "cat/0.jpg"
 
 
 def test_an_export_that_cannot_be_is_refused(left, asked, tmp_path):

@@ -22,10 +22,10 @@ _SIDECARS = ("{stem}.json", "config.json")  # beside it: our own, timm's
 
 
 class Input(NamedTuple):
-    """How an image of grey levels 0 to 255 was brought to the network:
-    (x - mean) / std."""
+    """How an image of grey levels 0 to 255 was brought to the network: its `shape`
+    (H, W, C), and (x - mean) / std."""
 
-    side: int
+    shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -122,9 +122,10 @@ def _input(path):
             continue
         if "input" in said:  # ssl_jax's
             its = said["input"]
-            return Input(its["shape"][0], tuple(its["mean"]), tuple(its["std"]))
+            return Input(*(tuple(its[name]) for name in Input._fields))
         its = said.get("pretrained_cfg", said)
         if {"input_size", "mean", "std"} <= its.keys():
             levels = [tuple(255 * v for v in its[name]) for name in ("mean", "std")]
-            return Input(its["input_size"][-1], *levels)
+            channels, height, width = its["input_size"]
+            return Input((height, width, channels), *levels)
     return None

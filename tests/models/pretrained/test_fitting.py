@@ -368,7 +368,8 @@ def test_what_the_input_was_comes_along(tmp_path):
     timm = {"input_size": [3, 224, 224], "mean": [0.5] * 3, "std": [0.25] * 3}
     (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": timm}))
     read = pretrained.read(tmp_path / "a.safetensors")
-    assert read.input == (224, (127.5,) * 3, (63.75,) * 3)
+    assert read.input == ((224, 224, 3), (127.5,) * 3, (63.75,) * 3)
     ours = {"input": {"shape": [32, 32, 3], "mean": [1.0], "std": [2.0]}}
     (tmp_path / "a.json").write_text(json.dumps(ours))
-    assert pretrained.read(tmp_path / "a.safetensors").input == (32, (1.0,), (2.0,))
+    read = pretrained.read(tmp_path / "a.safetensors")
+    assert read.input == ((32, 32, 3), (1.0,), (2.0,))
