@@ -16,6 +16,7 @@ from ssl_jax.workdir.files import expanded
 
 AS_THE_RUNS = "as the run's own: the centre, resized"
 
+
 class Row(NamedTuple):
     """An image of which something was to be said."""
 

@@ -219,32 +219,13 @@ def test_an_encoder_for_pytorch_is_the_one_that_is_judged(left, asked, tmp_path)
         *("out", "in", "height", "width")
     ]
     assert tensors["Conv_0.kernel"].shape == (3, 3, 3, 4)
-    variables = {"params": {}, "batch_stats": {}}
-    for name, tensor in tensors.items():
-        module, leaf = name.split(".")
-        of = "batch_stats" if leaf in ("mean", "var", "count") else "params"
-        variables[of].setdefault(module, {})[leaf] = tensor
-    mean_C, std_C = (np.float32(layout["input"][name]) for name in ("mean", "std"))
-    assert layout["input"]["shape"] == [8, 8, 3] and len(mean_C) == 3
-    x_MHWC = (images_MHWC - mean_C[None, None, None]) / std_C[None, None, None]
-    network = asked.algorithm.model.encoder
-    features_MD = network.apply(variables, x_MHWC, train=False)
-    np.testing.assert_allclose(features_MD, asked.features(images_MHWC), atol=1e-5)
-    embedded_from(file, asked, workdir.parent / "test", features_MD)
-
-
-def embedded_from(file, asked, photos, features_MD):
-    """The encoder in `file` says the same of these images where there is no run."""
-    config = folder.get_config()
-    model = dict(filters=(4,), stem_stride=2, weights=str(file))
-    config.model = base.model("convnet", **model)
-    config.data.image_size = 0  # it is the file's
-    config.predict.dir, elsewhere = str(photos), file.parent / "elsewhere"
-    for _ in range(2):
-        embed.write(config, elsewhere)
-    with np.load(elsewhere / "features_2.npz") as arrays:
-        np.testing.assert_allclose(arrays["features"], features_MD, atol=1e-5)
-        assert list(arrays["names"])[0] == "cat/0.jpg"
+    assert layout["input"]["shape"] == [8, 8, 3] and len(layout["input"]["mean"]) == 3
+    # It says the same where there is no run.
+    values = {"model.weights": str(file), "data.image_size": 0}
+    values["predict.dir"] = str(workdir.parent / "test")
+    embed.write(of_workdir(workdir, **values), tmp_path)
+    again_MD = np.load(tmp_path / "features.npz")["features"]
+    np.testing.assert_allclose(again_MD, asked.features(images_MHWC), atol=1e-5)
 
 
 def test_an_export_that_cannot_be_is_refused(left, asked, tmp_path):
