@@ -46,6 +46,12 @@ TABLES = {  # by the name in the documents
     "cifar10_small": Source("cifar10_small", "tables.cifar10_small"),
     "byol_digits": Source("byol_digits", "tables.byol_digits"),
     "byol_cifar10_small": Source("byol_cifar10_small", "tables.byol_cifar10_small"),
+    "representations_digits": Source(
+        "representations", "tables.representations", "digits", may_lack=True
+    ),
+    "representations_cifar10": Source(
+        "representations", "tables.representations", "cifar10", may_lack=True
+    ),
     "autoencoder": Source("autoencoder_mnist", "tables.autoencoder_mnist"),
     "no_labels": Source("no_labels", "tables.no_labels", may_lack=True),
     "two_phase_cifar10": Source(

@@ -19,6 +19,7 @@ from experiments.tables import (
     few_labels,
     no_labels,
     pseudo_label_mnist,
+    representations,
 )
 from ssl_jax.report import tables
 from ssl_jax.workdir import results
@@ -159,6 +160,36 @@ def test_knn_rises_on_cifar10_and_beats_the_untrained_encoder():
     probe = result["probe"]
     gain = probe["learned"]["knn_5"]["accuracy"] - probe["random"]["knn_5"]["accuracy"]
     assert gain >= 0.08  # the issue's bar
+
+
+def test_representations_are_8_points_above_their_untrained_encoders():
+    """The issue's bar, in 5-NN, and how its tables tell of it."""
+    for run, seeds in read("representations").items():
+        method, _, data = run.rpartition("_")
+        for result in seeds:
+            today = representations.configure(data, method, result["seed"])
+            _assert_of_today(today, result["config"])
+        gains = representations.accuracies(seeds, "knn_5")["gain"]
+        assert np.mean(gains) >= 0.08, run
+
+    def made(knn, linear):
+        def scores(lower):
+            shares = {"knn_5": knn - lower, "logistic": linear - lower}
+            return {name: {"accuracy": share} for name, share in shares.items()}
+
+        timed = {"steps": 1500, "seconds": 110, "compile_seconds": 10}
+        return {
+            "probe": {"learned": scores(0), "random": scores(0.25)},
+            "phases": {"pretrain": timed, "probe": {"labels": 40}},
+        }
+
+    found = {"moco_digits": [made(0.5, 0.75), made(0.75, 1.0)]}
+    told = representations.table(found, "digits")
+    learned = "62.50 ± 17.68 (2) | 37.50 ± 17.68 (2) | 25.00 ± 0.00 (2)"
+    linear = "87.50 ± 17.68 (2) | 62.50 ± 17.68 (2) | 25.00 ± 0.00 (2)"
+    assert told.endswith(f"| moco | {learned} | {linear} | 1,500 | 2 |")
+    assert "with 40 labels" in told
+    assert representations.table(found, "cifar10") == "Not measured yet."
 
 
 def test_autoencoder_table_and_its_bars():
