@@ -44,6 +44,12 @@ TABLES = {  # by the name in the documents
     "published": Source("digits_methods", "papers.published"),
     "pseudo_label_mnist": Source("pseudo_label_mnist", "tables.pseudo_label_mnist"),
     "cifar10_small": Source("cifar10_small", "tables.cifar10_small"),
+    "imbalance_digits": Source(
+        "imbalance", "tables.imbalance", "digits", may_lack=True
+    ),
+    "imbalance_cifar10": Source(
+        "imbalance", "tables.imbalance", "cifar10", may_lack=True
+    ),
     "byol_digits": Source("byol_digits", "tables.byol_digits"),
     "byol_cifar10_small": Source("byol_cifar10_small", "tables.byol_cifar10_small"),
     "representations_digits": Source(

@@ -1,0 +1,157 @@
+"""Classes that are rarer: FixMatch, and its remedies for them, on digits and CIFAR-10.
+
+python -m experiments.tables.imbalance                     # digits, 20 and 100, 5 seeds
+python -m experiments.tables.imbalance --data=cifar10 --seeds=0,1,2 --data_dir=...
+    [--method=logit_adjustment] [--gamma=100]
+
+The first class is gamma times as frequent as the last, among the labeled images and
+among the others. Digits have as few labels as leave the last class one; CIFAR-10 USB's,
+500 of the first class and 4,000 images without, and the small network for 4,000 steps.
+The runs are <method>_<data>-<gamma>; see jobs.py.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from experiments import command, jobs
+from ssl_jax.report import formats, tables
+from ssl_jax.workdir.results import Table
+
+REMEDIES = ("logit_adjustment",)  # words of configs/
+METHODS = ("fixmatch", *REMEDIES)
+DATA = ("digits", "cifar10")
+STEPS = 4000  # on CIFAR-10
+FIGURES = {  # of a result's "test"
+    "balanced_accuracy": "balanced accuracy",
+    "geometric_mean": "geometric mean",
+    "f1": "F1",
+}
+
+
+def define_flags(to: flags.FlagValues) -> None:
+    flags.DEFINE_enum("data", "digits", DATA, "data set", to)
+    flags.DEFINE_multi_enum("method", METHODS, METHODS, "which to run", to)
+    flags.DEFINE_multi_integer(
+        "gamma", [20, 100], "imbalances to run", lower_bound=2, flag_values=to
+    )
+    command.define_flags(to)
+
+
+def main(given: flags.FlagValues) -> None:
+    results = jobs.collect("imbalance", given, chosen(given))
+    if results is not None:
+        jobs.show(given, {"digits": digits, "cifar10": cifar10}[given.data](results))
+
+
+def chosen(given: flags.FlagValues) -> Iterator[tuple[str, ConfigDict]]:
+    """(run, config)."""
+    for seed in command.parse_seeds(given.seeds):
+        for gamma in given.gamma:
+            for method in given.method:
+                config = configure(given.data, method, gamma, seed)
+                yield f"{method}_{given.data}-{gamma}", config
+
+
+def configure(data: str, method: str, gamma: int, seed: int) -> ConfigDict:
+    values = {
+        "seed": seed,
+        "tensorboard": False,
+        "data.imbalance": "exponential",
+        "data.gamma_labeled": float(gamma),
+        "data.gamma_unlabeled": float(gamma),
+    }
+    if data == "digits":
+        values["data.num_labels"] = 10 * gamma
+        return jobs.load(f"digits:{method}", values)
+    values |= {"data.num_labels": 5000, "data.num_unlabeled": 40_000}
+    return jobs.load(f"cifar10:{method},small", values | {"train.steps": STEPS})
+
+
+def digits(results: Table) -> str:
+    """Of docs/results.md."""
+    return table(on("digits", results))
+
+
+def cifar10(results: Table) -> str:
+    """Of docs/results.md."""
+    return table(on("cifar10", results))
+
+
+def on(data: str, results: Table) -> list[dict]:
+    """The results on this data set."""
+    found = [result for runs in results.values() for result in runs]
+    return [result for result in found if result["config"]["data"]["name"] == data]
+
+
+def method_of(result: dict) -> str:
+    """What `configure` calls it."""
+    return tables.method_and_data(result["config"])[0]
+
+
+def table(results: Sequence[dict]) -> str:
+    """A row for each imbalance and method, FixMatch first."""
+    found = {}  # (gamma, method) -> {seed: result}
+    for result in results:
+        key = int(result["config"]["data"]["gamma_labeled"]), method_of(result)
+        found.setdefault(key, {})[result["seed"]] = result
+    if not found:
+        return "Not measured yet."
+    rows = []
+    for gamma in sorted({gamma for gamma, _ in found}):
+        of = {method: runs for (at, method), runs in found.items() if at == gamma}
+        above = gains(of)
+        for method in sorted(of, key=METHODS.index):
+            runs = [*of[method].values()]
+            figures = [
+                formats.mean_std([run["test"][name] for run in runs])
+                for name in FIGURES
+            ]
+            gap = ""
+            if method in above:
+                gained, p = above[method]
+                gap = f"{formats.mean_std(gained)}, p {formats.p_value(p)}"
+            rows.append([str(gamma), _images(runs[0]), method, *figures, gap])
+    steps = sorted({tables.steps(result) for result in results})
+    caption = (
+        f"Test figures in %, of the last of {' or '.join(f'{n:,}' for n in steps)} "
+        "steps, mean ± std (seeds); and points of balanced accuracy above FixMatch "
+        "with the same seeds, with the p-value of the paired t-test corrected by Holm "
+        "over the remedies:"
+    )
+    header = ["imbalance", "labels, and images without", "method", *FIGURES.values()]
+    return f"{caption}\n\n{formats.markdown_table([*header, 'above FixMatch'], rows)}"
+
+
+def gains(
+    of: dict[str, dict[int, dict]],
+) -> dict[str, tuple[np.ndarray, float | None]]:
+    """Of each remedy: what it is above FixMatch in balanced accuracy, for each seed
+    that both have, and the corrected p of that.
+
+    Args:
+      of: method -> {seed: result}, of one imbalance.
+    """
+    accuracy = {
+        method: {seed: run["test"]["balanced_accuracy"] for seed, run in runs.items()}
+        for method, runs in of.items()
+    }
+    floor, pairs = accuracy.pop("fixmatch", {}), {}
+    for method, ours in accuracy.items():
+        if shared := sorted(ours.keys() & floor.keys()):
+            pairs[method] = [[side[seed] for seed in shared] for side in (ours, floor)]
+    ps = {method: tables.paired(*pair) for method, pair in pairs.items()}
+    known = {method: p for method, p in ps.items() if p is not None}
+    ps |= zip(known, tables.holm([*known.values()]), strict=True)
+    return {method: (np.subtract(*pairs[method]), p) for method, p in ps.items()}
+
+
+def _images(result):
+    data = result["data"]
+    return f"{sum(data['classes'].values()):,} and {data['unlabeled']:,}"
+
+
+if __name__ == "__main__":
+    command.start("imbalance", main, define_flags)
