@@ -1,6 +1,6 @@
 """The two-phase tutorial on CIFAR-10: a table.
 
-python -m experiments.tables.two_phase_cifar10 --data_dir=... --seeds=1,2,3
+python -m experiments.tables.two_phase_cifar10 --data_dir=... --seeds=2,3,4
     [--kind=two_phase] [--side=64]
 
 The runs are configs/two_phase_cifar10.py and its words: "baseline", the tutorial's;

@@ -48,8 +48,9 @@ def numbers(section: Trains, config: Mapping) -> Space:
         space["optimizer.momentum"] = Number(0.8, 0.98)
     if "threshold" in own["algorithm"]:
         space["algorithm.threshold"] = Number(0.6, 0.98)
-    if "unlabeled_weight" in own["algorithm"]:
-        space["algorithm.unlabeled_weight"] = Number(0.25, 4.0, log=True)
+    if weight := own["algorithm"].get("unlabeled_weight"):
+        # Methods' own are from 1 to 100: what matters is how far from that.
+        space["algorithm.unlabeled_weight"] = Number(weight / 4, weight * 4, log=True)
     if "label_smoothing" in own["algorithm"]:
         space["algorithm.label_smoothing"] = Number(0.0, 0.2)
     if "strength" in own["augment"] and _uses_strong(section):

@@ -53,6 +53,15 @@ def test_what_needs_a_program_has_the_configs_own_first():
     assert not {"optimizer.name", "algorithm.name"} & found.keys()
 
 
+def test_an_unlabeled_weight_lies_around_the_configs_own():
+    field = "algorithm.unlabeled_weight"
+    own = [prepared("fixmatch.FixMatch", **{field: weight}) for weight in (1.0, 10.0)]
+    found = [space.numbers(*each)[field] for each in own]
+    assert found == [Number(0.25, 4.0, log=True), Number(2.5, 40.0, log=True)]
+    nothing = prepared("fixmatch.FixMatch", **{field: 0.0})
+    assert field not in space.numbers(*nothing)
+
+
 def test_learning_rates_lie_around_a_tenth_of_the_lowest_loss():
     assert space.rates(1.0) == Number(0.02, 0.5, log=True)
 
