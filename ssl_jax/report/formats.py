@@ -59,8 +59,8 @@ def latex(rows: Sequence[tables.Row]) -> str:
 
 
 def as_csv(rows: Sequence[tables.Row]) -> str:
-    """A line for each row, errors in %, what does not exist empty; seeds are separated
-    by spaces, and what was published is a JSON list."""
+    """A line for each row, errors in % (100 - the figure, of all), what does not exist
+    empty; seeds are separated by spaces, and what was published is a JSON list."""
     written = io.StringIO()
     file = csv.writer(written, lineterminator="\n")
     file.writerow(
@@ -80,10 +80,19 @@ def as_csv(rows: Sequence[tables.Row]) -> str:
 
 def against(row: tables.Row) -> str:
     """ "-2.50, p 0.012": 2.5 points fewer errors than the baseline, and the corrected
-    p, or a dash where there is no test. Without a baseline, nothing."""
+    p, or a dash where there is no test. Without a baseline, nothing. Of a figure that
+    is told as it is (`tables.BY_CLASS`), the points that it is above the baseline."""
     if row.difference is None:
         return ""
-    return f"{row.difference:+.2f}, p {p_value(row.p)}"
+    sign = -1 if row.figure in tables.BY_CLASS else 1
+    return f"{sign * row.difference:+.2f}, p {p_value(row.p)}"
+
+
+def values(row: tables.Row) -> str:
+    """Its errors, or a figure of `tables.BY_CLASS` as it is, by `mean_std`."""
+    if row.figure in tables.BY_CLASS:
+        return mean_std((100 - error for error in row.errors), scale=1)
+    return mean_std(row.errors, scale=1)
 
 
 def p_value(p: float | None) -> str:
@@ -111,11 +120,11 @@ def _by_figure(rows):
 
 
 def _caption(rows):
-    caption = (
-        f"Test error in %, mean ± std (seeds), of {tables.FIGURES[rows[0].figure]}"
-    )
+    figure = rows[0].figure
+    said = tables.BY_CLASS.get(figure, "error")
+    caption = f"Test {said} in %, mean ± std (seeds), of {tables.FIGURES[figure]}"
     fewest = min(row.evaluations for row in rows)
-    if rows[0].figure == "accuracy_median20" and fewest < tables.MEDIAN_OF:
+    if figure == "accuracy_median20" and fewest < tables.MEDIAN_OF:
         caption += f" (of all where there were fewer, {fewest} at least)"
     if any(row.difference is not None for row in rows):
         caption += (
@@ -132,9 +141,7 @@ def _cells(rows):
     for data, labels in dict.fromkeys((row.data, row.labels) for row in rows):
         column = {r.method: r for r in rows if (r.data, r.labels) == (data, labels)}
         cells = {
-            f"{data}, {f'{labels:,}' if labels else 'all'} labels": lambda r: mean_std(
-                r.errors, scale=1
-            ),
+            f"{data}, {f'{labels:,}' if labels else 'all'} labels": values,
             "published": lambda r: _cited(r, notes),
             f"against {rows[0].baseline}": against,
             "steps": progress,

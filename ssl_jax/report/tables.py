@@ -21,6 +21,16 @@ FIGURES = {  # of a result's "test" -> the checkpoint that was judged
     "accuracy": "the last checkpoint",
     "accuracy_median20": f"the median of the last {MEDIAN_OF} evaluations",
     "accuracy_best_on_test": "the best checkpoint on the test set, an oracle",
+    "balanced_accuracy": "the last checkpoint",
+    "geometric_mean": "the last checkpoint",
+    "f1": "the last checkpoint",
+}
+# Those in which each class counts alike, of runs some of whose classes were made rarer:
+# what they are called. They are told as they are, where of the others errors are.
+BY_CLASS = {
+    "balanced_accuracy": "balanced accuracy",
+    "geometric_mean": "geometric mean of the classes' accuracies",
+    "f1": "mean F1 of the classes",
 }
 BASELINE = "fixmatch"
 # Words in a config's name that mean the same for every method, so that runs with them
@@ -38,11 +48,11 @@ class Row(NamedTuple):
     """One method in one column, by one figure."""
 
     method: str  # "fixmatch", "fixmatch_cta"
-    data: str  # "cifar10", or with its setting "cifar10_small"
+    data: str  # "cifar10", or with its setting "cifar10_small"; see `imbalance`
     labels: int  # 0: all there are
     figure: str  # one of FIGURES
     seeds: tuple[int, ...]
-    errors: tuple[float, ...]  # in %, one for each seed
+    errors: tuple[float, ...]  # in %, one for each seed: 100 - the figure
     steps: int  # of the shortest seed, summed over its phases
     evaluations: int  # of the seed that had fewest
     baseline: str  # the method that `difference` and `p` are against
@@ -123,7 +133,7 @@ def compare(
             of_column = [
                 _row(method, column, figure, runs, baseline, published or {})
                 for (at, method), runs in groups.items()
-                if at == column and any(figure in run["test"] for run in runs)
+                if at == column and any(has(run, figure) for run in runs)
             ]
             rows += _tested(of_column, baseline)
     return rows
@@ -172,13 +182,32 @@ def method_and_data(config: Mapping) -> tuple[str, str]:
     """Of "fixmatch_cifar10_cta_small": ("fixmatch_cta", "cifar10_small").
 
     fixmatch_cifar10 on other data than it is named after: ("fixmatch_cifar10", theirs).
+    With `imbalance`, that is the last of the column's words.
     """
     words, data = config["name"].split("_"), config["data"]["name"]
     known = {re.split("[_/:]", data)[0], *(DATA_SETS if "debug" in words else ())}
     data = next((word for word in words if word in known), data)
     method = [word for word in words if word != data and word not in SETTINGS]
     settings = [word for word in words if word in SETTINGS]
+    settings += filter(None, [imbalance(config)])
     return "_".join(method) or config["name"], "_".join([data, *settings])
+
+
+def imbalance(config: Mapping) -> str:
+    """ "exponential100", or "step20to1" where the unlabeled images have another gamma;
+    "": no class was made rarer."""
+    data = config["data"]
+    if not data.get("imbalance"):
+        return ""
+    labeled, unlabeled = data["gamma_labeled"], data["gamma_unlabeled"]
+    apart = "" if labeled == unlabeled else f"to{unlabeled:g}"
+    return f"{data['imbalance']}{labeled:g}{apart}"
+
+
+def has(result: Mapping, figure: str) -> bool:
+    """Whether it is told by this one of FIGURES."""
+    told = figure not in BY_CLASS or imbalance(result["config"]) != ""
+    return told and figure in result["test"]
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> float | None:
@@ -222,7 +251,7 @@ def steps(result: Mapping) -> int:
 
 
 def _row(method, column, figure, runs, baseline, published):
-    runs = [run for run in runs if figure in run["test"]]
+    runs = [run for run in runs if has(run, figure)]
     data, labels = column
     # TorchSSL's settings are a paper's as well; no paper has the small ones.
     table = published.get(data.removesuffix("_torchssl"), {})

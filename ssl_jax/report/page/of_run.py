@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax.report import measured
+from ssl_jax.report import measured, tables
 from ssl_jax.report.page import ablation, of_classifier
 from ssl_jax.report.page.blocks import (
     Code,
@@ -118,6 +118,9 @@ def _short(run) -> Iterator:
             count = min(test["evaluations"], 20)
             median = f"of the last {count} evaluations"
             tiles.append(Tile("median", share(test["accuracy_median20"]), median))
+        if tables.has(run.result, "balanced_accuracy"):
+            balanced = share(test["balanced_accuracy"])
+            tiles.append(Tile("balanced accuracy", balanced, "each class alike"))
         if test.get("accuracy_at_best_val") is not None:
             at_best = share(test["accuracy_at_best_val"])
             tiles.append(Tile("at best validation", at_best, "test accuracy"))

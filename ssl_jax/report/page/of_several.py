@@ -165,6 +165,7 @@ def _compared(of_method: Mapping[str, _Runs], baseline: str) -> Iterator:
         f"where all seeds pair, else Welch's; with several methods against "
         f"{floor.method}, corrected by Holm. A dash: one seed tests nothing."
     )
+    yield from _by_class(of_method, names)
     yield from _by_phase(of_method, names)
 
 
@@ -189,6 +190,19 @@ def _last(run: Found):
         if any(measured.series(rows, "test/accuracy")[0] for rows in phase.seeds):
             return phase.seeds
     return []
+
+
+def _by_class(of_method, names) -> Iterator:
+    """Where classes were made rarer, what each counts alike in."""
+    rows = []
+    for method in names:
+        runs = of_method[method].results
+        if all(tables.has(run, figure) for run in runs for figure in tables.BY_CLASS):
+            told = [[run["test"][f] for run in runs] for f in tables.BY_CLASS]
+            rows.append([method, *map(mean_std, told)])
+    if rows:
+        header = ["method", *(f"{said}, % (n)" for said in tables.BY_CLASS.values())]
+        yield Table(header, rows, "Each class counting alike")
 
 
 def _by_phase(of_method, names) -> Iterator:

@@ -220,6 +220,22 @@ def test_runs_are_compared_over_their_seeds(tmp_path):
     assert "-25.00" in other.text and "+25.00" not in other.text
 
 
+def test_of_runs_with_rarer_classes_it_says_what_each_counts_alike_in(tmp_path):
+    folders = [make(tmp_path / f"f{seed}", 0.75, seed=seed) for seed in (0, 1)]
+    for folder, balanced in zip(folders, (0.5, 0.6), strict=True):
+        result = json.loads((folder / "result.json").read_text())
+        gammas = {"gamma_labeled": 20.0, "gamma_unlabeled": 20.0}
+        result["config"]["data"] |= {"imbalance": "step", **gammas}
+        result["test"] |= dict.fromkeys(("geometric_mean", "f1"), 0.25)
+        result["test"]["balanced_accuracy"] = balanced
+        write(folder / "result.json", result)
+    text = Page(written.of_workdirs(folders)).text
+    for said in ("digits_step20, 6 labels", "55.00 ± 7.07 (2)", "Each class counting"):
+        assert said in text, said
+    alone = Page(written.of_workdirs(folders[1:])).text
+    assert "balanced accuracy" in alone and "60.00%" in alone
+
+
 def test_the_program_writes_a_page_of_a_folder_of_runs(tmp_path, capsys):
     runs = tmp_path / "runs"
     for seed in (0, 1):
