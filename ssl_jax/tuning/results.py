@@ -199,7 +199,8 @@ def _how(field: str, name: str, stages: Stages, study: Study) -> str:
     trial = next(trial for trial in study.best if str(trial.number) == name)
     of = f"trial {name} of {len(study.trials)}"
     if field == "batch_size":
-        return stages.how_batch_size
+        of_size = f"{of}, beside the config's own; " if field in trial.params else ""
+        return of_size + stages.how_batch_size
     if field == "optimizer.learning_rate":
         lowest = ", ".join(f"{k}: {v:.2g}" for k, v in stages.rates.items())
         return f"{of}; range test, rate of the lowest loss by optimizer: {lowest}"

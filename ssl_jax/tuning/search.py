@@ -21,7 +21,7 @@ _LATE = 0.05  # of the budget: so much later a trial that was thought to fit is 
 class Stages:
     """What was found before the search, and what it is of."""
 
-    batch_size: int
+    batch_size: int  # the fastest, which is tried beside the config's own
     how_batch_size: str
     rates: Mapping[str, float]  # by optimizer, that with the lowest loss
     compiles: bool  # whether trials may need programs of their own
@@ -49,8 +49,15 @@ class Stages:
             )
         if len(self.rates) == 1:  # there was no time for another optimizer's
             found.pop("optimizer.name", None)
+        if self.batch_size != self.section.batch_size:
+            # Both are compiled. More images/s with fewer steps for them may be worse.
+            sizes = (self.section.batch_size, self.batch_size)
+            found["batch_size"] = space.Choice(sizes)
+        own = space.rate(self.section, self.config)
         for name, lowest in self.rates.items():
-            found[f"learning_rate.{name}"] = space.rates(lowest)
+            # Of another optimizer, the config's own rate says nothing.
+            around = own if name == self.optimizer else lowest / space.USUAL
+            found[f"learning_rate.{name}"] = space.rates(lowest, around)
         if self.whole:
             found["length"] = space.LENGTH
         found |= space.numbers(self.section, self.config)
@@ -58,16 +65,20 @@ class Stages:
             del found[field]
         return found
 
+    @property
+    def optimizer(self) -> str:
+        """The config's own."""
+        return self.config[self.section.name]["optimizer"]["name"]
+
     def values(self, chosen: Mapping[str, Any], *, whole: bool = False) -> dict:
         """The settings of a trial, as `Bench.changed` takes them.
 
         Args:
           whole: of the run itself, which may have more steps than a trial.
         """
-        chosen = dict(chosen)
+        chosen = {"batch_size": self.batch_size, **chosen}
         length = chosen.pop("length", 1.0)
-        values = {"batch_size": self.batch_size}
-        values |= space.values(chosen, self.section, self.config)
+        values = space.values(chosen, self.section, self.config)
         return self._long(values, length, whole)
 
     def own(self) -> dict:
@@ -184,9 +195,13 @@ def _queue_own(stages, study, where):
 
 
 def _queue_usual(stages, study, where):
-    """These with the range test's learning rate, which follow."""
-    if lowest := stages.rates.get(_optimizer(stages)):
-        study.queue(_own_but(lowest / space.USUAL, stages, where), where)
+    """These with the range test's learning rate, at the batch size it was of, which
+    follow."""
+    if lowest := stages.rates.get(stages.optimizer):
+        usual = _own_but(lowest / space.USUAL, stages, where)
+        if "batch_size" in where:
+            usual["batch_size"] = stages.batch_size
+        study.queue(usual, where)
 
 
 def _own_but(rate, stages, where):
@@ -196,11 +211,7 @@ def _own_but(rate, stages, where):
         for field in where
         if not field.startswith("learning_rate.")
     }
-    return {**own, f"learning_rate.{_optimizer(stages)}": rate}
-
-
-def _optimizer(stages):
-    return stages.config[stages.section.name]["optimizer"]["name"]
+    return {**own, f"learning_rate.{stages.optimizer}": rate}
 
 
 def _try(bench, stages, study, budget, where, ends):

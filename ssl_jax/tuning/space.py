@@ -33,6 +33,7 @@ Space = dict[str, Number | Choice]
 
 # Of a learning rate, the rate of the lowest loss of a range test divided by these.
 SLOWEST, USUAL, FASTEST = 50.0, 10.0, 2.0
+AROUND = 3.0  # the config's own rate, above and below
 LENGTH = Number(0.5, 2.0, log=True)  # in units of the config's own steps
 _OPTIMIZERS = ("sgd", "adam")
 _STRONG = ("randaugment_google", "randaugment_torchssl", "none")
@@ -105,10 +106,12 @@ def optimizers_beside(own: str) -> tuple[str, ...]:
     return _choice(own, _OPTIMIZERS).values
 
 
-def rates(lowest: float) -> Number:
+def rates(lowest: float, own: float) -> Number:
     """Learning rates to choose from, by the rate at which a range test's loss was
-    lowest."""
-    return Number(lowest / SLOWEST, lowest / FASTEST, log=True)
+    lowest, and around `own`: where BatchNorm or Adam take any rate for so few steps,
+    a test finds one far above what a training takes."""
+    low, high = lowest / SLOWEST, lowest / FASTEST
+    return Number(min(low, own / AROUND), max(high, own * AROUND), log=True)
 
 
 def rate(section: Trains, config: Mapping) -> float:

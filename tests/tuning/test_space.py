@@ -62,8 +62,10 @@ def test_an_unlabeled_weight_lies_around_the_configs_own():
     assert field not in space.numbers(*nothing)
 
 
-def test_learning_rates_lie_around_a_tenth_of_the_lowest_loss():
-    assert space.rates(1.0) == Number(0.02, 0.5, log=True)
+def test_learning_rates_lie_around_a_tenth_of_the_lowest_loss_and_the_configs_own():
+    assert space.rates(1.0, own=0.1) == Number(0.02, 0.5, log=True)
+    assert space.rates(1.0, own=0.003) == Number(0.001, 0.5, log=True)
+    assert space.rates(1.0, own=0.3) == Number(0.02, pytest.approx(0.9), log=True)
 
 
 def test_the_rate_is_that_of_the_optimizer_chosen():

@@ -1,10 +1,17 @@
-"""What is measured before the search: batch size and learning rate."""
+"""What is measured before the search, batch size and learning rate, and what the search
+makes of it."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import tiny
+from ssl_jax.train import sections
 from ssl_jax.tuning import batch_size, learning_rate
 from ssl_jax.tuning.batch_size import Measured
+from ssl_jax.tuning.search import Stages
+from ssl_jax.tuning.space import Choice
 
 
 def chosen(own, speeds, most=512, refused=()):
@@ -70,3 +77,26 @@ def test_a_range_test_ends_at_a_loss_that_is_not_finite():
 def test_calls_of_several_steps_have_the_rate_of_their_first():
     rates = learning_rate.rising(20)
     assert learning_rate.watched([3.0, 2.0, 1.0], rates, per_call=4).lowest == rates[8]
+
+
+def test_a_faster_batch_size_is_tried_beside_the_configs_own():
+    config = tiny.config("fixmatch.FixMatch").to_dict()
+    config = sections.changed(config, {"train.batch_size": 8, "train.steps": 90})
+    section = sections.parse(config).trained["train"]
+    own = config["train"]["optimizer"]["learning_rate"]
+
+    def stages(size):
+        known = dict(how_batch_size="", compiles=False, images=360, whole=False)
+        return Stages(
+            batch_size=size, rates={"sgd": 1e3}, section=section, config=config, **known
+        )
+
+    bench = SimpleNamespace(network=True)
+    space = stages(16).space(bench)
+    assert space["batch_size"] == Choice((8, 16))
+    assert space["learning_rate.sgd"].low <= own  # far below the range test's
+    few, many = (stages(16).values({"batch_size": size}) for size in (8, 16))
+    assert (few["batch_size"], few["steps"]) == (8, 45)
+    assert many["batch_size"] == 16 and abs(16 * many["steps"] - 360) <= 16 * 9 / 2
+    assert "batch_size" not in stages(8).space(bench)
+    assert stages(8).values({})["batch_size"] == 8
