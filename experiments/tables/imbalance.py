@@ -20,7 +20,7 @@ from experiments import command, jobs
 from ssl_jax.report import formats, tables
 from ssl_jax.workdir.results import Table
 
-REMEDIES = ("logit_adjustment",)  # words of configs/
+REMEDIES = ("logit_adjustment", "abc", "darp")  # words of configs/
 METHODS = ("fixmatch", *REMEDIES)
 DATA = ("digits", "cifar10")
 STEPS = 4000  # on CIFAR-10
@@ -67,7 +67,10 @@ def configure(data: str, method: str, gamma: int, seed: int) -> ConfigDict:
         values["data.num_labels"] = 10 * gamma
         return jobs.load(f"digits:{method}", values)
     values |= {"data.num_labels": 5000, "data.num_unlabeled": 40_000}
-    return jobs.load(f"cifar10:{method},small", values | {"train.steps": STEPS})
+    config = jobs.load(f"cifar10:{method},small", values)
+    for name in config.phases:
+        config[name].steps = STEPS
+    return config
 
 
 def digits(results: Table) -> str:

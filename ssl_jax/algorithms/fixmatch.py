@@ -90,6 +90,11 @@ class FixMatch(Algorithm):
     predict = ema_teacher.predict
     features = ema_teacher.features
 
+    @property
+    def network(self) -> nn.Module:
+        """What trains: the model, or what a method has beside its head as well."""
+        return self.model
+
     def init(self, key, batch: Batch, initial: PyTree | None = None) -> TrainState:
         state = ema_teacher.init(self, key, batch, initial)
         return state.replace(
@@ -119,7 +124,7 @@ class FixMatch(Algorithm):
         views = (x_BHWC, weak_UHWC, strong_UHWC)
         if not self.weak_gradient:
             weak_UK, model_state = forward(
-                self.model,
+                self.network,
                 jax.lax.stop_gradient(params),
                 model_state,
                 weak_UHWC,
@@ -129,7 +134,7 @@ class FixMatch(Algorithm):
             views = (x_BHWC, strong_UHWC)
         sizes = [len(view) for view in views]
         joined, model_state = forward(
-            self.model,
+            self.network,
             params,
             model_state,
             concat_views(*views),
@@ -141,9 +146,12 @@ class FixMatch(Algorithm):
         return x_BK, rest[0] if rest else weak_UK, strong_UK, model_state
 
     def loss(self, params, state: TrainState, views, batch: Batch, key):
-        x_BK, weak_UK, strong_UK, model_state = self.logits(
-            params, state.model_state, *views, key
-        )
+        *logits, model_state = self.logits(params, state.model_state, *views, key)
+        loss, metrics, thresholds = self.compared(state, batch, *logits)
+        return loss, (model_state, metrics, thresholds)
+
+    def compared(self, state: TrainState, batch: Batch, x_BK, weak_UK, strong_UK):
+        """(the loss of these logits, its metrics, the thresholds' state after it)."""
         loss_B = self.labeled_loss(x_BK, batch["label"])
         seen = Seen(
             step=state.step,
@@ -171,7 +179,7 @@ class FixMatch(Algorithm):
         }
         loss = loss_B.mean() + self.unlabeled_weight * unlabeled_loss
         loss += self.regularizer(strong_UK, targets, thresholds)
-        return loss, (model_state, metrics, thresholds)
+        return loss, metrics, thresholds
 
     def train_step(
         self, state: TrainState, batch: Batch, key
