@@ -12,6 +12,13 @@ SMALL = {
     "pretrain.augment.small_area": (0.4, 0.7),
 }
 CROPS = dict.fromkeys(("dino", "swav"), SMALL)
+# 16 patches of 2x2 pixels, of which 4 are seen.
+MASKED = methods.masked(
+    2e-3,
+    warmup_steps=100,
+    decoder=(32, 1, 2),
+    **dict(patch=2, width=64, depth=4, heads=4, pool="mean"),
+)
 
 
 def get_config(arg: str = ""):
@@ -42,5 +49,5 @@ def get_config(arg: str = ""):
     config.pretrain.update(
         steps=1500, batch_size=256, eval_every=150, checkpoint_every=150, knn=1
     )
-    methods.instead_of_byol(config, method, methods.NARROW, CROPS)
+    methods.instead_of_byol(config, method, methods.NARROW, CROPS, MASKED)
     return base.debug(config, 8, 8, 1, 10) if "debug" in words else config

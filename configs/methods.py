@@ -43,6 +43,38 @@ NARROW: Says = {
 }
 
 
+def masked(
+    learning_rate: float, *, warmup_steps: int, decoder: tuple[int, int, int], **model
+) -> Says:
+    """MAE in BYOL's place: on a Vision Transformer, with AdamW and the paper's decay,
+    on crops with the colours that they have (arXiv:2111.06377, tables 1e and 8).
+
+    Args:
+      decoder: width, blocks and heads.
+      **model: fields of models/vit.py.
+    """
+    fields = zip(("width", "depth", "heads"), decoder, strict=True)
+    plain = {"jitter": 0.0, "grey": 0.0, "blur": (0.0, 0.0), "solarize": (0.0, 0.0)}
+    optimizer = {
+        "name": "adamw",
+        "learning_rate": learning_rate,
+        "per_batch": 0,
+        "schedule": "cosine",
+        "warmup_steps": warmup_steps,
+        "weight_decay": 0.05,
+        "clip_lr": False,
+    }
+    return {
+        "mae": {
+            "model.name": "vit",
+            **{f"model.{field}": value for field, value in model.items()},
+            **{f"pretrain.algorithm.decoder_{name}": size for name, size in fields},
+            **{f"pretrain.augment.{field}": value for field, value in plain.items()},
+            **{f"pretrain.optimizer.{field}": v for field, v in optimizer.items()},
+        }
+    }
+
+
 def short(steps: int) -> Says:
     """Of a run that ends within a few thousand steps: averages remember 100 of them and
     not 1,000, and what rises has risen, what begins has begun, well before the end."""
@@ -142,8 +174,9 @@ def _in_rounds(config):
 
 
 def embeddings() -> dict[str, str]:
-    """The words of methods that embed views alike, and their names: BYOL's kind. A new
-    file in ssl_jax/algorithms is among them by itself."""
+    """The words of methods that learn from crops of images without a label, and their
+    names: BYOL's kind, and MAE. A new file in ssl_jax/algorithms is among them by
+    itself."""
     found = {word: algorithms.method(word) for word in algorithms.names()}
     return {
         word: name
@@ -172,7 +205,7 @@ def instead_of_byol(config: ConfigDict, method: str, *says: Says) -> None:
     """Puts the method into the phase `pretrain` of `config`, which is BYOL's: same
     data, network, views, optimizer, batches and steps, and the same value of the
     hyper-parameters and the views that both have; but for what `says` have on the
-    method."""
+    method, of which "model.name" comes first and puts another network in place."""
     pretrain = config.pretrain
     batch_size, before = pretrain.batch_size, pretrain.copy_and_resolve_references()
     base.refill(config, "pretrain.algorithm", embeddings()[method])
@@ -183,10 +216,11 @@ def instead_of_byol(config: ConfigDict, method: str, *says: Says) -> None:
         pretrain.augment.small_blur = 0.0
     # SupCon draws images with labels, and no others beside them.
     pretrain.update(batch_size=batch_size, unlabeled_ratio=0)
-    config.lock()  # a field that it does not have is an error
-    for table in says:
-        config.update_from_flattened_dict(table.get(method, {}))
-    config.unlock()
+    for fields in (dict(table.get(method, {})) for table in says):
+        base.refill(config, "model", fields.pop("model.name", config.model.name))
+        config.lock()  # a field that it does not have is an error
+        config.update_from_flattened_dict(fields)
+        config.unlock()
 
 
 def fixmatch_paper(data: str, name: str, words: set[str], **torchssl) -> ConfigDict:

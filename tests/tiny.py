@@ -17,6 +17,8 @@ def config(algorithm: str = "fixmatch.FixMatch", **hparams) -> ConfigDict:
     if "shift" in train.augment:
         train.augment.shift = 1
     run = base.run("tiny", train=train)
+    if algorithms.find(algorithm).hides_patches:
+        run.model = base.model("vit")
     if algorithms.find(algorithm).draws_from == "graph":
         run.model = base.model("gcn")
         train.optimizer.update(name="adam", learning_rate=0.01, weight_decay=0.0)
@@ -24,8 +26,9 @@ def config(algorithm: str = "fixmatch.FixMatch", **hparams) -> ConfigDict:
 
 
 def make_plain(config: ConfigDict) -> None:
-    """Of a method that embeds views alike: crops and nothing else, dense layers."""
-    config.model = base.model("mlp")
+    """Of a method on crops: these and nothing else, dense layers where it may."""
+    if not algorithms.find(config.train.algorithm.name).hides_patches:
+        config.model = base.model("mlp")
     still = dict(jitter=0.0, grey=0.0, blur=(0.0, 0.0), solarize=(0.0, 0.0))
     config.train.augment.update(still, method="bilinear")
     if "small_side" in config.train.augment:

@@ -17,7 +17,7 @@ from ssl_jax.workdir.results import Table
 
 METHODS = (
     *("byol", "simsiam", "simclr", "moco"),
-    *("barlow_twins", "vicreg", "swav", "dino"),
+    *("barlow_twins", "vicreg", "swav", "dino", "mae"),
 )
 CONFIGS = {"digits": "byol_digits:{}", "cifar10": "byol_cifar10:{},small"}
 NAMES = {"digits": "Digits", "cifar10": "CIFAR-10, a small network"}

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from ssl_jax.augment.basic import grey_levels
 from ssl_jax.augment.weak_strong import WeakStrong
 from ssl_jax.core import (
     Algorithm,
@@ -181,20 +182,14 @@ class Autoencoder(Algorithm):
         shown = {"test image": images_BHWC}
         if self.noise:
             x_BHWC = self.damaged(jax.random.key(0), images_BHWC)
-            shown["input"] = _uint8(self._grey_levels(x_BHWC))
+            shown["input"] = grey_levels(
+                self.views.plain, images_BHWC.shape[1:], x_BHWC
+            )
         logits_BP, _ = forward(
             self.network, state.params, state.model_state, x_BHWC, train=False
         )
         painted_BHWC = 255 * jax.nn.sigmoid(logits_BP).reshape(images_BHWC.shape)
-        return shown | {"reconstruction": _uint8(painted_BHWC)}
-
-    def _grey_levels(self, x_BHWC):
-        """Normalising undone: it is affine, so what becomes of 0 and 255 tells it."""
-        shape = (1, *x_BHWC.shape[1:])
-        black_1HWC, white_1HWC = (
-            self.views.plain(jnp.full(shape, level, jnp.uint8)) for level in (0, 255)
-        )
-        return 255 * (x_BHWC - black_1HWC) / (white_1HWC - black_1HWC)
+        return shown | {"reconstruction": painted_BHWC.round().astype(jnp.uint8)}
 
 
 def kept_pixels(
@@ -205,7 +200,3 @@ def kept_pixels(
     H, W = shape
     blocks = jax.random.bernoulli(key, 1 - noise, (-(-H // block), -(-W // block)))
     return blocks.repeat(block, 0).repeat(block, 1)[:H, :W, None]
-
-
-def _uint8(images):
-    return images.clip(0, 255).round().astype(jnp.uint8)

@@ -3,7 +3,7 @@
 Use `jax.vmap` for a batch, with one key per image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -120,6 +120,24 @@ def normalize(
     shape = (1,) * (images_BHWC.ndim - 1) + (-1,)
     mean, std = (np.array(v, np.float32).reshape(shape) for v in (mean, std))
     return (images_BHWC.astype(jnp.float32) - mean) / std
+
+
+def grey_levels(
+    plain: Callable[[jax.Array], jax.Array],
+    shape: tuple[int, int, int],
+    x_BHWC: jax.Array,
+) -> jax.Array:
+    """uint8 images of normalised ones of any size. Normalising is affine, so what
+    `plain` makes of 0 and 255 tells how to undo it.
+
+    Args:
+      shape: (H, W, C) of images that `plain` takes.
+    """
+    black_111C, white_111C = (
+        plain(jnp.full((1, *shape), level, jnp.uint8))[:, :1, :1] for level in (0, 255)
+    )
+    levels_BHWC = 255 * (x_BHWC - black_111C) / (white_111C - black_111C)
+    return levels_BHWC.clip(0, 255).round().astype(jnp.uint8)
 
 
 def scaled(x_BHWC: jax.Array, side: int) -> jax.Array:

@@ -85,6 +85,8 @@ class Algorithm(Protocol):
     # Its train_step compares each image with those on all devices (`devices.gathered`),
     # where others exchange sums alone.
     gathers: ClassVar[bool] = False
+    # It hides patches from its network, which has to know of them: models/vit.py.
+    hides_patches: ClassVar[bool] = False
     # Hyper-parameters as `:debug` has them, where the defaults take long.
     small: ClassVar[Mapping[str, object]] = {}
 

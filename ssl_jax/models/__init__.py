@@ -7,6 +7,9 @@ takes   "images": it is an encoder, (images_BHWC, train) -> features_BD, and `bu
         field `num_classes`.
 small   what to be in `:debug`: hyper-parameters other than the defaults, and "name" if
         another model should stand in. A model that leaves it out is as configured.
+hides_patches
+        True: its encoder takes kept_BV as well, the patches that it is to see, and
+        then gives their tokens (`vit`). A model may leave it out.
 
 Its other fields are hyper-parameters with defaults; `dtype` is one of them. What it
 draws in training it draws from the rng "dropout" (`core.model_rngs`).

@@ -97,6 +97,7 @@ class Encoder(nn.Module):
     """
 
     takes: ClassVar[str] = "images"
+    hides_patches: ClassVar[bool] = True
     small: ClassVar[dict] = dict(width=16, depth=2, heads=2, patch=4)
     size: str = "tiny"  # or "small", "base": width, depth and heads
     width: Whole = 0  # of a token; 0: as the size has it
@@ -142,17 +143,26 @@ class Encoder(nn.Module):
         return tuple(g or s for g, s in zip(given, _SIZES[self.size], strict=True))
 
     @nn.compact
-    def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
-        """features_BD, D = width."""
+    def __call__(
+        self, x_BHWC: jax.Array, *, train: bool, kept_BV: jax.Array | None = None
+    ) -> jax.Array:
+        """features_BD, D = width.
+
+        Args:
+          kept_BV: numbers of patches, row by row: the others are hidden, and it gives
+            tokens_BTD, normalised: class token and registers, then the V patches.
+        """
         width, depth, heads = self.form
         dense = partial(nn.Dense, kernel_init=_normal, dtype=self.dtype)
         norm = partial(nn.LayerNorm, epsilon=1e-6, dtype=self.dtype)
         layers = dict(heads=heads, layer_scale=self.layer_scale, dense=dense, norm=norm)
 
-        x_BTD = self._tokens(self._patches(x_BHWC, width))
+        x_BTD = self._tokens(self._patches(x_BHWC, width), kept_BV)
         for i, drop in enumerate(rising(self.stochastic_depth, depth)):
             x_BTD = Block(drop=drop, **layers, name=f"Block_{i}")(x_BTD, train=train)
         norm = norm(name="norm")
+        if kept_BV is not None:
+            return norm(x_BTD)
         if self.pool == "token":
             return norm(x_BTD)[:, 0]
         return norm(x_BTD[:, self.class_token + self.registers :].mean(axis=1))
@@ -176,10 +186,12 @@ class Encoder(nn.Module):
             position_hwD = self.param("position", _normal, grid)
         return x_BhwD + position_hwD.astype(self.dtype)[None]
 
-    def _tokens(self, x_BhwD):
+    def _tokens(self, x_BhwD, kept_BV):
         """x_BTD: class token, registers, patches."""
         B, h, w, D = x_BhwD.shape
         x_BTD = x_BhwD.reshape(B, h * w, D)
+        if kept_BV is not None:
+            x_BTD = jnp.take_along_axis(x_BTD, kept_BV[..., None], axis=1)
         almost_0 = nn.initializers.normal(1e-6)
         prefix = []
         if self.class_token:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from ssl_jax.augment import ctaugment
+from ssl_jax.augment.basic import grey_levels
 from ssl_jax.core import TrainState, can, fetch
 from ssl_jax.data.loading import Data
 from ssl_jax.report import figures, measured
@@ -87,10 +88,6 @@ def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
         return {}
     batch, asked = _first_batch(phase), asked_views(phase)
     images = batch.get("unlabeled_image", batch["image"])[:count]
-    # Normalising is affine: what becomes of black and of white tells how to undo it.
-    ends = np.zeros((2, *images.shape[1:]), np.uint8)
-    ends[1] = 255
-    black_C, white_C = fetch(given.plain(ends))[:, 0, 0]
     views = {"plain": given.plain(images)}
     for i, name in enumerate(given._fields):
         if name in asked and name != "plain":
@@ -100,10 +97,7 @@ def example_views(phase: Phase, count: int = 10) -> dict[str, np.ndarray]:
             view = jax.jit(getattr(given, name))(key, images, *rates)
             views[name] = view[0] if name == "probe" else view  # (images, drawn)
     return {
-        name: (255 * (fetch(view) - black_C) / (white_C - black_C))
-        .round()
-        .clip(0, 255)
-        .astype(np.uint8)
+        name: np.asarray(grey_levels(given.plain, images.shape[1:], fetch(view)))
         for name, view in views.items()
     }
 

@@ -184,6 +184,7 @@ def between_phases(run: Run) -> Iterator[str]:
         if graph != (model.takes == "graph"):
             wanted = "a network on a graph, such as gcn" if graph else "an encoder"
             yield f"model.name={run.model.name!r}: {section.algorithm} trains {wanted}."
+        yield from _patches(run, section, model)
     if run.num_seeds > 1:
         yield from at_once(run)
     if len(set(on_graph.values())) > 1:
@@ -191,6 +192,22 @@ def between_phases(run: Run) -> Iterator[str]:
         yield (
             f"{', '.join(graph)} learns from a graph, and the other phases from "
             "images: make them two runs."
+        )
+
+
+def _patches(run, section, model):
+    """Of a method that hides patches of an image from its network."""
+    if not section.method.hides_patches:
+        return
+    if not getattr(model, "hides_patches", False):
+        yield (
+            f"model.name={run.model.name!r}: {section.algorithm} hides patches, which "
+            "this network does not know; use model.name=vit."
+        )
+    if run.accumulate > 1:
+        yield (
+            f"accumulate={run.accumulate}: {section.algorithm} hides patches of all "
+            "images of a step at once; use 1."
         )
 
 

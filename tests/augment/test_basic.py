@@ -89,3 +89,20 @@ def test_mean_area_of_cutout():
     assert areas.min() == (side // 2) ** 2
     assert areas.max() == side**2
     np.testing.assert_allclose(areas.mean(), rows.mean() ** 2, rtol=0.02)
+
+
+def test_grey_levels_undo_what_plain_does_to_them():
+    """Of views smaller than `plain`'s, too."""
+    image_1HWC = distinct_image(6, 7, 3)[None]
+    how = dict(mean=(10.0, 20.0, 30.0), std=(40.0, 50.0, 60.0))
+
+    def plain(images):
+        return basic.plain(images, side=8, resize=0, **how)
+
+    def shown(x_BHWC):
+        return basic.grey_levels(plain, (9, 9, 3), x_BHWC)
+
+    x_1HWC = basic.normalize(image_1HWC, **how)
+    np.testing.assert_array_equal(shown(x_1HWC), image_1HWC)
+    beyond_1HWC = shown(10 * jnp.ones((1, 2, 2, 3)))
+    assert beyond_1HWC.dtype == jnp.uint8 and (beyond_1HWC == 255).all()

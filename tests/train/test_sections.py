@@ -132,6 +132,15 @@ def test_unlabeled_images_that_a_method_needs_are_asked_for_at_once():
         sections.parse(config)
 
 
+def test_a_method_that_hides_patches_needs_a_network_that_knows_of_them():
+    config = tiny.config("mae.MAE")
+    config.model, config.accumulate = base.model("mlp"), 2
+    with pytest.raises(UserError) as error:
+        sections.parse(config)
+    assert "model.name='mlp': mae.MAE hides patches, which" in str(error.value)
+    assert "accumulate=2: mae.MAE hides patches of all images" in str(error.value)
+
+
 def test_many_seeds_are_of_one_phase_from_scratch():
     config = byol_digits.get_config("debug")
     config.num_seeds = 2
