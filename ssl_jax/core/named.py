@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import importlib
 import pkgutil
+import sys
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -27,6 +28,9 @@ def module(package: str, name: str) -> ModuleType:
       UserError: no such module; the message lists what exists.
     """
     own = name.partition(".")[0]
+    loaded = sys.modules.get(f"{package}.{own}")
+    if loaded is not None and not hasattr(loaded, "__path__"):
+        return loaded  # a folder is listed in a millisecond, and asked a hundred times
     if own not in (there_are := modules(package)):
         where = package.replace(".", "/")
         raise UserError(f"{name!r} is not in {where}; {choices(own, there_are)}")
