@@ -1,12 +1,8 @@
-"""Every config there is, with every method and word that it takes, is sound; and trains
-with `:debug`, which shrinks data, model and steps."""
+"""Every config there is, with every method and word that it takes, is sound."""
 
 import importlib
-import json
 import re
-from pathlib import Path
 
-import jax
 import pytest
 from ml_collections import ConfigDict
 
@@ -22,92 +18,22 @@ from configs import (
     stl10,
     two_phase_cifar10,
 )
-from ssl_jax.cli import modes
+from known_configs import (
+    DATA_SETS,
+    EXPERIMENTS,
+    FILES,
+    METHODS,
+    ROOT,
+    get,
+    name_of,
+    words_of,
+)
 from ssl_jax.errors import UserError
-from ssl_jax.report.figures import curves
-from ssl_jax.train import pictures, sections
-from ssl_jax.workdir import drawing
+from ssl_jax.train import sections
 
-ROOT = Path(__file__).parents[2]
-FILES = sorted(p.stem for p in (ROOT / "configs").glob("*.py"))
-FILES = [name for name in FILES if name not in ("base", "methods")]
-METHODS = list(methods.names())  # before README's example is installed
-
-
-def _get(name, arg=""):
-    return importlib.import_module(f"configs.{name}").get_config(arg)
-
-
-def _words(name):
-    """(what the config knows beside "debug", its methods), as its own message tells."""
-    with pytest.raises(UserError) as error:
-        _get(name, "?")
-    said = str(error.value).partition("knows: ")[2].removesuffix(".")
-    words, _, there = said.partition(", and the methods: ")
-    known = words.removesuffix("debug").split(", ")
-    return [w for w in known if w], [w for w in there.split(", ") if w in METHODS]
-
-
-DATA_SETS = [name for name in FILES if _words(name)[1]]
-EXPERIMENTS = [name for name in FILES if name not in DATA_SETS]
 NO_STRONG_VIEW = ("pseudo_label", "pi_model", "mean_teacher", "mixmatch", "supervised")
 NO_STRONG_VIEW += ("vat",)
 PAPERS = ["cifar10", "cifar100", "imagenet", "stl10", "svhn"]
-# What trains: every file, and every method on digits and CIFAR-10.
-TRAINED = [
-    *((data, "fixmatch") for data in DATA_SETS),
-    *((data, m) for data in ("digits", "cifar10") for m in METHODS if m != "fixmatch"),
-    *(("stl10", "flexmatch"), ("mnist", "supervised")),
-    *((name, "") for name in EXPERIMENTS),
-    *(("byol_stl10", "finetune"), ("byol_stl10", "scratch")),
-]
-# Grey images and colour, 10 classes and 100; and what is drawn of nothing else.
-DRAWN = [
-    *(("cifar10", "fixmatch"), ("cifar100", "fixmatch"), ("mnist", "fixmatch")),
-    *((name, "") for name in ("byol_digits", "byol_cifar10", "autoencoder_mnist")),
-    *((name, "") for name in ("gcn_cora", "active_digits", "pseudo_label_mnist")),
-    *(("digits", "fixmatch"), ("digits", "noisy_student")),
-]
-
-
-@pytest.mark.parametrize("name, word", TRAINED)
-def test_debug_trains(name, word, tmp_path, monkeypatch):
-    if name == "digits" and (name, word) not in DRAWN:
-        # Each is made, but put into no file: that is half of it, and alike for all.
-        monkeypatch.setattr(drawing, "write_figure", lambda *_: None)
-    elif (name, word) not in DRAWN:
-        # It draws what its method draws on digits, or FixMatch on such images, and an
-        # eighth of the suite's time would go into that.
-        monkeypatch.setattr(pictures, "before", lambda *_: {})
-        monkeypatch.setattr(curves, "of_phase", lambda *_: {})
-    config = _get(name, f"{word},debug")
-    for phase in config.phases:
-        if "algorithm" in config[phase]:
-            config[phase].steps = min(config[phase].steps, 2)
-    result = modes.run(config, tmp_path / "run", devices=jax.devices()[:1])
-    failed = [path.read_text() for path in tmp_path.rglob(f"*{drawing.FAILED}")]
-    assert not failed, failed[0]
-    assert result["name"] == f"{_name(name, word)}_debug"
-    for phase in config.phases:
-        if "algorithm" in config[phase]:
-            assert result["phases"][phase]["steps"] == config[phase].steps <= 2
-        else:
-            assert (
-                result["probe"]["learned"]
-                == result["phases"][phase]["probe"]["learned"]
-            )
-    assert 0 <= result["test"]["accuracy"] <= 1
-    kept = json.loads((tmp_path / "run/config.json").read_text())["config"]["data"]
-    assert kept["digits_as"] == list(config.data.digits_as)
-
-
-def _name(name, word):
-    """Of a run with one word or none."""
-    if name in DATA_SETS:
-        return f"{word or 'fixmatch'}_{name}"
-    if word in ("finetune", "scratch"):
-        return f"{word}_stl10"
-    return name
 
 
 def test_every_method_is_a_word_of_every_data_set():
@@ -118,8 +44,8 @@ def test_every_method_is_a_word_of_every_data_set():
     }
     assert {"fixmatch", "noisy_student", "supervised"} < set(METHODS)
     for data in DATA_SETS:
-        assert _words(data)[1] == METHODS
-        assert _get(data, "fixmatch").to_dict() == _get(data).to_dict()
+        assert words_of(data)[1] == METHODS
+        assert get(data, "fixmatch").to_dict() == get(data).to_dict()
         assert set(importlib.import_module(f"configs.{data}").METHODS) <= set(METHODS)
     for says in (methods.EVERYWHERE, methods.PAPERS, methods.short(10)):
         assert set(says) <= set(METHODS)
@@ -128,7 +54,7 @@ def test_every_method_is_a_word_of_every_data_set():
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("data", DATA_SETS)
 def test_every_method_and_word_of_a_data_set_is_sound(data, method):
-    for word in ["", *_words(data)[0]]:
+    for word in ["", *words_of(data)[0]]:
         words = ",".join(filter(None, (method, word)))
         if (
             (word and method == "noisy_student")
@@ -136,25 +62,25 @@ def test_every_method_and_word_of_a_data_set_is_sound(data, method):
             or (word == "tutorial" and method != "flexmatch")
         ):
             with pytest.raises(UserError, match="leave out|is FlexMatch's"):
-                _get(data, words)
+                get(data, words)
             continue
-        config = _get(data, words)
+        config = get(data, words)
         suffix = f"_{word}" if word not in ("", "google") else ""
         assert config.name == f"{method}_{data}{suffix}"
         assert {
             config[name].algorithm.name.partition(".")[0] for name in config.phases
         } == {method}
         sections.parse(config)
-        debug = _get(data, f"{words},debug")
+        debug = get(data, f"{words},debug")
         assert debug.name == f"{config.name}_debug" and debug.data.name == "digits"
         sections.parse(debug)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_word_of_an_experiment_gives_a_sound_configuration(name):
-    for word in ["", *_words(name)[0]]:
+    for word in ["", *words_of(name)[0]]:
         for words in (word, f"{word},debug"):
-            config = _get(name, words)
+            config = get(name, words)
             if words == word and word not in ("finetune", "scratch"):
                 of_graph = f"gcn_{word or 'cora'}"
                 assert config.name in (name, f"{name}_{word}", of_graph)
@@ -163,7 +89,7 @@ def test_every_word_of_an_experiment_gives_a_sound_configuration(name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_name_is_the_files_and_the_documents_have_its_command(name):
-    assert _get(name).name == _name(name, "")
+    assert get(name).name == name_of(name, "")
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     text = "\n".join(page.read_text() for page in pages)
     assert re.search(rf"--config=(configs/)?{name}\b", text), name
@@ -171,7 +97,7 @@ def test_name_is_the_files_and_the_documents_have_its_command(name):
 
 @pytest.mark.parametrize("data", DATA_SETS)
 def test_supervised_shares_all_but_the_unlabeled_images(data):
-    floor, other = _get(data, "supervised"), _get(data)
+    floor, other = get(data, "supervised"), get(data)
     assert floor.train.algorithm.ema_decay == other.train.algorithm.ema_decay
     assert floor.train.unlabeled_ratio == 0
     for config in (floor, other):
@@ -187,7 +113,7 @@ def test_supervised_shares_all_but_the_unlabeled_images(data):
 @pytest.mark.parametrize("data", DATA_SETS)
 def test_methods_share_data_network_optimizer_and_steps(data, method):
     """So that a difference between them is the method's."""
-    config, other = _get(data, method), _get(data)
+    config, other = get(data, method), get(data)
     assert config.data == other.data and config.model == other.model
     for field in ("optimizer", "augment", "steps", "batch_size"):
         assert config.train[field] == other.train[field], field
@@ -198,7 +124,7 @@ def test_averages_rise_but_where_a_papers_code_has_one_decay(data):
     """BatchNorm's moments and the teacher: on by default, off in configs of papers."""
     rise = data not in PAPERS
     for method in METHODS:
-        config = _get(data, method)
+        config = get(data, method)
         assert config.model.bn_warmup == rise, method
         for phase in config.phases:
             assert config[phase].algorithm.ema_warmup == rise, method
@@ -212,7 +138,7 @@ def test_averages_rise_but_where_a_papers_code_has_one_decay(data):
     ],
 )
 def test_moments_of_self_supervised_papers_have_one_momentum(name, rise):
-    assert _get(name).model.bn_warmup == rise
+    assert get(name).model.bn_warmup == rise
 
 
 def test_methods_without_strong_views_refuse_ctaugment():
@@ -304,14 +230,14 @@ def test_methods_that_embed_views_are_words_where_byol_is(name):
     there, data = methods.embeddings(), name.removeprefix("byol_")
     assert {"byol", "simsiam", "simclr", "supcon", "vicreg", "dino", "mae"} < set(there)
     for word in there:
-        for other in ["", *_words(name)[0]]:
-            config, byol = (_get(name, f"{w},{other}") for w in (word, ""))
+        for other in ["", *words_of(name)[0]]:
+            config, byol = (get(name, f"{w},{other}") for w in (word, ""))
             assert config.name == "_".join(filter(None, (word, data, other)))
             assert config.pretrain.algorithm.name == there[word]
             sections.parse(config)
-            sections.parse(_get(name, f"{word},{other},debug"))
+            sections.parse(get(name, f"{word},{other},debug"))
             if (word, name, other) == ("simsiam", "byol_cifar10", ""):
-                assert config.to_dict() == _get("simsiam_cifar10").to_dict()
+                assert config.to_dict() == get("simsiam_cifar10").to_dict()
                 continue
             assert config.data == byol.data
             for field in ("steps", "batch_size", "knn"):
@@ -324,7 +250,7 @@ def test_methods_that_embed_views_are_words_where_byol_is(name):
                     if field != "name" and field in config.pretrain[part]:
                         assert config.pretrain[part][field] == value, field
     with pytest.raises(UserError, match="simclr and vicreg after .* are 2 methods"):
-        _get(name, "simclr,vicreg")
+        get(name, "simclr,vicreg")
 
 
 def test_two_phases_hand_over_their_network_and_stop_by_validation():
