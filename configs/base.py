@@ -150,6 +150,10 @@ def phase(algorithm: ConfigDict) -> ConfigDict:
             # images so labeled of each class, its surest first, again and again where
             # there are fewer; 0: all that are sure enough
             per_class=0,
+            # CReST's alpha: of a class whose labels are the l-th most frequent, such a
+            # power of what the l-th rarest has of the most frequent one's number is the
+            # part of its images so labeled that is taken, the surest; 0: all of each
+            rarer_first=0.0,
             # nothing, where the algorithm has no gradients
             optimizer=optimizer if algorithms.takes(method, "tx") else {},
             # of the kind that the algorithm trains on, if it does on any

@@ -84,10 +84,12 @@ def short(steps: int) -> Says:
     }
     return {
         "adamatch": {"train.algorithm.distribution_decay": 0.99},
+        "crest": {"train.algorithm.distribution_decay": 0.99},
         "dash": {
             "train.algorithm.warmup_steps": steps // 10,
             "train.algorithm.round_steps": steps // 10,
         },
+        "daso": {"train.algorithm.warmup_steps": steps // 10},
         "freematch": {"train.algorithm.threshold_decay": 0.99},
         "mixmatch": mixed,
         "remixmatch": mixed,
@@ -159,18 +161,24 @@ def instead(config: ConfigDict, method: str, *says: Says) -> ConfigDict:
         config.update_from_flattened_dict(table.get(method, {}))
     config.unlock()
     if method == "noisy_student":
-        _in_rounds(config)
+        _in_rounds(config, "teacher", "student1", "student2")
+        # It has the labels alone.
+        config.teacher.update(confidence=0.0, per_class=0)
+    if method == "crest":
+        _in_rounds(config, "generation1", "generation2", "generation3")
+        for name, t in zip(config.phases, (1.0, 0.75, 0.5), strict=True):
+            config[name].algorithm.alignment = t
+            config[name].rarer_first = 1 / 3 if config[name].labels_from else 0.0
     return config
 
 
-def _in_rounds(config):
-    """A teacher and two rounds of students, each as the phase "train" is."""
+def _in_rounds(config, *phases):
+    """Each as the phase "train" is, and labeled by the one before it."""
     train = config.train.to_dict()
     del config["train"]
-    config.phases = ("teacher", "student1", "student2")
-    for name, teacher in zip(config.phases, ("", "teacher", "student1"), strict=True):
+    config.phases = phases
+    for name, teacher in zip(phases, ("", *phases[:-1]), strict=True):
         config[name] = ConfigDict({**train, "labels_from": teacher})
-    config.teacher.update(confidence=0.0, per_class=0)  # it has the labels alone
 
 
 def embeddings() -> dict[str, str]:

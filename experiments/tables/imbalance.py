@@ -10,6 +10,7 @@ among the others. Digits have as few labels as leave the last class one; CIFAR-1
 The runs are <method>_<data>-<gamma>; see jobs.py.
 """
 
+import importlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -20,7 +21,7 @@ from experiments import command, jobs
 from ssl_jax.report import formats, tables
 from ssl_jax.workdir.results import Table
 
-REMEDIES = ("logit_adjustment", "abc", "darp")  # words of configs/
+REMEDIES = ("logit_adjustment", "abc", "darp", "crest", "daso")  # words of configs/
 METHODS = ("fixmatch", *REMEDIES)
 DATA = ("digits", "cifar10")
 STEPS = 4000  # on CIFAR-10
@@ -68,8 +69,13 @@ def configure(data: str, method: str, gamma: int, seed: int) -> ConfigDict:
         return jobs.load(f"digits:{method}", values)
     values |= {"data.num_labels": 5000, "data.num_unlabeled": 40_000}
     config = jobs.load(f"cifar10:{method},small", values)
+    short = importlib.import_module("configs.methods").short(STEPS)
     for name in config.phases:
         config[name].steps = STEPS
+        fields = short.get(method, {}).items()
+        config.update_from_flattened_dict(
+            {field.replace("train", name, 1): value for field, value in fields}
+        )
     return config
 
 
@@ -116,16 +122,16 @@ def table(results: Sequence[dict]) -> str:
             if method in above:
                 gained, p = above[method]
                 gap = f"{formats.mean_std(gained)}, p {formats.p_value(p)}"
-            rows.append([str(gamma), _images(runs[0]), method, *figures, gap])
-    steps = sorted({tables.steps(result) for result in results})
+            steps = f"{min(map(tables.steps, runs)):,}"
+            rows.append([str(gamma), _images(runs[0]), method, *figures, gap, steps])
     caption = (
-        f"Test figures in %, of the last of {' or '.join(f'{n:,}' for n in steps)} "
-        "steps, mean ± std (seeds); and points of balanced accuracy above FixMatch "
-        "with the same seeds, with the p-value of the paired t-test corrected by Holm "
-        "over the remedies:"
+        "Test figures in % of the last checkpoint, mean ± std (seeds); and points of "
+        "balanced accuracy above FixMatch with the same seeds, with the p-value of the "
+        "paired t-test corrected by Holm over the remedies:"
     )
     header = ["imbalance", "labels, and images without", "method", *FIGURES.values()]
-    return f"{caption}\n\n{formats.markdown_table([*header, 'above FixMatch'], rows)}"
+    header += ["above FixMatch", "steps"]
+    return f"{caption}\n\n{formats.markdown_table(header, rows)}"
 
 
 def gains(

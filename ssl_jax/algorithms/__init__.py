@@ -53,7 +53,8 @@ def build(
       cls: the class, or its name.
       hparams: values for the fields that have a default.
       **context: model, tx, views, num_classes, num_labeled, labeled_K (labeled images
-        of each class), num_unlabeled, total_steps.
+        of each class), granted_K (those of them that no network labeled),
+        num_unlabeled, total_steps.
 
     Raises:
       UserError: no such algorithm.

@@ -129,7 +129,8 @@ def of_run(run: Run, workdir: Workdir, phase: str = "") -> Classifier:
         )
     # Of how many images there were, only what is saved is left.
     num_classes = len(data.class_names)
-    sizes = dict(num_labeled=1, labeled_K=(1,) * num_classes, num_unlabeled=1)
+    each = (1,) * num_classes
+    sizes = dict(num_labeled=1, labeled_K=each, granted_K=each, num_unlabeled=1)
     algorithm = phases.build_algorithm(run, section, num_classes=num_classes, **sizes)
     mesh = make_mesh()
     with jax.set_mesh(mesh):

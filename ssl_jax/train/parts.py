@@ -34,6 +34,7 @@ class Trains:
     labels_from: str
     confidence: Share
     per_class: Whole
+    rarer_first: Weight
     steps: Count
     batch_size: Whole
     unlabeled_ratio: Whole

@@ -80,7 +80,8 @@ def build(
         section,
         num_classes=num_classes,
         num_labeled=len(labeled),
-        labeled_K=tuple(np.bincount(label_N, minlength=num_classes).tolist()),
+        labeled_K=_by_class(label_N, num_classes),
+        granted_K=_by_class(data.dataset.labels_N[data.split.labeled], num_classes),
         num_unlabeled=len(data.split.unlabeled),
     )
     draw = feeds.Draw(
@@ -106,6 +107,10 @@ def build(
     )
 
 
+def _by_class(label_N, num_classes):
+    return tuple(np.bincount(label_N, minlength=num_classes).tolist())
+
+
 def build_algorithm(
     run: Run, section: Trains, **sizes: int | tuple[int, ...]
 ) -> Algorithm:
@@ -113,7 +118,7 @@ def build_algorithm(
 
     Args:
       **sizes: what data give: num_classes, num_labeled, labeled_K (labeled images of
-        each class), num_unlabeled.
+        each class), granted_K (those that no network labeled), num_unlabeled.
     """
     num_classes = sizes["num_classes"]
     return algorithms.build(

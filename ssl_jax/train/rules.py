@@ -73,7 +73,7 @@ def beginning(
                 "no network to take over; use 'scratch'."
             )
     if not phase.labels_from:
-        for field in ("confidence", "per_class"):
+        for field in ("confidence", "per_class", "rarer_first"):
             if value := getattr(phase, field):
                 yield (
                     f"{phase.name}.{field}={value} chooses among pseudo-labels, which "

@@ -360,7 +360,8 @@ def _optimizer(phase, section):
 def _stand_in(phase):
     """Builds the method without what data gives: it checks its hyper-parameters."""
     context = ("model", "tx", "views", "total_steps")
-    context += ("num_classes", "num_labeled", "labeled_K", "num_unlabeled")
+    context += ("num_classes", "num_labeled", "num_unlabeled")
+    context += ("labeled_K", "granted_K")
     algorithms.build(phase.method, phase.hparams, **dict.fromkeys(context))
 
 

@@ -65,9 +65,17 @@ def teach(
     else:
         probs_of = restored.on_images(teacher, workdir.phase(teacher.name))
         probs_NK = probs_of(data.dataset.images_NHWC, index_N)
-    threshold, per_class = student.section.confidence, student.section.per_class
+    section, names = student.section, data.dataset.class_names
+    granted = feeds.granted(data.dataset, data.split)
+    labeled_K = np.bincount(granted.label_N, minlength=len(names))
+    threshold = section.confidence
     label_N, confidence_N = probs_NK.argmax(-1).astype(np.int32), probs_NK.max(-1)
-    chosen = choose(probs_NK, confidence=threshold, per_class=per_class)
+    chosen = choose(
+        probs_NK,
+        confidence=threshold,
+        per_class=section.per_class,
+        share_K=shares(labeled_K, section.rarer_first),
+    )
     if not len(chosen):
         raise UserError(
             f"{student.name}.confidence={threshold}: of {len(index_N):,} unlabeled "
@@ -88,13 +96,11 @@ def teach(
             )
     truth_N = data.dataset.labels_N[index_N]
     said = summary(label_N, taken, truth_N, probs_NK.shape[1])
-    names = data.dataset.class_names
     if empty := [c for c, n in zip(names, said["per_class"], strict=True) if not n]:
         logging.warning(
             "%s is given no pseudo-label of: %s.", student.name, ", ".join(empty)
         )
     given = Labels(index_N[chosen], label_N[chosen], probs_NK[chosen])
-    granted = feeds.granted(data.dataset, data.split)
     labels = Labels(*map(np.concatenate, zip(granted, given, strict=True)))
     kept_N = np.isin(np.arange(len(label_N)), taken)
     threshold_K = np.full(probs_NK.shape[1], threshold)
@@ -102,22 +108,39 @@ def teach(
     return labels, {"pseudo_labels": said}, jax.device_get(quality)
 
 
-def choose(probs_NK: np.ndarray, *, confidence: float, per_class: int) -> np.ndarray:
+def choose(
+    probs_NK: np.ndarray, *, confidence: float, per_class: int, share_K: np.ndarray
+) -> np.ndarray:
     """Positions 0..N-1 of the images to train on.
 
-    Those whose largest probability is at least `confidence`; with `per_class`, so many
-    of each predicted class, its surest first and, in a class that has fewer, these
-    again and again: noisy student's balancing (arXiv:1911.04252), which repeats at
-    random. A class without any stays without.
+    Those whose largest probability is at least `confidence`, and of a predicted class
+    the part share_K that is surest of it. With `per_class`, so many of each, its surest
+    first and, in a class that has fewer, these again and again: noisy student's
+    balancing (arXiv:1911.04252), which repeats at random. A class without any stays
+    without.
     """
     label_N, confidence_N = probs_NK.argmax(-1), probs_NK.max(-1)
     kept = np.flatnonzero(confidence_N >= confidence)
-    if not per_class:
-        return kept
     surest = kept[np.argsort(-confidence_N[kept], kind="stable")]
     of_class = [surest[label_N[surest] == c] for c in range(probs_NK.shape[1])]
-    even = [np.resize(rows, per_class) for rows in of_class if len(rows)]
+    part = [
+        rows[: int(len(rows) * share + 1e-9)]
+        for rows, share in zip(of_class, share_K, strict=True)
+    ]
+    if not per_class:
+        return np.sort(np.concatenate(part))
+    even = [np.resize(rows, per_class) for rows in part if len(rows)]
     return np.concatenate([kept[:0], *even])
+
+
+def shares(labeled_K: np.ndarray, power: float) -> np.ndarray:
+    """CReST's share_K of the images that are said to be of a class (arXiv:2102.09559,
+    section 3.2): of the l-th most frequent, by their labels N_1 >= N_2 >= ...,
+    (N_(K + 1 - l) / N_1)^power. All of the rarest; with a power of 0 of every one."""
+    order = np.argsort(-labeled_K, kind="stable")
+    share_K = np.empty(len(labeled_K))
+    share_K[order] = (labeled_K[order][::-1] / labeled_K.max()) ** power
+    return share_K
 
 
 def summary(

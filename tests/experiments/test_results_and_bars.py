@@ -143,12 +143,11 @@ def test_imbalance_table():
     figures = "62.00 ± 2.00 (3) | 31.00 ± 1.00 (3) | 31.00 ± 1.00 (3)"
     at = "21 and 363 |"
     assert told[2].startswith(f"| 20 | {at} fixmatch | 51.00 ± 1.00 (3) | 25.50 ± ")
-    assert told[3] == (
-        f"| 20 | {at} logit_adjustment | {figures} | 11.00 ± 1.00 (3), p 0.003 |"
-    )
+    gap = "11.00 ± 1.00 (3), p 0.003"
+    assert told[3] == f"| 20 | {at} logit_adjustment | {figures} | {gap} | 1,000 |"
     # Without FixMatch there is nothing to be above.
     alone = "30.00 (1) | 15.00 (1) | 15.00 (1)"
-    assert told[4:] == [f"| 100 | {at} logit_adjustment | {alone} |  |"]
+    assert told[4:] == [f"| 100 | {at} logit_adjustment | {alone} |  | 1,000 |"]
 
 
 def test_pseudo_labels_on_mnist_table_and_its_bars():

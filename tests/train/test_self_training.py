@@ -77,16 +77,33 @@ PROBS_NK = np.float32(
 
 
 def test_choose_takes_the_sure_ones_and_balances():
-    def chosen(per_class):
+    def chosen(per_class, share_K=(1, 1, 1), confidence=0.5):
         return self_training.choose(
-            PROBS_NK, confidence=0.5, per_class=per_class
+            PROBS_NK, confidence=confidence, per_class=per_class, share_K=share_K
         ).tolist()
 
     assert chosen(0) == [0, 1, 2, 3, 5]
     # Class 0 has four, surest first; class 1 has one, repeated; class 2 has none.
     assert chosen(3) == [5, 0, 2, 1, 1, 1]
     assert chosen(6) == [5, 0, 2, 3, 5, 0, *[1] * 6]
-    assert not len(self_training.choose(PROBS_NK, confidence=0.96, per_class=2))
+    assert not chosen(2, confidence=0.96)
+    # The surest part of a class alone.
+    assert chosen(0, (0.5, 1, 1)) == [0, 1, 5] and chosen(0, (1, 0.9, 1)) == [
+        0,
+        2,
+        3,
+        5,
+    ]
+    assert chosen(3, (0.5, 1, 1)) == [5, 0, 5, 1, 1, 1]
+
+
+def test_of_rarer_classes_more_is_taken():
+    """CReST's rule by its paper's example: of 100 to 1, with alpha = 1/3, all of the
+    rarest class and 1/100^(1/3) of the most frequent one."""
+    share_K = self_training.shares(np.array([10, 100, 1]), 1 / 3)
+    np.testing.assert_allclose(share_K, np.cbrt([0.1, 0.01, 1]))
+    assert self_training.shares(np.array([7, 7]), 1 / 3).tolist() == [1, 1]
+    assert self_training.shares(np.array([10, 100, 1]), 0.0).tolist() == [1, 1, 1]
 
 
 def test_summary_counts_each_image_once_and_where_truth_is_known():
@@ -316,6 +333,7 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path):
         ({"student1.per_class": -1}, "per_class=-1 must be at least 0"),
         ({"student1.labels_from": ""}, "confidence=0.6 chooses among pseudo-labels"),
         ({"teacher.per_class": 3}, "per_class=3 chooses among pseudo-labels"),
+        ({"teacher.rarer_first": 0.3}, "rarer_first=0.3 chooses among pseudo-labels"),
         ({"data.num_labels": 0}, "has nothing to label: all 1,297 unlabeled"),
     ):
         config = _config()

@@ -31,3 +31,19 @@ def test_noisy_student_is_three_phases_of_fixmatchs_network_and_optimizer(data):
     if data != "digits":
         drawn = other.train.batch_size * (1 + other.train.unlabeled_ratio)
         assert phase.batch_size == drawn
+
+
+@pytest.mark.parametrize("data", DATA_SETS)
+def test_crest_is_three_phases_of_fixmatchs_each_of_which_teaches_the_next(data):
+    config, other = _get(data, "crest"), _get(data)
+    assert config.phases == ("generation1", "generation2", "generation3")
+    assert "train" not in config and config.model == other.model
+    phases = [config[name] for name in config.phases]
+    teachers = ["", *config.phases[:-1]]
+    assert [phase.labels_from for phase in phases] == teachers
+    assert [phase.algorithm.alignment for phase in phases] == [1.0, 0.75, 0.5]
+    assert [phase.rarer_first for phase in phases] == [0.0, 1 / 3, 1 / 3]
+    for phase in phases:
+        assert phase.start_from == "scratch"
+        for field in ("optimizer", "augment", "steps", "batch_size", "unlabeled_ratio"):
+            assert phase[field] == other.train[field], field
