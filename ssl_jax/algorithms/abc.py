@@ -95,7 +95,7 @@ class ABC(FixMatch):
         return loss_B.mean() + loss_U.mean(), metrics
 
     def loss(self, params, state: TrainState, views, batch: Batch, key):
-        *both, model_state = self.logits(params, state.model_state, *views, key)
+        both, model_state = self.logits(params, state.model_state, views, key)
         logits, balanced = zip(*map(_halves, both), strict=True)
         loss, metrics, thresholds = self.compared(state, batch, *logits)
         key_masks = jax.random.fold_in(key, MASKS)

@@ -117,7 +117,7 @@ class DASO(FixMatch):
         return targets, {**thresholds, **now}
 
     def loss(self, params, state: TrainState, views, batch: Batch, key):
-        *joined, model_state = self.logits(params, state.model_state, *views, key)
+        joined, model_state = self.logits(params, state.model_state, views, key)
         (x_BK, _), (weak_UK, weak_UD), (strong_UK, strong_UD) = (
             jnp.split(of_view, [self.model.num_classes], axis=-1) for of_view in joined
         )

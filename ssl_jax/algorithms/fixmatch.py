@@ -119,9 +119,11 @@ class FixMatch(Algorithm):
         """What a method adds to the loss, weighted; FixMatch nothing."""
         return 0.0
 
-    def logits(self, params, model_state, x_BHWC, weak_UHWC, strong_UHWC, key):
-        """Training-mode logits of the three views, and the moved model_state."""
-        views = (x_BHWC, weak_UHWC, strong_UHWC)
+    def logits(self, params, model_state, views, key):
+        """Training-mode logits of labeled images, weak and strong views, and of what
+        comes behind these; and the moved model_state."""
+        x_BHWC, weak_UHWC, *others = views
+        first = []
         if not self.weak_gradient:
             weak_UK, model_state = forward(
                 self.network,
@@ -131,7 +133,7 @@ class FixMatch(Algorithm):
                 train=True,
                 rngs=model_rngs(key, 1),
             )
-            views = (x_BHWC, strong_UHWC)
+            first, views = [weak_UK], (x_BHWC, *others)
         sizes = [len(view) for view in views]
         joined, model_state = forward(
             self.network,
@@ -142,11 +144,11 @@ class FixMatch(Algorithm):
             rngs=model_rngs(key),
             sizes=sizes,
         )
-        x_BK, *rest, strong_UK = split_views(joined, *sizes)
-        return x_BK, rest[0] if rest else weak_UK, strong_UK, model_state
+        x_BK, *rest = split_views(joined, *sizes)
+        return [x_BK, *first, *rest], model_state
 
     def loss(self, params, state: TrainState, views, batch: Batch, key):
-        *logits, model_state = self.logits(params, state.model_state, *views, key)
+        logits, model_state = self.logits(params, state.model_state, views, key)
         loss, metrics, thresholds = self.compared(state, batch, *logits)
         return loss, (model_state, metrics, thresholds)
 

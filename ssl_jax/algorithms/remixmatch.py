@@ -218,8 +218,8 @@ def rotate(key: jax.Array, images_UHWC: jax.Array) -> tuple[jax.Array, jax.Array
     U, H, W, _ = images_UHWC.shape
     if H != W:
         raise UserError(
-            f"ReMixMatch rotates images by quarter turns, which needs square ones, not "
-            f"{H}x{W}: use augment.weak=crop, or data.image_size."
+            f"Quarter turns need square images, not {H}x{W}: "
+            "use augment.weak=crop, data.image_size, or a method without rotations."
         )
     turns_U = jax.random.randint(key, (U,), 0, 4)
     by_turns = [lambda image, k=k: jnp.rot90(image, k) for k in range(4)]
