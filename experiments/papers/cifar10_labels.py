@@ -48,6 +48,7 @@ METHODS = {  # as the report calls it -> config, images a step
     "comatch": ("cifar10:comatch", 64 + 3 * 448),
     "simmatch": ("cifar10:simmatch", FIXMATCH),
     "crmatch": ("cifar10:crmatch", 64 + 3 * 448),  # and a rotated view
+    "sequencematch": ("cifar10:sequencematch", 64 + 3 * 448),
     "noisy_student": ("cifar10:noisy_student", 512 * 3 / 8),  # in 3/8 of the steps
 }
 

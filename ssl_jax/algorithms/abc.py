@@ -97,7 +97,7 @@ class ABC(FixMatch):
     def loss(self, params, state: TrainState, views, batch: Batch, key):
         both, model_state = self.logits(params, state.model_state, views, key)
         logits, balanced = zip(*map(_halves, both), strict=True)
-        loss, metrics, thresholds = self.compared(state, batch, *logits)
+        loss, metrics, _, thresholds = self.compared(state, batch, *logits)
         key_masks = jax.random.fold_in(key, MASKS)
         balanced_loss, of_balanced = self.balanced(state, batch, *balanced, key_masks)
         loss += self.balanced_weight * balanced_loss

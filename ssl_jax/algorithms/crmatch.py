@@ -91,13 +91,11 @@ class CRMatch(FixMatch):
         )
         x_B, weak_U, strong_U, rotated_U = outputs
         K = self.model.num_classes
-        loss, metrics, thresholds = self.compared(
+        loss, metrics, targets, thresholds = self.compared(
             state, batch, x_B[:, :K], weak_U[:, :K], strong_U[:, :K]
         )
-        probs_UK = jax.nn.softmax(weak_U[:, :K].astype(jnp.float32))
-        kept_U = probs_UK.max(-1) >= self.threshold
         like_U = cosine_similarity_per_example(weak_U[:, K + 4 :], strong_U[:, K + 4 :])
-        distance_loss = (jnp.maximum(like_U, 0) * kept_U).mean()  # over all U
+        distance_loss = (jnp.maximum(like_U, 0) * targets.weight_U).mean()
         turns_U4 = rotated_U[:, K : K + 4]
         rotation_loss = cross_entropy_per_example(turns_U4, turns_U).mean()
         metrics |= {

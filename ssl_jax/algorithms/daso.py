@@ -130,7 +130,7 @@ class DASO(FixMatch):
         mixed_UK = self.mixed(probs_UK, like_UK, share_K)
         used = state.step >= self.warmup_steps
         log_mixed_UK = jnp.log(jnp.maximum(mixed_UK, 1e-30))
-        loss, metrics, thresholds = self.compared(
+        loss, metrics, _, thresholds = self.compared(
             state, batch, x_BK, jnp.where(used, log_mixed_UK, weak_UK), strong_UK
         )
         assign_U = soft_cross_entropy_per_example(

@@ -149,11 +149,12 @@ class FixMatch(Algorithm):
 
     def loss(self, params, state: TrainState, views, batch: Batch, key):
         logits, model_state = self.logits(params, state.model_state, views, key)
-        loss, metrics, thresholds = self.compared(state, batch, *logits)
+        loss, metrics, _, thresholds = self.compared(state, batch, *logits)
         return loss, (model_state, metrics, thresholds)
 
     def compared(self, state: TrainState, batch: Batch, x_BK, weak_UK, strong_UK):
-        """(the loss of these logits, its metrics, the thresholds' state after it)."""
+        """(the loss of these logits, its metrics, its targets, and the thresholds'
+        state after it)."""
         loss_B = self.labeled_loss(x_BK, batch["label"])
         seen = Seen(
             step=state.step,
@@ -181,7 +182,7 @@ class FixMatch(Algorithm):
         }
         loss = loss_B.mean() + self.unlabeled_weight * unlabeled_loss
         loss += self.regularizer(strong_UK, targets, thresholds)
-        return loss, metrics, thresholds
+        return loss, metrics, targets, thresholds
 
     def train_step(
         self, state: TrainState, batch: Batch, key

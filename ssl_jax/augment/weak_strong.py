@@ -26,8 +26,8 @@ class WeakStrong(NamedTuple):
 
     plain: Callable[[jax.Array], jax.Array]  # (images): for evaluation
     weak: Callable[[jax.Array, jax.Array], jax.Array]  # (key, images)
-    # (key, images, rates=None, cutout=True): CTAugment's rates, and whether it ends in
-    # a cutout; RandAugment has its own
+    # (key, images, rates=None, cutout=True, part=1.0): CTAugment's rates, and whether
+    # it ends in a cutout (RandAugment has its own); the part of `strength` that is used
     strong: Callable[..., jax.Array]
     # (key, images) -> (images, drawn): the images that CTAugment's rates are measured
     # on, and what was drawn for them; None: `strong` is not CTAugment
@@ -126,9 +126,10 @@ def build(
 
     options = dict(strength=strength, translate=CTAUGMENT.get(strong))
 
-    def strong_view(key, images_BHWC, rates=None, cutout=True):
+    def strong_view(key, images_BHWC, rates=None, cutout=True, part=1.0):
+        used = strength if part == 1 else part * strength
         if strong in STRONG:
-            operation = partial(STRONG[strong], strength=strength)
+            operation = partial(STRONG[strong], strength=used)
         elif rates is None:
             raise UserError(
                 f"augment.strong={strong!r} needs rates that this algorithm does "
@@ -137,7 +138,10 @@ def build(
             )
         else:
             operation = partial(
-                ctaugment.ctaugment, rates=rates, cutout=cutout, **options
+                ctaugment.ctaugment,
+                rates=rates,
+                cutout=cutout,
+                **(options | {"strength": used}),
             )
         return normalized(batched(with_weak(operation), key, images_BHWC))
 
@@ -147,7 +151,7 @@ def build(
         return normalized(images_BHWC), drawn
 
     probe = inlined(probe_view) if strong in CTAUGMENT else None
-    strong_view = inlined(strong_view, static_argnames="cutout")
+    strong_view = inlined(strong_view, static_argnames=("cutout", "part"))
     return WeakStrong(plain, inlined(weak_view), strong_view, probe)
 
 
