@@ -44,7 +44,7 @@ def test_rotation_is_numpys_and_every_turn_comes_up():
 
 
 def test_images_that_are_not_square_are_named():
-    with pytest.raises(UserError, match="square ones, not 5x6"):
+    with pytest.raises(UserError, match="need square images, not 5x6"):
         remixmatch.rotate(KEY, jnp.zeros((4, 5, 6, 1)))
 
 
