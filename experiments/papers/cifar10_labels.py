@@ -1,7 +1,7 @@
 """CIFAR-10 with 40, 250 and 4,000 labels: FixMatch's table, and the methods after it.
 
 python -m experiments.papers.cifar10_labels [--dry_run] [--only=fixmatch] [--seeds=0]
-    [--task=1/162] [--data_dir=...] [--debug]
+    [--task=1/180] [--data_dir=...] [--debug]
 
 See jobs.py for what the flags do, and cifar10_labels.sbatch for SLURM. What it
 prints for each number of labels is what this prints for all of them:
