@@ -287,9 +287,9 @@ def words(
             f"unknown word after the config's colon: {', '.join(unknown)}{hint}; "
             f"this config knows: {', '.join([*known, 'debug'])}{apart}."
         )
-    if alone and len(given - {"debug"}) > 1:
+    if alone and len(given & {*known}) > 1:
         raise UserError(
-            f"{' and '.join(sorted(given - {'debug'}))} exclude each other after the "
+            f"{' and '.join(sorted(given & {*known}))} exclude each other after the "
             "colon."
         )
     return given

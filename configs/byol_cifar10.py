@@ -10,19 +10,6 @@ simsiam_cifar10.py.
 from configs import base, methods, simsiam_cifar10
 
 EPOCH = 50_000 // 256  # steps
-# 64 patches of 4x4 pixels, of which 16 are seen.
-MASKED = methods.masked(
-    1.5e-4,  # for 256 images a step, as in the paper
-    warmup_steps=40 * EPOCH,
-    decoder=(192, 4, 3),
-    **dict(patch=4, pool="mean"),
-)
-MASKED_SMALL = methods.masked(
-    1e-3,
-    warmup_steps=EPOCH,
-    decoder=(64, 1, 2),
-    **dict(patch=4, width=128, depth=6, heads=4, pool="mean"),
-)
 
 
 def get_config(arg: str = ""):
@@ -76,6 +63,12 @@ def get_config(arg: str = ""):
             steps=2400, log_every=60, eval_every=240, checkpoint_every=240
         )
         config.probe.folds = 5
-    says = [methods.NARROW, MASKED_SMALL] if "small" in words else [MASKED]
+    # 64 patches of 4x4 pixels, of which 16 are seen.
+    vit, steps = dict(patch=4, pool="mean"), config.pretrain.steps
+    says = [methods.masked(1.5e-4, steps=steps, decoder=(192, 4, 3), **vit)]
+    if "small" in words:
+        vit |= dict(width=128, depth=6, heads=4)
+        masked = methods.masked(1e-3, steps=steps, decoder=(64, 1, 2), **vit)
+        says = [methods.NARROW, masked]
     methods.instead_of_byol(config, method, *says)
     return base.debug(config, 32, 32, 3, 10) if "debug" in words else config

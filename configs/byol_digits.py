@@ -13,12 +13,8 @@ SMALL = {
 }
 CROPS = dict.fromkeys(("dino", "swav"), SMALL)
 # 16 patches of 2x2 pixels, of which 4 are seen.
-MASKED = methods.masked(
-    2e-3,
-    warmup_steps=100,
-    decoder=(32, 1, 2),
-    **dict(patch=2, width=64, depth=4, heads=4, pool="mean"),
-)
+MASKED = dict(patch=2, width=64, depth=4, heads=4, pool="mean")
+STEPS = 1500
 
 
 def get_config(arg: str = ""):
@@ -47,7 +43,8 @@ def get_config(arg: str = ""):
         name="adam", learning_rate=4e-3, schedule="cosine", weight_decay=1e-6
     )
     config.pretrain.update(
-        steps=1500, batch_size=256, eval_every=150, checkpoint_every=150, knn=1
+        steps=STEPS, batch_size=256, eval_every=150, checkpoint_every=150, knn=1
     )
-    methods.instead_of_byol(config, method, methods.NARROW, CROPS, MASKED)
+    masked = methods.masked(2e-3, steps=STEPS, decoder=(32, 1, 2), **MASKED)
+    methods.instead_of_byol(config, method, methods.NARROW, CROPS, masked)
     return base.debug(config, 8, 8, 1, 10) if "debug" in words else config

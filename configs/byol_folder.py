@@ -8,21 +8,26 @@ encoder of that run:
 all of it on the images without a label as well. All take the answers by
 --config.data.labels and the run by --config.train.start_from. The network and its size
 are configs/folder.py's, so that this config goes on from such a run too.
+
+Another method in BYOL's place, with any of these: `:simclr`, `:mae,finetune` and so on;
+`mae` has a network of its own.
 """
 
-from configs import base, folder
+from configs import base, folder, methods
 
 WORDS = ("probe", "finetune", "fixmatch")
 
 
 def get_config(arg: str = ""):
-    words = base.words(arg, *WORDS, alone=True)
-    config = _on_answers(*words & {*WORDS}) if words & {*WORDS} else _pretrained()
+    method, words = methods.embedded(arg, *WORDS, alone=True)
+    config = _pretrained(method)
+    if words & {*WORDS}:
+        config = _on_answers(*words & {*WORDS}, config)
     config.data.class_folders = False
     return base.debug(config, 32, 32, 3, 10) if "debug" in words else config
 
 
-def _pretrained():
+def _pretrained(method):
     config = base.run(
         "byol_folder",
         pretrain=base.phase(
@@ -44,15 +49,19 @@ def _pretrained():
         weight_decay=1e-6,
     )
     pretrain.update(steps=2000, batch_size=64)
+    # 64 patches of 4x4 pixels, of which 16 are seen.
+    vit = dict(patch=4, width=128, depth=6, heads=4, pool="mean")
+    masked = methods.masked(2e-3, steps=2000, decoder=(64, 1, 2), **vit)
+    methods.instead_of_byol(config, method, methods.NARROW, masked)
     config.query.update(strategy="typical", size=30)
     return config
 
 
-def _on_answers(word):
-    method = "fixmatch" if word == "fixmatch" else "supervised"
-    config = folder.get_config(method)
-    config.name = f"byol_folder_{word}"
-    config.train.start_from = "runs/byol_folder-seed0"
+def _on_answers(word, learned):
+    """Of what the run `learned` learns."""
+    config = folder.get_config("fixmatch" if word == "fixmatch" else "supervised")
+    config.name, config.model = f"{learned.name}_{word}", learned.model
+    config.train.start_from = f"runs/{learned.name}-seed0"
     if word == "probe":
         config.train.algorithm.frozen = True
     return config

@@ -2,16 +2,16 @@
 
 Published accuracy of the linear probe: 74.3% (top-5: 91.6%); after 300 epochs, by
 `:epochs300`, which has the settings of its code for that length, 72.5%. Images are
-streamed as imagenet.py says.
+streamed as imagenet.py says. Another method in BYOL's place: `:simclr` and so on.
 """
 
-from configs import base
+from configs import base, methods
 
 EPOCH = 1_281_167 // 4_096  # steps
 
 
 def get_config(arg: str = ""):
-    words = base.words(arg, "epochs300")
+    method, words = methods.embedded(arg, "epochs300")
     short = "epochs300" in words
     config = base.run(
         f"byol_imagenet{'_epochs300' * short}",
@@ -46,4 +46,10 @@ def get_config(arg: str = ""):
         eval_every=10 * EPOCH,
         checkpoint_every=EPOCH,
     )
+    # The paper's, on its smallest network.
+    vit = dict(size="base", patch=16)
+    masked = methods.masked(
+        1.5e-4, steps=config.pretrain.steps, decoder=(512, 8, 16), **vit
+    )
+    methods.instead_of_byol(config, method, masked)
     return base.debug(config, 24, 24, 3, 10) if "debug" in words else config

@@ -12,33 +12,37 @@ labels; pretraining uses none.
 `--config.train.start_from=W/pretrain` names another workdir W, and
 `--config.train.algorithm.frozen=True` trains the head alone. `:scratch` is the same
 from scratch: what fine-tuning has to beat.
+
+Another method in BYOL's place, with any of these: `:simclr`, `:vicreg,paper96` and so
+on.
 """
 
-from configs import base
+from configs import base, methods
 
 EPOCH = 105_000 // 512  # steps
 MEAN, STD = (112.2, 109.7, 99.5), (66.3, 65.3, 66.6)  # of the training images
 
 
 def get_config(arg: str = ""):
-    words = base.words(arg, "paper96", "tutorial", "finetune", "scratch", alone=True)
+    known = ("paper96", "tutorial", "finetune", "scratch")
+    method, words = methods.embedded(arg, *known, alone=True)
+    config = _pretrained(method, words)
     if words & {"finetune", "scratch"}:
-        config = _on_labels("scratch" if "scratch" in words else "finetune")
-    else:
-        config = _pretrained(words)
+        config = _on_labels("scratch" if "scratch" in words else "finetune", config)
     return base.debug(config, 24, 24, 3, 10) if "debug" in words else config
 
 
-def _on_labels(name):
-    learned = "runs/byol_stl10-seed0/pretrain"
-    start_from = learned if name == "finetune" else "scratch"
-    config = base.run(f"{name}_stl10", train=finetune(start_from))
-    config.data.update(name="stl10", num_labels=0)
-    config.model = base.model("resnet", stem="stl10", bn_warmup=False)
+def _on_labels(word, learned):
+    """Of what the run `learned` learns, or of its network from scratch."""
+    start_from = f"runs/{learned.name}-seed0/pretrain"
+    start_from = start_from if word == "finetune" else "scratch"
+    name = f"{word}_{learned.name.removeprefix('byol_')}"
+    config = base.run(name, train=finetune(start_from))
+    config.data, config.model = learned.data, learned.model
     return config
 
 
-def _pretrained(words):
+def _pretrained(method, words):
     config = base.run(
         "byol_stl10",
         supervised=finetune("scratch"),
@@ -119,6 +123,10 @@ def _pretrained(words):
             eval_every=71,
             checkpoint_every=71,
         )
+    # 64 patches of 8x8 pixels, or at 96 px 144.
+    vit = dict(patch=8, pool="mean")
+    masked = methods.masked(1.5e-4, steps=pretrain.steps, decoder=(192, 4, 3), **vit)
+    methods.instead_of_byol(config, method, masked)
     return config
 
 

@@ -44,12 +44,14 @@ NARROW: Says = {
 
 
 def masked(
-    learning_rate: float, *, warmup_steps: int, decoder: tuple[int, int, int], **model
+    learning_rate: float, *, steps: int, decoder: tuple[int, int, int], **model
 ) -> Says:
     """MAE in BYOL's place: on a Vision Transformer, with AdamW and the paper's decay,
     on crops with the colours that they have (arXiv:2111.06377, tables 1e and 8).
 
     Args:
+      learning_rate: for 256 images a step; in the paper, 1.5e-4.
+      steps: in all; the rate rises over 1 of 20, the paper's 40 of 800 epochs.
       decoder: width, blocks and heads.
       **model: fields of models/vit.py.
     """
@@ -58,9 +60,9 @@ def masked(
     optimizer = {
         "name": "adamw",
         "learning_rate": learning_rate,
-        "per_batch": 0,
+        "per_batch": 256,
         "schedule": "cosine",
-        "warmup_steps": warmup_steps,
+        "warmup_steps": steps // 20,
         "weight_decay": 0.05,
         "clip_lr": False,
     }
@@ -193,13 +195,17 @@ def embeddings() -> dict[str, str]:
     }
 
 
-def embedded(arg: str | None, *known: str) -> tuple[str, set[str]]:
+def embedded(arg: str | None, *known: str, alone: bool = False) -> tuple[str, set[str]]:
     """The method of `embeddings` among the words, BYOL without one, and the others.
+
+    Args:
+      alone: `known` exclude each other.
 
     Raises:
       UserError: a word that is neither a method nor `known`, or two methods.
     """
-    words = base.words(arg, *known, methods=tuple(there := embeddings()))
+    there = embeddings()
+    words = base.words(arg, *known, methods=tuple(there), alone=alone)
     given = sorted(words & there.keys())
     if len(given) > 1:
         raise UserError(

@@ -225,17 +225,23 @@ def test_byol_on_imagenet_is_a_word_as_well():
         imagenet.get_config("byol,flexmatch")
 
 
-@pytest.mark.parametrize("name", ["byol_digits", "byol_cifar10"])
+@pytest.mark.parametrize("name", [f for f in EXPERIMENTS if f.startswith("byol_")])
 def test_methods_that_embed_views_are_words_where_byol_is(name):
     there, data = methods.embeddings(), name.removeprefix("byol_")
     assert {"byol", "simsiam", "simclr", "supcon", "vicreg", "dino", "mae"} < set(there)
     for word in there:
+        sections.parse(get(name, f"{word},debug"))
         for other in ["", *words_of(name)[0]]:
             config, byol = (get(name, f"{w},{other}") for w in (word, ""))
+            sections.parse(config, to_train=False)
+            if "train" in config:  # it goes on with what this learned, or would
+                learned = get(name, word)
+                assert config.model == learned.model, other
+                beginning = config.train.start_from.removesuffix("/pretrain")
+                assert beginning in ("scratch", f"runs/{learned.name}-seed0")
+                continue
             assert config.name == "_".join(filter(None, (word, data, other)))
             assert config.pretrain.algorithm.name == there[word]
-            sections.parse(config)
-            sections.parse(get(name, f"{word},{other},debug"))
             if (word, name, other) == ("simsiam", "byol_cifar10", ""):
                 assert config.to_dict() == get("simsiam_cifar10").to_dict()
                 continue

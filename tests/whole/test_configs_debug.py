@@ -40,6 +40,7 @@ TRACED = [
     *(("stl10", "fixmatch"), ("stl10", "flexmatch"), ("svhn", "fixmatch")),
     *((name, "") for name in ALIKE if name in EXPERIMENTS),
     *(("byol_digits", word) for word in EMBEDDINGS),
+    *(("byol_stl10", "mae"), ("byol_folder", "mae,probe"), ("byol_imagenet", "dino")),
     *((name, w) for name in EXPERIMENTS if name != "auto" for w in words_of(name)[0]),
 ]
 # Grey images and colour, 10 classes and 100; and what is drawn of nothing else.
