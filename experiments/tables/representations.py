@@ -5,7 +5,7 @@ python -m experiments.tables.representations --data=cifar10 --seeds=0 --data_dir
 python -m experiments.tables.representations --method=simclr --method=dino --seeds=0
 
 The runs are <method>_<data>: byol_digits:<method> and byol_cifar10:<method>,small,
-which share data, steps and batches; see jobs.py.
+which share data, steps and batches, and their network but for mae; see jobs.py.
 """
 
 from absl import flags
