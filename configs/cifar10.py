@@ -12,7 +12,8 @@ checkpoint, 3 seeds), whose settings are `:torchssl`'s:
     SoftMatch      5.06   4.84   4.27
     UDA            8.01   5.12   4.32
 
-`:small` is sized for an hour on two CPU cores. `:flexmatch,tutorial` has the flags of
+`:lt` has classes that are rarer, in USB's settings for those. `:small` is sized for an
+hour on two CPU cores. `:flexmatch,tutorial` has the flags of
 the tutorial that the project grew from. `:supervised` has the labels alone;
 `--config.data.num_labels=0` takes them all.
 """
@@ -42,7 +43,7 @@ MORE_LABELS = {  # ReMixMatch's
 
 def get_config(arg: str = ""):
     method, words = methods.chosen(
-        arg, "google", "torchssl", "cta", "small", "tutorial"
+        arg, "google", "torchssl", "cta", "lt", "small", "tutorial"
     )
     if "tutorial" in words:
         _check_tutorial(method, words)
@@ -54,12 +55,29 @@ def get_config(arg: str = ""):
         std=(63.0, 62.1, 66.7),
     )
     config.data.num_labels = 40
+    if "lt" in words:
+        _long_tailed(config)
     if "small" in words:
         _small(config)
     config = methods.instead(config, method, methods.PAPERS, METHODS)
     if "tutorial" in words:
         _tutorial(config)
     return base.debug(config, 32, 32, 3, 10) if "debug" in words else config
+
+
+def _long_tailed(config):
+    """CIFAR-10-LT, 1,500 and 3,000 images of the first class and a hundredth of the
+    last, in USB's settings (config/classic_cv_imb/ at 1ef4cbe)."""
+    config.name = f"{config.name}_lt"
+    config.data.update(
+        num_labels=15_000,
+        num_unlabeled=30_000,
+        imbalance="exponential",
+        gamma_labeled=100.0,
+        gamma_unlabeled=100.0,
+        labeled_in_unlabeled=False,
+    )
+    config.train.update(steps=2**18, unlabeled_ratio=2)
 
 
 def _small(config):

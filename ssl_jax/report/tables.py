@@ -35,7 +35,7 @@ BY_CLASS = {
 BASELINE = "fixmatch"
 # Words in a config's name that mean the same for every method, so that runs with them
 # are a column of their own. Others, such as "cta", tell methods apart.
-SETTINGS = ("torchssl", "small", "debug")
+SETTINGS = ("torchssl", "lt", "small", "debug")
 # What configs are named after; with :debug, digits stand in for it.
 DATA_SETS = ("digits", "mnist", "cifar10", "cifar100", "svhn", "stl10", "imagenette")
 

@@ -11,7 +11,13 @@ from absl import flags
 from experiments import command, readme
 from experiments import jobs as listed
 from experiments.jobs import Cell, Run
-from experiments.papers import byol_cifar10, byol_stl10, cifar10_labels, table
+from experiments.papers import (
+    byol_cifar10,
+    byol_stl10,
+    cifar10_labels,
+    cifar10_lt,
+    table,
+)
 from experiments.tables import few_labels
 from ssl_jax.cli import command_line
 from ssl_jax.errors import UserError
@@ -23,6 +29,7 @@ EXPERIMENTS = {
     "byol_cifar10": byol_cifar10,
     "byol_stl10": byol_stl10,
     "cifar10_labels": cifar10_labels,
+    "cifar10_lt": cifar10_lt,
 }
 
 

@@ -277,7 +277,7 @@ def test_two_phases_hand_over_their_network_and_stop_by_validation():
 
 
 def test_unknown_words_and_fields_name_what_there_is():
-    known = "google, torchssl, cta, small, tutorial, debug, and the methods: abc"
+    known = "google, torchssl, cta, lt, small, tutorial, debug, and the methods: abc"
     with pytest.raises(UserError, match=f"ctaa .did you mean cta.*knows: {known}, "):
         cifar10.get_config("ctaa,debug")
     with pytest.raises(UserError, match="knows: debug, and the methods: .*, uda"):
