@@ -60,6 +60,7 @@ TABLES = {  # by the name in the documents
     ),
     "autoencoder": Source("autoencoder_mnist", "tables.autoencoder_mnist"),
     "no_labels": Source("no_labels", "tables.no_labels", may_lack=True),
+    "ten_labels": Source("ten_labels", "tables.ten_labels", may_lack=True),
     "two_phase_cifar10": Source(
         "two_phase_cifar10", "tables.two_phase_cifar10", may_lack=True
     ),

@@ -12,7 +12,7 @@ from ssl_jax.train.program import compile_phase
 
 def config(algorithm: str = "fixmatch.FixMatch", **hparams) -> ConfigDict:
     train = base.phase(base.algorithm(algorithm, **hparams))
-    if train.augment:
+    if "flip" in train.augment:
         train.augment.flip = False
     if "shift" in train.augment:
         train.augment.shift = 1

@@ -87,6 +87,11 @@ class Algorithm(Protocol):
     gathers: ClassVar[bool] = False
     # It hides patches from its network, which has to know of them: models/vit.py.
     hides_patches: ClassVar[bool] = False
+    # It learns from features of the "pool", or of what is "labeled" there, by the
+    # encoder that it begins with (`begun`) and leaves as it is: whoever trains may
+    # compute them before, for `init` to find in batch["feature"] [N, D]. "": it does
+    # not.
+    embeds: ClassVar[str] = ""
     # Hyper-parameters as `:debug` has them, where the defaults take long.
     small: ClassVar[Mapping[str, object]] = {}
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax import export
 
 from ssl_jax import models
-from ssl_jax.core import PyTree, fetch
+from ssl_jax.core import PyTree, can, fetch
 from ssl_jax.errors import UserError
 from ssl_jax.train import restored, weights
 from ssl_jax.train.classifier import Classifier
@@ -32,7 +32,7 @@ def program(classifier: Classifier) -> bytes:
       UserError: it classifies no images, or by what it keeps of each image.
     """
     classifier.asked("predict")
-    if classifier.algorithm.draws_from == "pool":
+    if can(classifier.algorithm, "transduce"):
         raise UserError(
             f"{classifier.method} has no network to export: it compares an image with "
             "all those that it has kept; label images by --mode=predict."

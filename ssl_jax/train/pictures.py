@@ -61,7 +61,7 @@ def after(
 
 def loss_of(section: Trains) -> str:
     """What its training loss is, where the rows have no other name for it."""
-    spreads = section.method.draws_from == "pool"
+    spreads = can(section.method, "transduce")
     return measured.CHANGE if spreads else measured.CROSS_ENTROPY
 
 

@@ -8,11 +8,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssl_jax.core import PyTree, TrainState, one_at_a_time, place
+from ssl_jax.core import PyTree, TrainState, fetch, one_at_a_time, place
+from ssl_jax.data.placement import EVAL_BATCH, padded_batches
 from ssl_jax.errors import UserError
+from ssl_jax.evaluate.batches import compile_features
 from ssl_jax.train import weights
 from ssl_jax.train.phases import Phase
 from ssl_jax.workdir import handover
@@ -96,7 +99,10 @@ def initialise(phase: Phase, initial: PyTree | None = None) -> TrainState:
     """The phase's state at step 0, inside `jax.set_mesh`."""
     replicated = NamedSharding(phase.mesh, P())
     init = jax.jit(_init_of(phase), out_shardings=replicated)
-    return init(phase.feed.arrays, first_item(phase), initial)
+    arrays = phase.feed.arrays
+    if phase.algorithm.embeds:
+        arrays = _embedded(phase, initial)
+    return init(arrays, first_item(phase), initial)
 
 
 def initial_of(phase: Phase, path: Path, *, says: bool = False) -> PyTree | None:
@@ -175,6 +181,27 @@ def first_item(phase: Phase) -> PyTree:
 def at(items: PyTree, i: int) -> PyTree:
     """Of what a call is sent, that of its step `i`."""
     return jax.tree.map(lambda leaf: leaf[i], items)
+
+
+def _embedded(phase, initial):
+    """The one batch of a phase whose method learns from features, and these: of an
+    evaluation's batch at a time, as the activations of all would not fit."""
+    algorithm, batch, mesh = phase.algorithm, phase.feed.arrays, phase.mesh
+    key, _ = jax.random.split(phase.key)
+    state = jax.jit(algorithm.begun)(key, batch, initial)
+    image_NHWC, label_N, mask_N = (fetch(batch[n]) for n in ("image", "label", "mask"))
+    asked_N = mask_N & (label_N >= 0) if algorithm.embeds == "labeled" else mask_N
+    batches = padded_batches(
+        image_NHWC,
+        label_N,
+        of=np.flatnonzero(asked_N),
+        batch=EVAL_BATCH,
+        num_devices=mesh.size,
+    )
+    features_nD, _ = compile_features(algorithm, mesh)(state, batches)
+    features_ND = np.zeros((len(mask_N), features_nD.shape[1]), np.float32)
+    features_ND[asked_N] = features_nD
+    return batch | {"feature": place(features_ND, NamedSharding(mesh, P("data")))}
 
 
 def _init_of(phase):

@@ -280,6 +280,12 @@ def check(wanted: Run, data: Data) -> None:
             probing.check_folds(section.protocol, section.name, len(data.split.labeled))
         elif section.labels_from:
             self_training.check_split(section, data.split)
+        elif section.method.embeds and _is_fresh(wanted, section):
+            logging.warning(
+                "%s: nobody has trained the encoder whose features it learns from: "
+                "name a file of weights by model.weights, or a run by %s.start_from.",
+                *(section.name, section.name),
+            )
         elif section.method.needs_unlabeled and not len(splits.candidates(data.split)):
             logging.warning(
                 "%s: every unlabeled image is a labeled one, so that %s is supervised "
@@ -288,6 +294,10 @@ def check(wanted: Run, data: Data) -> None:
                 "data.num_labels.",
                 *(section.name, section.algorithm),
             )
+
+
+def _is_fresh(wanted, section):
+    return section.start_from == "scratch" and not wanted.model.weights
 
 
 def check_validation(wanted: Run, data: Data) -> None:

@@ -1,9 +1,13 @@
 """Folders that experiments make of a data set, and the tables of two phases."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 from PIL import Image
 
-from experiments.tables import auto_photos, two_phase_cifar10
+from experiments.tables import auto_photos, ten_labels, two_phase_cifar10
+from ssl_jax.errors import UserError
 
 
 def test_photos_are_of_many_sizes_and_kinds(tmp_path):
@@ -59,3 +63,53 @@ def test_tables_pair_the_seeds():
         "runs/two_phase_cifar10/two_phase_64px-seed1/supervised"
     )
     assert auto_photos.configure("supervised", 1).name == "auto_supervised"
+
+
+def test_ten_labels_are_drawn_of_the_test_images(tmp_path, monkeypatch):
+    for name, count in (("LABELED", 2), ("UNLABELED", 3), ("TEST", 4)):
+        monkeypatch.setattr(ten_labels, name, count)
+    images_MHWC = np.arange(20, dtype=np.uint8)[:, None, None, None]
+    cifar10 = SimpleNamespace(
+        class_names=("cat", "frog"),
+        test_labels_M=np.arange(20) % 2,
+        test_images_MHWC=np.broadcast_to(images_MHWC, (20, 8, 8, 3)),
+    )
+    ten_labels.save(cifar10, tmp_path / "photos", seed=0)
+    rows = {}
+    for path in (tmp_path / "photos").rglob("*.png"):
+        with Image.open(path) as photo:
+            rows[int(photo.getpixel((0, 0))[0])] = path.parent.name
+            assert int(path.stem) == photo.getpixel((0, 0))[0]
+    assert len(rows) == 18  # each once
+    counts = {name: sum(n == name for n in rows.values()) for name in rows.values()}
+    assert counts == {"cat": 6, "frog": 6, "unlabeled": 6}
+    assert all(row % 2 == (n == "frog") for row, n in rows.items() if n != "unlabeled")
+
+
+def test_ten_labels_table():
+    def recipe(seed, spreading, probe):
+        phase = {"seconds": 1.0, "compile_seconds": 2.0}
+        both = {"spreading": spreading, "probe": probe}
+        phases = {n: phase | {"test": {"accuracy": a}} for n, a in both.items()}
+        pixels = {"spreading": 0.2, "probe": 0.3}
+        return {"seed": seed, "phases": phases, "pixels": pixels}
+
+    ours = [recipe(seed, 0.5 + seed / 100, 0.4) for seed in range(3)]
+    scratch = [
+        {
+            "seed": seed,
+            "test": {"accuracy": 0.35},
+            "phases": {"train": {"seconds": 60.0, "compile_seconds": 3.0}},
+        }
+        for seed in range(3)
+    ]
+    text = ten_labels.table({"recipe": ours, "fixmatch": scratch})
+    assert "| the encoder's features, spreading | 51.00 ± 1.00 (3) |  | 3 |" in text
+    assert "| raw pixels, probe | 30.00 ± 0.00 (3) | 21.00 ± 1.00 (3), p " in text
+    assert "| FixMatch from scratch | 35.00 ± 0.00 (3) | 16.00 ± 1.00 (3), p" in text
+    assert text.rstrip().endswith("| 63 |")
+    assert ten_labels.table({"recipe": ours}) == "Not measured yet."
+    config = ten_labels.configure("recipe", 1, "w.safetensors")
+    assert config.probe.augment.mean == config.spreading.augment.mean != (127.5,)
+    with pytest.raises(UserError, match="give --weights, the file with the encoder"):
+        ten_labels.main(SimpleNamespace(weights=""))

@@ -138,7 +138,8 @@ def _takes_images_through_a_network():
         fields = {field.name for field in dataclasses.fields(cls)}
         own = {name for name, _ in inspect.getmembers(cls, inspect.isfunction)}
         own = {name for name in own & vars(cls).keys() if not name.startswith("__")}
-        if "model" in fields and cls.draws_from != "graph" and not own <= SEAM:
+        trains = cls.draws_from != "graph" and not cls.embeds
+        if "model" in fields and trains and not own <= SEAM:
             yield f"{word}.{cls.__name__}"
 
 

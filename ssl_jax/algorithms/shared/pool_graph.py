@@ -56,10 +56,13 @@ class PoolGraph(Algorithm):
         Raises:
           UserError: the pool has fewer images than a row has neighbours.
         """
-        images, labels_N, mask_N = (
-            on_every_device(batch[name]) for name in ("image", "label", "mask")
-        )
-        pixels_ND = images.reshape(len(images), -1)
+        images = on_every_device(batch["image"])
+        return self.on_rows(images.reshape(len(images), -1), batch)
+
+    def on_rows(self, pixels_ND: jax.Array, batch: Batch) -> TrainState:
+        """`init`, of rows that are to be compared: the images' pixels, or what a method
+        has in their place."""
+        labels_N, mask_N = (on_every_device(batch[name]) for name in ("label", "mask"))
         labels_N = jnp.where(mask_N, labels_N, UNLABELED)
         labels_NK = jax.nn.one_hot(labels_N, self.num_classes)  # of -1, all 0
         graph = self.new_graph(pixels_ND, mask_N)
@@ -86,9 +89,13 @@ class PoolGraph(Algorithm):
             return affinity.blocks(z_ND, mask_N, loops=self.loops, careful=careful)
         bank_ND = self.bank(pixels_ND, mask_N)
         _, index_Nk = neighbors.nearest(
-            bank_ND, bank_ND, self.n_neighbors, metric="euclidean"
+            bank_ND, bank_ND, self.lists(len(bank_ND)), metric="euclidean"
         )
         return affinity.listed(index_Nk, mask_N, loops=self.loops)
+
+    def lists(self, num_rows: int) -> int:
+        """How many neighbours a row has, of so many rows."""
+        return self.n_neighbors
 
     def graph(self, extra: PyTree) -> affinity.Graph:
         """The graph of a state, as `init` made it."""
@@ -130,7 +137,7 @@ class PoolGraph(Algorithm):
 
     def predict(self, state: TrainState, batch: Batch) -> jax.Array:
         """Logarithms of the inductive rule's distributions, [B, K]."""
-        extra, new_BD = state.extra, self.features(state, batch)
+        extra, pixels_BD = state.extra, self.rows(state, batch)
         log_NK = extra["log_NK"]
         highest_N1 = log_NK.max(axis=1, keepdims=True)
         highest_N1 = jnp.where(jnp.isfinite(highest_N1), highest_N1, 0)
@@ -138,11 +145,11 @@ class PoolGraph(Algorithm):
         pixels_ND, mask_N = extra["pixels_ND"], extra["mask_N"]
         if self.kernel == "knn":
             bank_ND = self.bank(pixels_ND, mask_N)
+            new_BD = self.brightness(pixels_BD)
             mean_BK = propagation.of_nearest(
-                new_BD, bank_ND, values_NK, self.n_neighbors
+                new_BD, bank_ND, values_NK, self.lists(len(bank_ND))
             )
         else:
-            pixels_BD = batch["image"].reshape(len(new_BD), -1)
             mean_BK = affinity.average(
                 self.scaled(pixels_BD, pixels_ND, mask_N),
                 self.scaled(pixels_ND, pixels_ND, mask_N),
@@ -155,7 +162,11 @@ class PoolGraph(Algorithm):
 
     def features(self, state: TrainState, batch: Batch) -> jax.Array:
         """The pixels, as the graph compares them, [B, D]."""
-        return self.brightness(batch["image"].reshape(len(batch["image"]), -1))
+        return self.brightness(self.rows(state, batch))
+
+    def rows(self, state: TrainState, batch: Batch) -> jax.Array:
+        """Of new images, what is kept of the pool's, [B, D]: here uint8 pixels."""
+        return batch["image"].reshape(len(batch["image"]), -1)
 
 
 def moved(
