@@ -139,6 +139,12 @@ def phase(algorithm: ConfigDict) -> ConfigDict:
         decay_on="kernels",  # or "all": biases and BatchNorm's scales decay as well
         trust_coefficient=1e-3,  # eta of LARS; the others have none
         clip_lr=False,  # LARS holds each layer's rate at or below learning_rate
+        # of a layer's rate, what the one before it has: for an encoder that goes on
+        # from weights; 1.0: all learn alike
+        layer_decay=1.0,
+        # which train: "all"; "head", what is not the encoder's; or "2", the encoder's
+        # last two blocks and what comes behind. Moments of BatchNorm move in all
+        layers="all",
     )
     return ConfigDict(
         dict(

@@ -1,14 +1,16 @@
 """Schedule, optimizer chain, and what weight decay is on."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from ssl_jax.core import PyTree
-from ssl_jax.core.ranges import Decay, Positive, Weight, Whole
+from ssl_jax.core.ranges import Decay, Positive, Range, Weight, Whole
 from ssl_jax.errors import UserError
+from ssl_jax.train import depth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,8 @@ class Optimizer:
     decay_on: str
     trust_coefficient: Positive
     clip_lr: bool
+    layer_decay: Annotated[float, Range(0, 1, without="low")]
+    layers: str
 
 
 def schedule(
@@ -241,8 +245,10 @@ def at_rate(
         *("name", "momentum", "nesterov", "decay_on"),
         *("trust_coefficient", "clip_lr"),
     )
-    return build(
+    tx = build(
         rate=rate,
         weight_decay=decaying(section.weight_decay, section.decay_end, total_steps),
         **{name: getattr(section, name) for name in chain},
     )
+    # Of the whole update: also of a decay that is none of the gradient's.
+    return depth.by_layer(tx, section.layer_decay, section.layers)
