@@ -35,6 +35,25 @@ PAPERS: Says = {
 }
 
 
+# Where USB's protocol (`usb`) has other values than here by default:
+# microsoft/Semi-supervised-learning at 1ef4cbe, config/usb_cv. Ramps are of 204,800
+# steps; the teachers are those that it judges by, where others have none.
+USB: Says = {
+    "comatch": {
+        "train.algorithm.ema_decay": 0.999,
+        "train.algorithm.memory_steps": 32,
+    },
+    "mean_teacher": {"train.algorithm.ema_decay": 0.999},
+    "mixmatch": {
+        "train.algorithm.alpha": 0.5,
+        "train.algorithm.rampup_steps": 81_920,
+        "train.algorithm.unlabeled_weight": 10.0,
+    },
+    "remixmatch": {"train.algorithm.rampup_steps": 3_200},
+    "simmatch": {"train.algorithm.ema_decay": 0.999},
+}
+
+
 # Beside BYOL's heads where those are narrow, so that a head is no larger than what it
 # is on: the papers have 65,536 and 3,000.
 NARROW: Says = {
@@ -246,14 +265,14 @@ def fixmatch_paper(data: str, name: str, words: set[str], **torchssl) -> ConfigD
       words: with "torchssl" in it the settings are those of TorchSSL (and FlexMatch's
         paper and USB) where they differ from google-research/fixmatch: RandAugment
         with 3 operations, whitened input, an evaluation every 5,000 steps, of which
-        they report the best. With "cta" the strong view is CTAugment.
+        they report the best. With "cta" the strong view is CTAugment. With "usb" the
+        views are torchssl's, and `usb` below puts in the rest.
       **torchssl: mean and std, grey levels of each channel, for that input.
     """
-    for excluded in ("google", "cta"):
-        if {excluded, "torchssl"} <= words:
-            raise UserError(
-                f"{excluded} and torchssl exclude each other after the colon."
-            )
+    pairs = (("google", "torchssl"), ("cta", "torchssl"), ("cta", "usb"))
+    for one, other in (*pairs, ("google", "usb"), ("torchssl", "usb")):
+        if {one, other} <= words:
+            raise UserError(f"{one} and {other} exclude each other after the colon.")
     config = base.run(f"fixmatch_{data}")
     config.data.update(name=name)
     # Averages of one decay from the first step on, as in both codes.
@@ -272,4 +291,45 @@ def fixmatch_paper(data: str, name: str, words: set[str], **torchssl) -> ConfigD
         config.name = f"{config.name}_torchssl"
         config.train.augment.update(strong="randaugment_torchssl", **torchssl)
         config.train.update(log_every=250, eval_every=5000, checkpoint_every=1000)
+    if "usb" in words:
+        config.train.augment.update(strong="randaugment_torchssl", **torchssl)
     return config
+
+
+def usb(
+    config: ConfigDict,
+    *,
+    network: Mapping[str, object],
+    learning_rate: float,
+    layer_decay: float,
+) -> None:
+    """Puts USB's protocol (arXiv:2208.07204, appendix E, by config/usb_cv at 1ef4cbe)
+    into a FixMatch of `fixmatch_paper`: a Vision Transformer that goes on from weights,
+    which `model.weights` has to name, AdamW, and a fifth of the papers' steps, of 8 + 8
+    images.
+
+    Args:
+      network: of `vit`: its size and patch.
+      learning_rate, layer_decay: the data set's.
+    """
+    config.name = f"{config.name}_usb"
+    # Images are normalised by the data set's own moments, whatever the file's were.
+    config.model = base.model(
+        "vit", stochastic_depth=0.2, normalized="as_configured", **network
+    )
+    config.train.algorithm.ema_decay = 0.0  # the network itself is judged
+    config.train.optimizer.update(
+        name="adamw",
+        learning_rate=learning_rate,
+        layer_decay=layer_decay,
+        warmup_steps=5_120,
+        weight_decay=5e-4,
+    )
+    config.train.update(
+        steps=204_800,
+        batch_size=8,
+        unlabeled_ratio=1,
+        log_every=512,
+        eval_every=2_048,  # of these the best is reported
+        checkpoint_every=2_048,
+    )

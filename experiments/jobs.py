@@ -296,6 +296,8 @@ def _job(run, seed, folder, data_dir, debug):
     values, needs = dict(run.overrides), None
     if debug:  # what it has made small stays so
         whole, small = load(run.config), load(argument)
+        # Another network has other fields, and takes no file's weights.
+        values = {f: v for f, v in values.items() if not f.startswith("model.")}
         values = {f: v for f, v in values.items() if _at(whole, f) == _at(small, f)}
     values["seed"] = seed
     if run.start_from:

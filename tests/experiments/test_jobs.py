@@ -16,7 +16,9 @@ from experiments.papers import (
     byol_stl10,
     cifar10_labels,
     cifar10_lt,
+    solo_cifar10,
     table,
+    usb_cv,
 )
 from experiments.tables import few_labels
 from ssl_jax.cli import command_line
@@ -30,6 +32,8 @@ EXPERIMENTS = {
     "byol_stl10": byol_stl10,
     "cifar10_labels": cifar10_labels,
     "cifar10_lt": cifar10_lt,
+    "solo_cifar10": solo_cifar10,
+    "usb_cv": usb_cv,
 }
 
 
@@ -65,7 +69,8 @@ def finish(job):
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_commands_train_the_same_configuration(experiment, debug):
     """All of them, as launch.py parses its command line."""
-    for job in jobs(experiment, [3], data_dir="my data", debug=debug).values():
+    chosen = jobs(experiment, [3], data_dir="my data", debug=debug).values()
+    for job in list(chosen)[:: 8 if experiment == "usb_cv" else 1]:  # which are alike
         program, script, *given = shlex.split(job.command)
         assert (program, script) == ("python", "launch.py")
         known = flags.FlagValues()

@@ -1,0 +1,33 @@
+"""Tables whose published numbers lie in a file beside them: every cell has its own."""
+
+import re
+
+import pytest
+
+from experiments.papers import solo_cifar10, usb_cv
+
+
+@pytest.mark.parametrize(
+    "module, tasks, lacking",
+    [(solo_cifar10, 27, ()), (usb_cv, 204, ("crmatch-stl10_100",))],
+)
+def test_every_cell_has_what_was_published_and_its_hours(module, tasks, lacking):
+    runs = [run for of_table in module.TABLES.values() for run in of_table]
+    for run in runs:
+        published = next(iter(run.cells.values())).published
+        assert bool(re.match(r"\d+\.\d+", published)) != (run.name in lacking), run
+        assert run.hours > 0 and run.row in run.name
+    assert tasks == 3 * len(runs) and f"--task=1/{tasks}" in module.__doc__
+
+
+def test_cells_are_those_of_their_row_and_column():
+    (run,) = [r for of in usb_cv.TABLES.values() for r in of if r.name == CELL]
+    assert run.cells["40 labels"].published == "16.15 ± 1.89"
+    assert run.config == "stl10:usb,fixmatch"
+    best = {"test": {"accuracy_best_on_test": 0.75, "accuracy": 0.7}}
+    assert run.cells["40 labels"].read(best) == 0.25
+    simclr = solo_cifar10.run("simclr", solo_cifar10.published())
+    assert simclr.cells["linear"].published == "90.74"
+
+
+CELL = "fixmatch-stl10_40"
