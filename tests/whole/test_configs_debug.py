@@ -38,6 +38,7 @@ TRACED = [
     *(("cifar10", method) for method in METHODS if method != "fixmatch"),
     *(("cifar10", word) for word in ("cta", "torchssl", "lt", "small")),
     ("cifar10", "flexmatch,tutorial"),
+    ("cifar100", "usb"),
     *(("stl10", "fixmatch"), ("stl10", "flexmatch"), ("svhn", "fixmatch")),
     *((name, "") for name in ALIKE if name in EXPERIMENTS),
     *(("byol_digits", word) for word in EMBEDDINGS),
