@@ -120,12 +120,26 @@ def _input(path):
             continue
         if not isinstance(said, dict):
             continue
-        if "input" in said:  # ssl_jax's
-            its = said["input"]
+        if _has(its := said.get("input"), *Input._fields):  # ssl_jax's
             return Input(*(tuple(its[name]) for name in Input._fields))
-        its = said.get("pretrained_cfg", said)
-        if {"input_size", "mean", "std"} <= its.keys():
+        _check_padding(said.get("architecture"), path)
+        if _has(its := said.get("pretrained_cfg", said), "input_size", "mean", "std"):
             levels = [tuple(255 * v for v in its[name]) for name in ("mean", "std")]
             channels, height, width = its["input_size"]
             return Input((height, width, channels), *levels)
     return None
+
+
+def _has(its, *names):
+    """Whether these are lists of it: the file may be anything."""
+    return isinstance(its, Mapping) and all(isinstance(its.get(n), list) for n in names)
+
+
+def _check_padding(architecture, path):
+    """Raises UserError for a network of timm's whose tensors alone are as ours."""
+    if str(architecture).startswith("tf_efficientnet"):
+        raise UserError(
+            f"model.weights={str(path)!r} is of {architecture}, by the config.json "
+            "beside it: its convolutions pad otherwise than those of model.name="
+            "efficientnet; use timm's efficientnet_b0 or its kin without tf_."
+        )

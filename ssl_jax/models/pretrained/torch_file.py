@@ -152,18 +152,20 @@ def _zipped(file):
         names = zipped.namelist()
         (pickled,) = [n for n in names if n == "data.pkl" or n.endswith("/data.pkl")]
         folder = pickled.removesuffix("data.pkl")
-        order = f"{folder}byteorder"
-        if order in names and zipped.read(order).strip() != b"little":
-            raise ValueError("its numbers are big-endian")
 
-        def content(storage):
-            info = zipped.getinfo(f"{folder}data/{storage.key}")
+        def stored(name):
+            info = zipped.getinfo(name)
             if info.compress_type != zipfile.ZIP_STORED:  # may be a bomb
                 raise ValueError("it is compressed, which PyTorch's are not")
             return zipped.read(info)
 
-        saved = _Unpickler(io.BytesIO(zipped.read(pickled))).load()
-        return _with_arrays(saved, content)
+        order = f"{folder}byteorder"
+        if order in names and stored(order).strip() != b"little":
+            raise ValueError("its numbers are big-endian")
+        saved = _Unpickler(io.BytesIO(stored(pickled))).load()
+        return _with_arrays(
+            saved, lambda storage: stored(f"{folder}data/{storage.key}")
+        )
 
 
 def _older(file):

@@ -373,3 +373,10 @@ def test_what_the_input_was_comes_along(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(ours))
     read = pretrained.read(tmp_path / "a.safetensors")
     assert read.input == ((32, 32, 3), (1.0,), (2.0,))
+    for other in ({"input": "x"}, {"input": {"shape": 3}}, {"pretrained_cfg": []}, [1]):
+        (tmp_path / "a.json").write_text(json.dumps(other))  # of something else
+        assert pretrained.read(tmp_path / "a.safetensors").input[0] == (224, 224, 3)
+    theirs = {"architecture": "tf_efficientnet_b0", "pretrained_cfg": timm}
+    (tmp_path / "config.json").write_text(json.dumps(theirs))
+    with pytest.raises(UserError, match="of tf_efficientnet_b0, .* use timm's effic"):
+        pretrained.read(tmp_path / "a.safetensors")

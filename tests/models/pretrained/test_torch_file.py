@@ -115,8 +115,10 @@ def test_a_tensor_reads_its_own_storage_alone(tmp_path):
     torch_files.save(tmp_path / "a.pth", {"w": Tensor(numbers)})
     with zipfile.ZipFile(tmp_path / "a.pth") as zipped:
         content = {name: zipped.read(name) for name in zipped.namelist()}
-    with zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as zipped:
-        for name, each in content.items():
-            zipped.writestr(name, each)
-    with pytest.raises(UserError, match="it is compressed"):
-        torch_file.read(tmp_path / "b.pth")
+    for one in content.keys() - {"archive/version"}:  # which nobody reads
+        with zipfile.ZipFile(tmp_path / "b.pth", "w") as zipped:
+            for name, each in content.items():
+                how = zipfile.ZIP_DEFLATED if name == one else zipfile.ZIP_STORED
+                zipped.writestr(name, each, how)
+        with pytest.raises(UserError, match="it is compressed"):
+            torch_file.read(tmp_path / "b.pth")
