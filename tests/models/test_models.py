@@ -90,14 +90,14 @@ def test_residual_blocks_start_as_their_shortcuts_if_told(depth, last, zero):
 _BLOCKS = {18: ("BasicBlock", 8, 512), 50: ("Bottleneck", 16, 2048)}
 
 
-@pytest.mark.parametrize("depth", [18, 50])
 @pytest.mark.parametrize(
-    ("stem", "side", "sizes"),
+    ("depth", "stem", "side", "sizes"),
     [
-        ("imagenet", 224, [56, 28, 14, 7]),
-        ("cifar", 32, [32, 16, 8, 4]),
-        ("stl10", 64, [32, 16, 8, 4]),
-        ("stl10", 33, [17, 9, 5, 3]),
+        (18, "imagenet", 224, [56, 28, 14, 7]),
+        (50, "imagenet", 224, [56, 28, 14, 7]),  # its stages are those of any stem
+        (18, "cifar", 32, [32, 16, 8, 4]),
+        (18, "stl10", 64, [32, 16, 8, 4]),
+        (18, "stl10", 33, [17, 9, 5, 3]),
     ],
 )
 def test_resnet_stages_halve_the_image(depth, stem, side, sizes):
@@ -164,7 +164,8 @@ def _resnet(x, encoder, depth, stem_stride, pool):
 )
 def test_resnet_equals_torchvisions_forward_in_float64(depth, stem, stem_stride, pool):
     side = 32 if pool else 8  # the last stage sees 1 px
-    shapes = _shapes("resnet", (side, side, 3), 2, depth=depth, stem=stem)
+    form = dict(depth=depth, stem=stem, width=8)
+    shapes = _shapes("resnet", (side, side, 3), 2, **form)
     draw = np.random.default_rng(0)
 
     def weights(path, leaf):
@@ -177,9 +178,7 @@ def test_resnet_equals_torchvisions_forward_in_float64(depth, stem, stem_stride,
     params, stats = (variables[c]["encoder"] for c in ("params", "batch_stats"))
     expected = _resnet(images, _merge(params, stats), depth, stem_stride, pool)
 
-    model = models.build(
-        "resnet", num_classes=2, dtype="float32", depth=depth, stem=stem
-    )
+    model = models.build("resnet", num_classes=2, dtype="float32", **form)
     apply = jax.jit(lambda v, x: model.apply(v, x, train=False, method="features"))
     features = apply(*jax.tree.map(jnp.float32, (variables, images)))
     np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-5)
