@@ -27,6 +27,8 @@ class LogitAdjustment(FixMatch):
     tau: Weight = 1.0  # of the adjustment; 1: what the theory has
 
     def labeled_loss(self, x_BK, label_B) -> jax.Array:
-        log_prior_K = np.log(np.float32(self.labeled_K) / sum(self.labeled_K))
-        adjusted_BK = x_BK.astype(jnp.float32) + self.tau * log_prior_K[None]
+        prior_K = np.float32(self.labeled_K) / sum(self.labeled_K)
+        with np.errstate(divide="ignore"):  # no label is of a class that has none
+            adjustment_K = np.log(prior_K**self.tau)
+        adjusted_BK = x_BK.astype(jnp.float32) + adjustment_K[None]
         return cross_entropy_per_example(adjusted_BK, label_B)

@@ -85,10 +85,12 @@ def thinned(
     most = len(labeled_K[share_K.argmax()])
     count_K = _counts(most, share_K)
     if not count_K.all():
+        # Below 1 it is the first class that is rare.
+        fits = f"{most} or less" if asked.gamma_labeled > 1 else f"1/{most} or more"
         raise UserError(
             f"data.gamma_labeled={asked.gamma_labeled} leaves the class "
             f"{dataset.class_names[count_K.argmin()]!r} none of {most} labels: use "
-            f"data.gamma_labeled={most} or less, or more of data.num_labels."
+            f"data.gamma_labeled={fits}, or more of data.num_labels."
         )
     labeled = _first(labeled_K, count_K)
     belonging = labeled[np.isin(labeled, split.unlabeled)]

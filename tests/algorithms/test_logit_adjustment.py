@@ -54,3 +54,15 @@ def test_loss_and_update_are_the_papers(tau):
     said = algorithm.predict(after, BATCH)
     weight = after.extra["ema"]["weight"]
     np.testing.assert_allclose(said, weight * jnp.float32(LABELED_BK), rtol=1e-6)
+
+
+@pytest.mark.parametrize("tau", [0.0, 1.0])
+def test_a_class_without_labels_is_no_warning_and_no_nan(tau):
+    algorithm = LogitAdjustment(
+        model=toy.Pixels(), tx=optax.sgd(0.1), views=None, labeled_K=(3, 0, 1), tau=tau
+    )
+    logits_BK = np.float32(LABELED_BK[:2])
+    weighed = np.exp(logits_BK) * np.array([0.75, 0.0, 0.25]) ** tau
+    expected = -np.log(weighed[[0, 1], [0, 2]] / weighed.sum(1))
+    loss_B = algorithm.labeled_loss(logits_BK, np.array([0, 2]))
+    np.testing.assert_allclose(loss_B, expected, rtol=1e-5)

@@ -75,6 +75,8 @@ def test_what_cannot_be_had_is_refused():
     split = splits.split(data, num_labels=200, seed=0)
     with pytest.raises(UserError, match="gamma_labeled=30 leaves the class 'class 8'"):
         thinned(data, split, Imbalance("exponential", 30), 0, seed=0)
+    with pytest.raises(UserError, match="'class 0' none of 20 labels: .*=1/20 or more"):
+        thinned(data, split, Imbalance("exponential", 0.01), 0, seed=0)
     with pytest.raises(
         UserError,
         match="of which 30 have no label: use data.num_unl.*=300",
