@@ -139,6 +139,7 @@ def _takes_images_through_a_network():
         own = {name for name, _ in inspect.getmembers(cls, inspect.isfunction)}
         own = {name for name in own & vars(cls).keys() if not name.startswith("__")}
         trains = cls.draws_from != "graph" and not cls.embeds
+        trains = trains and not cls.hides_patches  # of a ViT, which this one is not
         if "model" in fields and trains and not own <= SEAM:
             yield f"{word}.{cls.__name__}"
 
