@@ -4,8 +4,8 @@ Its index lists, its MobileNet (Keras's, from random weights) and its input in [
 A supervised phase until the validation loss is stable, then a semi-supervised one on
 the same network, encoder and head, until it is stable again; in both the rate warms up
 (`warmup_steps`) and BatchNorm's moments do (`model.bn_warmup`). Of the 5,000 labels 500
-validate: they alone say when a phase ends, and settings are chosen by them. Published:
-55.89%, and 43.66% of the baseline.
+validate: they alone say when a phase ends. How the settings came about is in
+docs/results.md. Published: 55.89%, and 43.66% of the baseline.
 
 `:baseline` is that one: all 5,000 labels, Adam, batches of 64, 30 epochs, mirrored
 images. `:supervised` has no unlabeled images, and beside that the same regularisation,

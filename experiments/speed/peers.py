@@ -21,8 +21,8 @@ WRN-28-2 took 665 to 742 ms on two cores, where it takes 541 alone.
 
 The medians are shown, and the ratios of each round. Images are made up, of the work's
 size, with the slow changes of photographs: no step takes longer for another image, but
-for Pillow's equalize. FixMatch of 960 images took 7 to 15 GB of ours alone: where all do
-not fit, --peers=ours,tuned, one work at a time. A work is a line of
+for Pillow's equalize. FixMatch of 960 images took 7 to 15 GB of ours alone: where not
+all fit, --peers=ours,tuned, one work at a time. A work is a line of
 experiments/results/peers.jsonl, named <--keep>_<work>, and a row of README's table.
 `--debug` is small networks and batches.
 """
