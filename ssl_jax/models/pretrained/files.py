@@ -85,11 +85,13 @@ def _network(saved, path):
         tensors = {
             name: value
             for name, value in candidate.items()
-            if isinstance(value, np.ndarray)
+            if isinstance(name, str) and isinstance(value, np.ndarray)
         }
         if tensors:
             return tensors
-    there = sorted(map(str, saved)) if isinstance(saved, Mapping) else type(saved)
+    there = f"a {type(saved).__name__}"
+    if isinstance(saved, Mapping):
+        there = sorted(map(str, saved))
     raise UserError(
         f"model.weights={str(path)!r} holds no network by its tensors' names: it has "
         f"{there}, and none of those is a dict of tensors; save model.state_dict()."
@@ -120,19 +122,26 @@ def _input(path):
             continue
         if not isinstance(said, dict):
             continue
-        if _has(its := said.get("input"), *Input._fields):  # ssl_jax's
+        if _has(its := said.get("input"), Input._fields):  # ssl_jax's
             return Input(*(tuple(its[name]) for name in Input._fields))
         _check_padding(said.get("architecture"), path)
-        if _has(its := said.get("pretrained_cfg", said), "input_size", "mean", "std"):
+        theirs = ("input_size", "mean", "std")
+        if _has(its := said.get("pretrained_cfg", said), theirs):
             levels = [tuple(255 * v for v in its[name]) for name in ("mean", "std")]
             channels, height, width = its["input_size"]
             return Input((height, width, channels), *levels)
     return None
 
 
-def _has(its, *names):
-    """Whether these are lists of it: the file may be anything."""
-    return isinstance(its, Mapping) and all(isinstance(its.get(n), list) for n in names)
+def _has(its, names):
+    """Whether these are numbers of it, three of the first: the file may be anything."""
+    if not isinstance(its, Mapping):
+        return False
+    lists = [its.get(name) for name in names]
+    if not all(isinstance(each, list) and each for each in lists):
+        return False
+    numbers = (isinstance(number, int | float) for each in lists for number in each)
+    return all(numbers) and len(lists[0]) == 3
 
 
 def _check_padding(architecture, path):

@@ -126,17 +126,20 @@ def _tokens(given, wanted):
     which is the same function.
     """
     given = dict(given)
-    position_TD = given.pop("position", np.zeros((1, 0, 0)))[0]
+    position_1TD = given.pop("position", np.zeros((1, 0, 0)))
+    if position_1TD.ndim != 3 or len(position_1TD) != 1:
+        return given  # without a position, which is told
+    position_TD = position_1TD[0]
     prefix = [each for each in ("class_token", "registers") if each in given]
     ends = np.cumsum([len(given[each]) for each in prefix], dtype=int)
     T, P = len(position_TD), int(ends[-1]) if prefix else 0
     square = [n for n in (0, 1, P) if T > n and math.isqrt(T - n) ** 2 == T - n]
     if not square or square[0] > P:
-        return given  # without a position, which is told
+        return given  # likewise
     (own, *_), D = square, position_TD.shape[1]
     side = math.isqrt(T - own)
     given["position"] = position_TD[own:].reshape(side, side, D)
-    if not prefix:
+    if any(given[each].shape[1:] != (D,) for each in prefix) or not prefix:
         return given
     prefix_PD = np.concatenate([position_TD[:own], np.zeros((P - own, D), np.float32)])
     if "prefix_position" in wanted:
@@ -148,7 +151,8 @@ def _tokens(given, wanted):
 
 def _on_grid(position_hwD, shape):
     """Resampled for a network whose images have another grid of patches."""
-    if position_hwD.ndim != 3 or position_hwD.shape[-1] != shape[-1]:
+    alike = position_hwD.ndim == 3 and position_hwD.shape[-1] == shape[-1]
+    if not alike or not position_hwD.size:
         return position_hwD  # a misfit
     return np.asarray(resampled(jnp.asarray(position_hwD), shape[:2]))
 

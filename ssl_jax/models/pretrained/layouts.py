@@ -308,13 +308,15 @@ def _with_our_axes(to, tensor):
     module, _, leaf = to.rpartition(".")
     if leaf != "kernel":
         whole = to in ("class_token", "registers") and tensor.ndim == 3
-        if whole:
+        if whole and len(tensor) == 1:
             return tensor[0]
         return tensor if to == "position" else tensor.reshape(-1)
     if tensor.ndim == 2:
         return tensor.T
+    if tensor.ndim != 4:
+        return tensor  # as of a video's patches: a misfit
     last = module.rpartition(".")[2]
-    if last.startswith("Dense"):  # written as a convolution of 1x1
+    if last.startswith("Dense") and tensor.shape[2:] == (1, 1):
         return tensor[:, :, 0, 0].T
     depthwise = last.startswith("Depthwise")
     return tensor.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))

@@ -188,19 +188,25 @@ def _older(file):
 
 
 def _storages(saved):
-    if isinstance(saved, Tensor):
-        yield saved.storage
-    elif isinstance(saved, dict):
-        for value in saved.values():
-            yield from _storages(value)
-    elif isinstance(saved, (list, tuple)):
-        for value in saved:
-            yield from _storages(value)
+    waiting, seen = [saved], set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            yield value.storage
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, (list, tuple)):
+            waiting += value
 
 
 def _with_arrays(saved, content):
-    """`saved` with the array of each tensor; each storage is read once."""
-    arrays = {}
+    """`saved` with the array of each tensor; each storage is read once, and what stands
+    in several places is filled once: in a few bytes that may be more places than there
+    is memory for."""
+    arrays, filled_of = {}, {}
 
     def numbers(storage):
         if storage.key not in arrays:
@@ -214,6 +220,11 @@ def _with_arrays(saved, content):
         return arrays[storage.key]
 
     def filled(value):
+        if id(value) not in filled_of:
+            filled_of[id(value)] = anew(value)
+        return filled_of[id(value)]
+
+    def anew(value):
         if isinstance(value, Tensor):
             return _array(value, numbers(value.storage))
         if isinstance(value, dict):

@@ -335,6 +335,29 @@ def test_what_does_not_fit_is_told_by_name():
     assert _fitted(others, encoder, "resnet").misfits == ()  # without a head
 
 
+@pytest.mark.parametrize("prefix_position", [True, False])
+def test_tensors_of_other_axes_are_misfits(prefix_position):
+    """As a video's patches have, or MLPs that are convolutions of more than a pixel."""
+    names, _, hparams = FILES["vit"]
+    network = _network("vit", **hparams, prefix_position=prefix_position)
+    tensors = _tensors(names.items())
+    for name, shape, line in (
+        ("patch_embed.proj.weight", (4, 3, 2, 4, 4), "patches.kernel is 4x3x2x4x4"),
+        ("blocks.0.mlp.fc1.weight", (16, 4, 3, 3), "Dense_0.kernel is 3x3x4x16"),
+        ("blocks.0.mlp.fc1.weight", (16, 4, 1), "Dense_0.kernel is 16x4x1"),
+        *(
+            ("pos_embed", shape, "position of the network is not in the file")
+            for shape in ((7, 4), (2, 7, 4), (1, 7, 4, 1), ())
+        ),
+        ("pos_embed", (1, 7, 8), "position is 2x2x8 in the file"),
+        ("cls_token", (2, 1, 4), "class_token is 8 in the file"),
+        ("reg_token", (1, 2, 8), "registers is 2x8 in the file"),
+    ):
+        other = tensors | {name: np.ones(shape, np.float32)}
+        with pytest.raises(UserError, match=f"(?s)does not fit the network.*{line}"):
+            _fitted(other, network, "vit")
+
+
 def test_files_are_read_by_what_they_hold(tmp_path):
     tensors = {"a.weight": DRAW.normal(size=(2, 3)).astype(np.float32)}
     safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
@@ -353,6 +376,9 @@ def test_files_are_read_by_what_they_hold(tmp_path):
         assert pretrained.read(path).tensors.keys() == tensors.keys()
     torch_files.save(tmp_path / "b.pth", {"epoch": 1, "optimizer": {}})
     with pytest.raises(UserError, match=r"no network .*\['epoch', 'optimizer'\]"):
+        pretrained.read(tmp_path / "b.pth")
+    torch_files.save(tmp_path / "b.pth", {0: torch_files.Tensor(tensors["a.weight"])})
+    with pytest.raises(UserError, match=r"no network by its tensors' names.*\['0'\]"):
         pretrained.read(tmp_path / "b.pth")
     with pytest.raises(UserError, match="there is no such file"):
         pretrained.read(tmp_path / "c.pth")
@@ -373,7 +399,11 @@ def test_what_the_input_was_comes_along(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(ours))
     read = pretrained.read(tmp_path / "a.safetensors")
     assert read.input == ((32, 32, 3), (1.0,), (2.0,))
-    for other in ({"input": "x"}, {"input": {"shape": 3}}, {"pretrained_cfg": []}, [1]):
+    for other in (
+        *({"input": "x"}, {"input": {"shape": 3}}, {"pretrained_cfg": []}, [1]),
+        *({"input": ours["input"] | {n: ["x"]}} for n in ("shape", "mean")),
+        *(timm | {"input_size": [3, 8]}, timm | {"std": []}),
+    ):
         (tmp_path / "a.json").write_text(json.dumps(other))  # of something else
         assert pretrained.read(tmp_path / "a.safetensors").input[0] == (224, 224, 3)
     theirs = {"architecture": "tf_efficientnet_b0", "pretrained_cfg": timm}

@@ -96,6 +96,22 @@ def test_a_file_that_is_cut_off_is_told(tmp_path, older):
             torch_file.read(path)
 
 
+def test_a_list_of_lists_many_times_over_is_read_once(tmp_path):
+    """10^20 places in some hundred bytes; and a list within itself ends."""
+    many, itself = [Tensor(np.ones(1, np.float32))], []
+    for _ in range(20):
+        many = [many] * 10
+    torch_files.save(tmp_path / "a.pth", {"w": many}, older=True)
+    read = torch_file.read(tmp_path / "a.pth")["w"]
+    for _ in range(21):
+        read = read[-1]
+    np.testing.assert_array_equal(read, [1])
+    itself.append(itself)
+    torch_files.save(tmp_path / "b.pth", itself)
+    with pytest.raises(UserError, match="is no whole file by torch.save"):
+        torch_file.read(tmp_path / "b.pth")
+
+
 def test_what_is_no_such_file_is_told(tmp_path):
     path = tmp_path / "a.pth"
     path.write_bytes(b"<html>not found</html>")
