@@ -1,6 +1,6 @@
-"""SequenceMatch against a transcription of USB's step in NumPy, in double precision:
-microsoft/Semi-supervised-learning, semilearn/algorithms/sequencematch/sequencematch.py
-(`train_step`) at 1ef4cbe."""
+"""SequenceMatch against a transcription of its author's step in NumPy, in double
+precision: beandkay/SequenceMatch, models/sequencematch/sequencematch.py (`train`) and
+sequencematch_utils.py, models/uda/uda_utils.py (`consistency_loss`) at 4f322bb."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def _strong(key, x, rates, part=1.0):
 
 
 @pytest.mark.parametrize("weak_gradient", [True, False])
-def test_loss_and_update_are_usbs(weak_gradient):
+def test_loss_and_update_are_the_authors(weak_gradient):
     views = WeakStrong(plain=lambda x: x, weak=lambda _, x: x, strong=_strong)
     algorithm = SequenceMatch(
         model=toy.Pixels(),
@@ -41,30 +41,33 @@ def test_loss_and_update_are_usbs(weak_gradient):
         weak_gradient=weak_gradient,
     )
     state = algorithm.init(jax.random.key(0), BATCH)
-    # Each class has as many images that were sure of it, so that none has a lower
-    # threshold.
-    given = {"class_N": jnp.arange(N, dtype=jnp.int32) % K}
+    # Of class 0 are 5 images that were sure of it, of 1 and 2 are 3 and 1.
+    given = {"class_N": jnp.array([0, 1, 0, 0, 2, 1, 0, 1, 0], jnp.int32)}
     state = state.replace(extra={**state.extra, "thresholds": given})
     after, metrics = jax.jit(algorithm.train_step)(state, BATCH, jax.random.key(1))
 
-    def probs(weight, part):
-        moved = UNLABELED_UK + part * np.array([0.5, -1.0, 0.0])
-        return toy.softmax(weight * moved)
+    def logits(weight, part):
+        return weight * (UNLABELED_UK + part * np.array([0.5, -1.0, 0.0]))
 
-    weak, medium = probs(1, 0), probs(1, 0.25)  # as targets: constants
-    kept, label = weak.max(1) >= 0.8, weak.argmax(1)
-    assert 0 < kept.sum() < U
+    weak, medium = logits(1, 0), logits(1, 0.25)  # as targets: constants
+    probs = toy.softmax(weak)
+    learned = np.array([5, 3, 1]) / 5
+    label = probs.argmax(1)
+    kept = probs.max(1) >= (0.8 * learned / (2 - learned))[label]
+    assert (probs.max(1) >= 0.8).sum() < kept.sum() < U  # by FlexMatch's thresholds
 
     def unlike(said, target):
-        target = toy.softmax(target / 0.5)
-        return ((target * (np.log(target) - np.log(said))).sum(1) * kept).mean()
+        sure = toy.softmax(target).max(1) >= 0.8
+        assert 0 < sure.sum() < U
+        target, said = toy.softmax(target / 0.5), toy.softmax(said)
+        return ((target * (np.log(target) - np.log(said))).sum(1) * sure).mean()
 
     def terms(params):
         weight = params["weight"]
         labeled = np.log(toy.softmax(weight * LABELED_BK))[np.arange(B), LABELS]
-        strong = probs(weight, 1)
-        unlabeled = np.log(strong)[np.arange(U), label] * kept
-        sequence = unlike(probs(weight, 0.25), weak)
+        strong = logits(weight, 1)
+        unlabeled = np.log(toy.softmax(strong))[np.arange(U), label] * kept
+        sequence = unlike(logits(weight, 0.25), weak)
         sequence += unlike(strong, medium) + unlike(strong, weak)
         return -labeled.mean(), -unlabeled.mean(), sequence
 
