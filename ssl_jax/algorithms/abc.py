@@ -2,14 +2,17 @@
 
 Lee et al., "ABC: Auxiliary Balanced Classifier for Class-imbalanced Semi-supervised
 Learning", arXiv:2110.10368; symbols are the paper's. A head on FixMatch's features has
-FixMatch's two losses as well, but an image of class k counts there with probability
+two losses like FixMatch's, but an image of class k counts there with probability
 min(N) / N_k alone, for N_k labels of the class: an unlabeled one of its pseudo-label's
-class, and of all classes at first. It is this head that is judged.
+class, and of all classes at first. What this head predicts of the weak view is the
+strong view's target as it is, no hard label. It is this head that is judged.
 
-Departures: as in USB (microsoft/Semi-supervised-learning,
-semilearn/imb_algorithms/abc/abc.py at 1ef4cbe), there is one strong view, where the
-paper has two for the second head. From USB: masks of unlabeled images go towards the
-shares step by step, not epoch by epoch; both heads have the one threshold.
+Departures: from the authors' code (LeeHyuck/ABC, ABCcode0920/ABCfix.py at f70e926),
+there is one strong view, where theirs has two, whose losses add up in the second head;
+masks of unlabeled images go towards the shares step by step, not epoch by epoch; both
+heads have the one threshold. USB (microsoft/Semi-supervised-learning,
+semilearn/imb_algorithms/abc/abc.py at 1ef4cbe) has one strong view as well, and hard
+labels in the second head.
 """
 
 import dataclasses
@@ -23,7 +26,10 @@ from flax import linen as nn
 from ssl_jax.algorithms.fixmatch import FixMatch
 from ssl_jax.algorithms.shared import ema_teacher
 from ssl_jax.core import Batch, PyTree, TrainState, forward, mean
-from ssl_jax.core.losses import cross_entropy_per_example
+from ssl_jax.core.losses import (
+    cross_entropy_per_example,
+    soft_cross_entropy_per_example,
+)
 from ssl_jax.core.ranges import Weight
 from ssl_jax.models import Classifier
 
@@ -60,6 +66,14 @@ class ABC(FixMatch):
         model = self.model
         return Network(model.encoder, model.num_classes, model.dropout)
 
+    @property
+    def counting_K(self) -> np.ndarray:
+        """The part of each class's images that counts for the second head:
+        min(N) / N_k; all of a class without labels, which is not the rarest either."""
+        count_K = np.array(self.labeled_K)
+        rarest = count_K[count_K > 0].min()
+        return np.float32(rarest / np.maximum(count_K, rarest))
+
     def init(
         self, key: jax.Array, batch: Batch, initial: PyTree | None = None
     ) -> TrainState:
@@ -76,17 +90,15 @@ class ABC(FixMatch):
     def balanced(self, state: TrainState, batch: Batch, x_BK, weak_UK, strong_UK, key):
         """The second head's loss of these logits, and its metrics."""
         key_x, key_u = jax.random.split(key)
-        count_K = np.maximum(self.labeled_K, 1)
-        share_K = jnp.float32(count_K.min() / count_K)
+        share_K = jnp.array(self.counting_K)
         counts_B = jax.random.bernoulli(key_x, share_K[batch["label"]])
         loss_B = cross_entropy_per_example(x_BK, batch["label"]) * counts_B
 
         probs_UK = jax.nn.softmax(jax.lax.stop_gradient(weak_UK).astype(jnp.float32))
-        label_U = probs_UK.argmax(-1)
         share_K = 1 - state.step / self.total_steps * (1 - share_K)
-        counts_U = jax.random.bernoulli(key_u, share_K[label_U])
+        counts_U = jax.random.bernoulli(key_u, share_K[probs_UK.argmax(-1)])
         kept_U = counts_U & (probs_UK.max(-1) >= self.threshold)
-        loss_U = cross_entropy_per_example(strong_UK, label_U) * kept_U
+        loss_U = soft_cross_entropy_per_example(strong_UK, probs_UK) * kept_U
         metrics = {
             "balanced_labeled_loss": mean(loss_B),
             "balanced_unlabeled_loss": mean(loss_U),

@@ -1,6 +1,5 @@
-"""ABC against a transcription of USB's step in NumPy, in double precision:
-microsoft/Semi-supervised-learning, semilearn/imb_algorithms/abc/abc.py
-(`compute_abc_loss`) at 1ef4cbe."""
+"""ABC against a transcription of its authors' step in NumPy, in double precision:
+LeeHyuck/ABC, ABCcode0920/ABCfix.py (`train`) at f70e926, with one strong view."""
 
 import jax
 import jax.numpy as jnp
@@ -29,13 +28,15 @@ def _logits(params, head, x):
 
 def _losses(params, weak, head, counts_B, counts_U):
     """Of one head, (labeled, unlabeled, share kept): the weak views' probabilities are
-    constants."""
+    constants, and the second head's targets as they are."""
     labeled = np.log(toy.softmax(_logits(params, head, LABELED_BK)))
     strong = np.log(toy.softmax(_logits(params, head, UNLABELED_UK[:, ::-1])))
-    label, kept = weak[head].argmax(1), (weak[head].max(1) >= 0.7) * counts_U
+    target, kept = weak[head], (weak[head].max(1) >= 0.7) * counts_U
+    if head == "head":
+        target = np.eye(K)[target.argmax(1)]
     return (
         -(labeled[np.arange(B), LABELS] * counts_B).mean(),
-        -(strong[np.arange(U), label] * kept).mean(),
+        -((target * strong).sum(1) * kept).mean(),
         kept.mean(),
     )
 
@@ -98,3 +99,14 @@ def test_loss_and_update_are_the_papers(step, weak_gradient):
     teacher = jax.tree.map(np.asarray, after.extra["ema"])
     expected = _logits(teacher, "balanced_head", LABELED_BK)
     np.testing.assert_allclose(said, expected, rtol=1e-5)
+
+
+def test_a_class_without_labels_counts_whole_and_is_not_the_rarest():
+    algorithm = ABC(
+        model=Classifier(toy.Pixels(), 4),
+        tx=optax.sgd(0.1),
+        views=None,
+        labeled_K=(40, 0, 8, 4),
+        total_steps=100,
+    )
+    np.testing.assert_allclose(algorithm.counting_K, [0.1, 1, 0.5, 1])
