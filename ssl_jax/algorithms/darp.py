@@ -11,8 +11,9 @@ which is to make their sums 1, and of classes, nu_k, are solved for in turn (alg
 Departures: from the authors' code (bbuing9/DARP, common.py and training_functions.py at
 64a94b4), a class's equation is solved to the end, by Newton's method on its logarithm,
 where theirs stops at a change of nu below 0.1; the first refinement is at the first
-step after the warm-up. M_k are in the labels' proportions, as where their code is told
-that both sets are alike (it can estimate those of unlabeled images as well), and in USB
+step after the warm-up; there is one strong view, where theirs has two. M_k are in the
+labels' proportions, as where their code is told that both sets are alike (it can
+estimate those of unlabeled images as well), and in USB
 (microsoft/Semi-supervised-learning, semilearn/imb_algorithms/darp/ at 1ef4cbe). From
 USB: confidence is read from refined predictions too, as in the authors' code.
 """
@@ -42,8 +43,9 @@ class DARP(FixMatch):
 
     @property
     def wanted_K(self) -> np.ndarray:
-        """M_k."""
-        return self.num_unlabeled * np.array(self.labeled_K) / sum(self.labeled_K)
+        """M_k; of a class without labels next to nothing, as no multiplier makes 0."""
+        total = sum(self.labeled_K)
+        return self.num_unlabeled * np.maximum(self.labeled_K, 1e-6 * total) / total
 
     def init_thresholds(self) -> dict[str, jax.Array]:
         """What was last said of each unlabeled image, and the same refined."""

@@ -50,7 +50,7 @@ def _refined(probs):
     return A * X[:, None] * Y
 
 
-def _build():
+def _build(counts=COUNTS):
     views = WeakStrong(
         plain=lambda x: x, weak=lambda _, x: x, strong=lambda _, x, rates: x[..., ::-1]
     )
@@ -58,7 +58,7 @@ def _build():
         model=toy.Pixels(),
         tx=optax.sgd(0.1),
         views=views,
-        labeled_K=tuple(COUNTS),
+        labeled_K=tuple(counts),
         num_unlabeled=N,
         total_steps=100,
         warmup=0.2,
@@ -116,3 +116,10 @@ def test_sure_predictions_are_moved_too():
     np.testing.assert_allclose(refined.sum(1), 1, rtol=1e-5)
     before = abs(probs.sum(0) - WANTED).max()
     assert abs(refined.sum(0) - WANTED).max() < before
+
+
+def test_a_class_without_labels_has_no_images_and_costs_the_others_none():
+    probs = np.random.default_rng(2).dirichlet(np.full(K, 0.5), size=N)
+    refined = np.asarray(jax.jit(_build([6, 0, 3]).refined)(jnp.float32(probs)))
+    np.testing.assert_allclose(refined.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(refined.sum(0), [6, 0, 3], atol=0.1)
