@@ -58,6 +58,9 @@ def test_every_class_counts_alike_and_one_without_images_not_at_all():
     )
     never = metrics.ByClass(np.array([[3, 0], [2, 0]])).compute()
     assert never["geometric_mean"] == 0 and never["balanced_accuracy"] == 0.5
+    shifted = np.roll(np.eye(1000), 1, axis=0)  # each class right in 2 of 5 images
+    many = metrics.ByClass(2 * np.eye(1000) + 3 * shifted).compute()
+    assert many["geometric_mean"] == pytest.approx(0.4)
 
 
 def test_effective_rank_is_rankmes_and_merges():
