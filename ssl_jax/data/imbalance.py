@@ -68,8 +68,8 @@ def thinned(
 
     Labeled: of the most frequent class all that the split labels; those of other
     classes that lose their label are drawn by `seed`, and are as if they had none.
-    Unlabeled: of the others in the split's unlabeled set, drawn by `seed`, and beside
-    them the labeled ones, if that has these.
+    Unlabeled: of those and the others in the split's unlabeled set, drawn by `seed`,
+    and beside them the labeled ones, if that has these.
 
     Args:
       num_unlabeled: images without a label, if all classes were as frequent as the
@@ -94,7 +94,7 @@ def thinned(
         )
     labeled = _first(labeled_K, count_K)
     belonging = labeled[np.isin(labeled, split.unlabeled)]
-    rest = np.setdiff1d(split.unlabeled, labeled)
+    rest = np.setdiff1d(np.union1d(split.unlabeled, split.labeled), labeled)
     if num_unlabeled or asked.gamma_unlabeled != 1:
         if unknown := int((dataset.labels_N[rest] < 0).sum()):
             raise UserError(

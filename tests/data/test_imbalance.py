@@ -68,6 +68,10 @@ def test_unlabeled_images_may_be_otherwise_or_left_as_they_are():
     apart = thinned(data, unlike, Imbalance("step", 10, 10), 100, seed=0)
     assert not set(apart.labeled) & set(apart.unlabeled)
     assert _counts(data, apart.unlabeled) == [10] * 5 + [1] * 5
+    # Those that lost their label are unlabeled, also where labeled ones are not.
+    others = thinned(data, unlike, Imbalance("step", 10), 0, seed=0)
+    assert _counts(data, others.unlabeled) == [30] * 5 + [48] * 5
+    assert not set(others.labeled) & set(others.unlabeled)
 
 
 def test_what_cannot_be_had_is_refused():
