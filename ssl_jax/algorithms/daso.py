@@ -11,8 +11,9 @@ Departures: the constants are USB's for CIFAR-10 (microsoft/Semi-supervised-lear
 semilearn/imb_algorithms/daso/ at 1ef4cbe), where the authors' (ytaek-oh/daso,
 lib/models/daso_model.py, lib/models/feature_queue.py, lib/config/defaults.py at
 3541a6c) are by data set; the teacher's features are as in evaluation; before the first
-count of pseudo-labels classes have as many. From USB: likeness begins to count in
-labels and in the loss at one step, as in the authors' code.
+count of pseudo-labels classes have as many. From USB, as in the authors' code: likeness
+begins to count in labels and in the loss at one step, is that of the step's own weak
+views (USB mixes in that of the step before), and confidence is read from the mixture.
 """
 
 from dataclasses import dataclass
