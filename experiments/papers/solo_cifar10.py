@@ -9,9 +9,10 @@ published numbers, one run each and linear, lie in solo_cifar10.csv, its README'
 
 Departures, beside those of the methods' own files: linear is judged after training, by
 the protocol of `byol_cifar10`, where they train the linear layer beside the encoder and
-report its last epoch; SwAV has no queue, and SimSiam no warm-up. Of their rows all4one,
-deepcluster_v2, moco_v2plus, nnclr, ressl, vibcreg and w_mse are methods that are not
-here.
+report its last epoch; SwAV has no queue; the heads of SimCLR and SupCon have BatchNorm,
+where theirs have none; and Barlow Twins' loss is not a tenth of itself, which LARS takes
+out of all but biases and BatchNorm. Of their rows all4one, deepcluster_v2, moco_v2plus,
+nnclr, ressl, vibcreg and w_mse are methods that are not here.
 """
 
 import csv
@@ -38,6 +39,11 @@ STRONG = {  # augmentations/symmetric.yaml
     "solarize": (0.0, 0.0),
 }
 VICREG = {"area": (0.2, 1.0), "solarize": (0.1, 0.1)}
+CONTRASTED = {
+    "algorithm.hidden": 2048,
+    "algorithm.projection": 256,
+    "algorithm.temperature": 0.2,
+}
 LARGE = {"area": (0.08, 1.0)}  # of views that would have small ones beside them
 METHODS = {  # as published -> word, and what differs from BYOL's: phase.field -> value
     "barlow_twins": (
@@ -50,8 +56,12 @@ METHODS = {  # as published -> word, and what differs from BYOL's: phase.field -
     "dino": (
         "dino",
         {
+            "algorithm.hidden": 2048,
             "algorithm.out": 4096,
             "algorithm.momentum": 0.9995,
+            "algorithm.teacher_temperature": 0.07,
+            "algorithm.clip": 0.0,
+            "algorithm.freeze_steps": EPOCH,
             "algorithm.small_crops": 0,
         },
         {"learning_rate": 0.3, "weight_decay": 1e-6},
@@ -60,25 +70,30 @@ METHODS = {  # as published -> word, and what differs from BYOL's: phase.field -
     "moco_v3": ("moco", {}, {"learning_rate": 0.3, "weight_decay": 1e-6}, {}),
     "simclr": (
         "simclr",
-        {"algorithm.projection": 256, "algorithm.temperature": 0.2},
+        CONTRASTED,
         {"learning_rate": 0.4, "weight_decay": 1e-4},
         STRONG,
     ),
     "simsiam": (
         "simsiam",  # whose config is its paper's
         {"steps": 1000 * EPOCH, "batch_size": 256},
-        {"learning_rate": 0.5, "weight_decay": 1e-5},
+        {"learning_rate": 0.5, "weight_decay": 1e-5, "warmup_steps": 10 * EPOCH},
         {"area": (0.08, 1.0), "method": "bicubic", "blur": (0.5, 0.5)},
     ),
     "supcon": (
         "supcon",
-        {"algorithm.projection": 256, "algorithm.temperature": 0.2},
+        CONTRASTED,
         {"name": "sgd", "learning_rate": 0.4, "clip_lr": False, "decay_on": "all"},
         STRONG,
     ),
     "swav": (
         "swav",
-        {"algorithm.freeze_steps": 2 * EPOCH, "algorithm.small_crops": 0},
+        {
+            "algorithm.hidden": 2048,
+            "algorithm.projection": 128,
+            "algorithm.freeze_steps": 2 * EPOCH,
+            "algorithm.small_crops": 0,
+        },
         {"learning_rate": 0.6, "weight_decay": 1e-6},
         STRONG | LARGE,
     ),

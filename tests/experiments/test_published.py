@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from experiments import jobs
 from experiments.papers import solo_cifar10, usb_cv
 
 
@@ -18,6 +19,33 @@ def test_every_cell_has_what_was_published_and_its_hours(module, tasks, lacking)
         assert bool(re.match(r"\d+\.\d+", published)) != (run.name in lacking), run
         assert run.hours > 0 and run.row in run.name
     assert tasks == 3 * len(runs) and f"--task=1/{tasks}" in module.__doc__
+
+
+HEADS = {  # of solo-learn's scripts: hidden, projection; a warm-up of 10 epochs in all
+    "barlow_twins": (2048, 2048),
+    "byol": (4096, 256),
+    "dino": (2048, None),
+    "moco_v3": (4096, 256),
+    "simclr": (2048, 256),
+    "simsiam": (2048, 2048),
+    "supcon": (2048, 256),
+    "swav": (2048, 128),
+    "vicreg": (2048, 2048),
+}
+
+
+def test_heads_and_warm_ups_are_solo_learns():
+    (runs,) = solo_cifar10.TABLES.values()
+    assert {run.name for run in runs} == {*HEADS}
+    for run in runs:
+        pretrain = jobs.load(run.config, run.overrides).pretrain
+        its = pretrain.algorithm
+        assert (its.hidden, its.get("projection")) == HEADS[run.name], run.name
+        assert pretrain.optimizer.warmup_steps == 10 * solo_cifar10.EPOCH, run.name
+    dino = jobs.load(runs[2].config, runs[2].overrides).pretrain.algorithm
+    assert (dino.bottleneck, dino.out, dino.clip) == (256, 4096, 0.0)
+    assert (dino.teacher_temperature, dino.warmup_steps) == (0.07, 0)
+    assert dino.freeze_steps == solo_cifar10.EPOCH
 
 
 def test_cells_are_those_of_their_row_and_column():
