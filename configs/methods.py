@@ -50,7 +50,13 @@ USB: Says = {
         "train.algorithm.unlabeled_weight": 10.0,
     },
     "remixmatch": {"train.algorithm.rampup_steps": 3_200},
+    # One rate for all layers, on either data set.
+    "sequencematch": {
+        "train.optimizer.learning_rate": 5e-5,
+        "train.optimizer.layer_decay": 1.0,
+    },
     "simmatch": {"train.algorithm.ema_decay": 0.999},
+    "vat": {"train.algorithm.unlabeled_weight": 1.0},
 }
 
 

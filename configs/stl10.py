@@ -50,6 +50,6 @@ def get_config(arg: str = ""):
         config.data.update(num_labels=40, fold=-1)
         network = {"size": "base", "patch": 16}
         methods.usb(config, network=network, learning_rate=1e-4, layer_decay=0.65)
-        says = [methods.USB]
+        says = [methods.USB, {"comatch": {"train.algorithm.contrast_weight": 5.0}}]
     config = methods.instead(config, method, *says)
     return base.debug(config, 96, 96, 3, 10) if "debug" in words else config

@@ -58,4 +58,19 @@ def test_cells_are_those_of_their_row_and_column():
     assert simclr.cells["linear"].published == "90.74"
 
 
+def test_usbs_settings_are_its_files():
+    """What config/usb_cv has of a method other than of FixMatch."""
+
+    def train(config):
+        return jobs.load(config).train
+
+    for data, contrast in (("cifar100", 1.0), ("stl10", 5.0)):
+        assert train(f"{data}:usb,comatch").algorithm.contrast_weight == contrast
+        assert train(f"{data}:usb,vat").algorithm.unlabeled_weight == 1.0
+        its = train(f"{data}:usb,sequencematch").optimizer
+        assert (its.learning_rate, its.layer_decay) == (5e-5, 1.0)
+    assert train("cifar100:usb,flexmatch").optimizer.warmup_steps == 0
+    assert train("stl10:usb,flexmatch").optimizer.warmup_steps == 5_120
+
+
 CELL = "fixmatch-stl10_40"
