@@ -6,7 +6,8 @@ layer L + 1, of L blocks, what comes behind the last of them and whatever is not
 encoder's, such as a head. Layer l learns at decay^(L + 1 - l) of the rate (Clark et
 al., arXiv:2003.10555; for images Bao et al., arXiv:2106.08254), as in
 facebookresearch/mae (util/lr_decay.py at efb2a80). timm's param_groups_layer_decay,
-which USB has as well, puts the final norm to the last block.
+which USB has as well, puts a ViT's final norm, and what an EfficientNet has behind its
+blocks, to the last block; else its layers are these.
 """
 
 import re
@@ -105,20 +106,32 @@ def shares(params: PyTree, layer_decay: float, layers: str) -> PyTree:
 
 
 def layer_of(name: str, encoder: PyTree) -> int:
-    """The layer that a module, or a parameter, of an encoder with blocks is of."""
+    """The layer that a module, or a parameter, of an encoder with blocks is of.
+
+    Raises:
+      UserError: it is a ConvNeXt in which a stage is as wide as the one before it.
+    """
     blocks = {int(m[1]): n for n in encoder if (m := _BLOCK.fullmatch(n))}
     if name in blocks.values():
         return int(name.rpartition("_")[2]) + 1
     if halved := _HALVED.fullmatch(name):
-        width = encoder[f"halved_{halved[1]}"]["kernel"].shape[-1]
-        # The first block as wide as what it gets.
-        return 1 + min(
-            i
-            for i, n in blocks.items()
-            if encoder[n]["LayerNorm_0"]["scale"].shape == (width,)
-        )
+        return 1 + _first_of_stages(blocks, encoder)[int(halved[1]) - 1]
     behind = _BEHIND.fullmatch(name) is not None
     if name == "BatchNorm_0":  # of the stem, or where blocks normalise first, the last
         stem = encoder["Conv_0"]["kernel"].shape[-1]
         behind = encoder[name]["scale"].shape != (stem,)
     return len(blocks) + 1 if behind else 0
+
+
+def _first_of_stages(blocks, encoder):
+    """The number of the first block of each stage but the first: it is wider than the
+    one before it."""
+    width = [encoder[blocks[i]]["LayerNorm_0"]["scale"].shape for i in sorted(blocks)]
+    first = [i for i in range(1, len(width)) if width[i] != width[i - 1]]
+    if len(first) < len({m[1] for name in encoder if (m := _HALVED.fullmatch(name))}):
+        raise UserError(
+            "optimizer.layer_decay and optimizer.layers tell a convnext's stages by "
+            "their widths, and here one is as wide as the one before it: use other "
+            "model.widths, or layer_decay=1.0 and layers='all' or 'head'."
+        )
+    return first

@@ -36,6 +36,9 @@ def test_layers_of_networks_with_blocks():
     # Stages of 2, 2, 6 and 2 blocks: what halves the image goes with the first.
     for stage, layer in ((1, 3), (2, 5), (3, 11)):
         assert convnext[f"halved_{stage}"] == convnext[f"halved_norm_{stage}"] == layer
+    uneven = dict(depths=(1, 2, 1), widths=(8, 16, 8), patch=2, kernel=3)
+    uneven = _layers(_encoder("convnext", **uneven))
+    assert [uneven[f"halved_{stage}"] for stage in (1, 2)] == [2, 4]
     wide = _layers(_encoder("wide_resnet", blocks=1, widen=1))
     assert wide["Conv_0"] == 0 and wide["BatchNorm_0"] == len(wide) - 1
     # As models/resnet.py and models/efficientnet.py name theirs.
@@ -124,3 +127,6 @@ def test_what_has_no_layers_is_refused():
     flat = {"encoder": {"Dense_0": {"kernel": jnp.ones(2)}}, "head": {}}
     refused("layer_decay=0.9 counts an encoder's blocks, and .* none", flat, 0.9)
     refused("layers='1' counts an encoder's blocks", flat, layers="1")
+    alike = _encoder("convnext", depths=(1, 1), widths=(8, 8), patch=2, kernel=3)
+    alike = {"encoder": alike}
+    refused("one is as wide as the one before it: use other model.widths", alike, 0.9)
