@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 from scipy.special import erf, softmax
 
 from ssl_jax import augment, models
 from ssl_jax.algorithms import mae
 from ssl_jax.algorithms.mae import MAE
+from ssl_jax.core import TrainState, model_rngs
 from ssl_jax.errors import UserError
 
 VIEWS = augment.build("two_crops", mean=(100.0,), std=(60.0,))
@@ -171,6 +173,27 @@ def test_loss_and_update_are_the_transcriptions(started, batch, normalized):
         transcribed(*given)[0][mask].mean(),
         atol=1e-5,
     )
+
+
+class Drawing(nn.Module):
+    """Paints one number everywhere, which it draws as dropout draws."""
+
+    def __call__(self, masked, *, train):
+        return jax.random.normal(self.make_rng("dropout")) * jnp.ones((6, 8, 12))
+
+
+def test_what_the_network_drops_is_drawn_by_the_steps_key(batch, monkeypatch):
+    algorithm, key = build(normalized=False), jax.random.key(3)
+    monkeypatch.setattr(MAE, "network", Drawing())
+    state = TrainState(jnp.int32(0), {}, {}, algorithm.tx.init({}), {})
+    _, metrics = jax.jit(algorithm.train_step)(state, batch, key)
+    painted = Drawing().apply({}, None, train=True, rngs=model_rngs(key))[0, 0, 0]
+    x_BHWC = STILL.plain(batch["image"])
+    masked = algorithm.masked(jax.random.split(key)[1], x_BHWC)
+    hidden_BL = np.asarray(mae.ranks(masked.order_BL)) >= masked.seen
+    targets_BLP = np.asarray(mae.patches(x_BHWC, SIDE))
+    expected = ((targets_BLP - np.float64(painted)) ** 2)[hidden_BL].mean()
+    np.testing.assert_allclose(metrics["loss"].compute(), expected, rtol=1e-5)
 
 
 def test_each_image_hides_as_many_patches_and_others_of_them():
