@@ -9,10 +9,11 @@ published numbers, one run each and linear, lie in solo_cifar10.csv, its README'
 
 Departures, beside those of the methods' own files: linear is judged after training, by
 the protocol of `byol_cifar10`, where they train the linear layer beside the encoder and
-report its last epoch; SwAV has no queue; the heads of SimCLR and SupCon have BatchNorm,
-where theirs have none; and Barlow Twins' loss is not a tenth of itself, which LARS takes
-out of all but biases and BatchNorm. Of their rows all4one, deepcluster_v2, moco_v2plus,
-nnclr, ressl, vibcreg and w_mse are methods that are not here.
+report its last epoch; SwAV has no queue; SimCLR's and SupCon's heads have BatchNorm,
+where theirs have none; and Barlow Twins' loss is whole, where theirs is a tenth of it,
+which LARS takes out again but for biases and BatchNorm. Of their rows all4one,
+deepcluster_v2, moco_v2plus, nnclr, ressl, vibcreg and w_mse are methods that are not
+here.
 """
 
 import csv
