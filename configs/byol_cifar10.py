@@ -65,7 +65,8 @@ def get_config(arg: str = ""):
         config.probe.folds = 5
     # 64 patches of 4x4 pixels, of which 16 are seen.
     vit, steps = dict(patch=4, pool="mean"), config.pretrain.steps
-    says = [methods.masked(1.5e-4, steps=steps, decoder=(192, 4, 3), **vit)]
+    its = dict(decoder=(192, 4, 3), area=(0.2, 1.0), **vit)
+    says = [methods.masked(1.5e-4, steps=steps, **its)]
     if "small" in words:
         vit |= dict(width=128, depth=6, heads=4)
         masked = methods.masked(1e-3, steps=steps, decoder=(64, 1, 2), **vit)

@@ -47,7 +47,7 @@ def get_config(arg: str = ""):
         checkpoint_every=EPOCH,
     )
     # The paper's, on its smallest network.
-    vit = dict(size="base", patch=16)
+    vit = dict(size="base", patch=16, area=(0.2, 1.0))
     masked = methods.masked(
         1.5e-4, steps=config.pretrain.steps, decoder=(512, 8, 16), **vit
     )

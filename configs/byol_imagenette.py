@@ -40,8 +40,9 @@ def get_config(arg: str = ""):
         knn=5,
     )
     # 64 patches of 16x16 pixels, of which 16 are seen.
+    vit = dict(patch=16, pool="mean", area=(0.2, 1.0))
     masked = methods.masked(
-        1.5e-4, steps=config.pretrain.steps, decoder=(192, 4, 3), patch=16, pool="mean"
+        1.5e-4, steps=config.pretrain.steps, decoder=(192, 4, 3), **vit
     )
     methods.instead_of_byol(config, method, masked)
     return base.debug(config, 24, 24, 3, 10) if "debug" in words else config

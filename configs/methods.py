@@ -69,19 +69,27 @@ NARROW: Says = {
 
 
 def masked(
-    learning_rate: float, *, steps: int, decoder: tuple[int, int, int], **model
+    learning_rate: float,
+    *,
+    steps: int,
+    decoder: tuple[int, int, int],
+    area: tuple[float, ...] = (),
+    **model,
 ) -> Says:
     """MAE in BYOL's place: on a Vision Transformer, with AdamW and the paper's decay,
-    on crops with the colours that they have (arXiv:2111.06377, tables 1e and 8).
+    on crops with the colours that they have (arXiv:2111.06377, tables 1e and 8). Adam's
+    beta_2 is 0.999, where theirs is 0.95.
 
     Args:
       learning_rate: for 256 images a step; in the paper, 1.5e-4.
       steps: in all; the rate rises over 1 of 20, the paper's 40 of 800 epochs.
       decoder: width, blocks and heads.
+      area: of the crops, 0.2 to 1 of the image in its code; (): BYOL's there.
       **model: fields of models/vit.py.
     """
     fields = zip(("width", "depth", "heads"), decoder, strict=True)
     plain = {"jitter": 0.0, "grey": 0.0, "blur": (0.0, 0.0), "solarize": (0.0, 0.0)}
+    plain |= {"area": area} if area else {}
     optimizer = {
         "name": "adamw",
         "learning_rate": learning_rate,

@@ -259,6 +259,13 @@ def test_methods_that_embed_views_are_words_where_byol_is(name):
         get(name, "simclr,vicreg")
 
 
+def test_maes_crops_are_its_codes_but_where_images_are_small():
+    least = {"byol_digits": 0.7}
+    for name in (file for file in EXPERIMENTS if file.startswith("byol_")):
+        area = get(name, "mae").pretrain.augment.area
+        assert area == (least.get(name, 0.2), 1.0), name
+
+
 def test_two_phases_hand_over_their_network_and_stop_by_validation():
     config, floor = map(two_phase_cifar10.get_config, ("", "supervised"))
     assert config.supervised == floor.supervised and config.data == floor.data
