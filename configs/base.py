@@ -14,6 +14,7 @@ from ssl_jax import algorithms, augment, models
 from ssl_jax.core import named
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate import protocol
+from ssl_jax.train.parts import BEGINNING
 
 
 def run(name: str, **sections: ConfigDict) -> ConfigDict:
@@ -240,7 +241,8 @@ def refill(config: ConfigDict, section: str, name: str) -> None:
 
     An algorithm that has no optimizer, or trains on other views, or draws from
     elsewhere than the one before it takes those settings as well from `phase`; and the
-    run, where that one's name begins it, its name.
+    run, where that one's name begins it, its name. What a model begins with stays: a
+    file of weights, and how its images were.
 
     Raises:
       UserError: there is no such one; the message lists what exists.
@@ -255,8 +257,11 @@ def refill(config: ConfigDict, section: str, name: str) -> None:
         old, new = (known.partition(".")[0] for known in (before, name))
         if config.name.startswith(f"{old}_"):
             config.name = config.name.replace(old, new, 1)
+    elif part == "model":
+        begins = {field: inside[part][field] for field in BEGINNING}
+        inside[part] = model(name, **begins)
     else:
-        inside[part] = {"model": model, "augment": augmentation}[part](name)
+        inside[part] = augmentation(name)
 
 
 def _refill_algorithm(section, name):

@@ -5,7 +5,7 @@ import sys
 import pytest
 from absl import flags
 
-from configs import digits
+from configs import digits, features_folder
 from ssl_jax.cli import command_line, config_files
 
 
@@ -22,6 +22,16 @@ def test_numbers_of_steps_may_have_an_exponent():
     assert numbers == (1000, 25, 100, 0)
     assert {type(number) for number in numbers} == {int}
     assert train("optimizer.learning_rate=1e-3").optimizer.learning_rate == 0.001
+
+
+def test_another_network_begins_with_the_same_file():
+    """As docs/your_images.md has it: the word says how its images were normalised."""
+    config = features_folder.get_config("imagenet")
+    flags = ["--config.model.name=resnet", "--config.model.weights=r18.pth"]
+    command_line.refill(config, ["launch.py", *flags])
+    model = command_line.overridden(config, ["launch.py", *flags])[0].model
+    assert (model.name, model.depth, model.weights) == ("resnet", 18, "r18.pth")
+    assert model.normalized == "imagenet"
 
 
 @pytest.mark.parametrize("text", ["1e-1", "2.5", "many", "1e400", "nan", "inf", ""])
