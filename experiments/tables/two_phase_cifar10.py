@@ -1,22 +1,25 @@
 """The two-phase tutorial on CIFAR-10: a table.
 
 python -m experiments.tables.two_phase_cifar10 --data_dir=... --seeds=2,3,4
-    [--kind=two_phase] [--side=64]
+    [--kind=two_phase] [--side=64] [--policy=cifar10_small]
 
 The runs are configs/two_phase_cifar10.py and its words: "baseline", the tutorial's;
 "two_phase"; and "supervised", the same without unlabeled images, whose first phase is
 that of the two_phase run of its seed: it goes on from there, and its steps and seconds
-are added here. By default at 32 pixels; those at 64 are called "two_phase_64px" and so
-on. See jobs.py.
+are added here. By default at 32 pixels and with the config's settings; those at 64 are
+called "two_phase_64px" and so on, those with what --mode=tune has found
+"two_phase_learned". See jobs.py.
 """
 
 import importlib
+import itertools
 
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import command, jobs
+from ssl_jax.errors import UserError
 from ssl_jax.report import formats
 from ssl_jax.workdir.results import Table
 
@@ -33,13 +36,17 @@ PUBLISHED = {"baseline": "43.66", "two_phase": "55.89"}  # the tutorial's, one r
 def define_flags(to: flags.FlagValues) -> None:
     flags.DEFINE_multi_enum("kind", list(WORDS), list(WORDS), "which to run", to)
     flags.DEFINE_multi_enum("side", ["32"], list(SIDES), "pixels", to)
+    flags.DEFINE_string("policy", "", "settings, as config.policy", to)
     command.define_flags(to)
 
 
 def main(given: flags.FlagValues) -> None:
     seeds = command.parse_seeds(given.seeds)
     chosen = (
-        (name(kind, side), configure(kind, side, seed))
+        (
+            name(kind, side, learned=bool(given.policy)),
+            configure(kind, side, seed, given.policy),
+        )
         for side in given.side
         for seed in seeds
         for kind in given.kind
@@ -49,19 +56,56 @@ def main(given: flags.FlagValues) -> None:
         jobs.show(given, table(results))
 
 
-def name(kind: str, side: str) -> str:
-    return "_".join(filter(None, (kind, SIDES[side])))
+def name(kind: str, side: str, *, learned: bool = False) -> str:
+    return "_".join(filter(None, (kind, SIDES[side], "learned" * learned)))
 
 
-def configure(kind: str, side: str, seed: int) -> ConfigDict:
+def configure(kind: str, side: str, seed: int, policy: str = "") -> ConfigDict:
     words = ",".join(filter(None, (WORDS[kind], SIDES[side])))
     config = f"two_phase_cifar10:{words}" if words else "two_phase_cifar10"
     fields = {"seed": seed, "tensorboard": False}
     if kind == "supervised":
-        first = jobs.workdir("two_phase_cifar10", name("two_phase", side), seed)
+        ours = name("two_phase", side, learned=bool(policy))
+        first = jobs.workdir("two_phase_cifar10", ours, seed)
         fields["phases"] = ("semi_supervised",)
         fields["semi_supervised.start_from"] = str(first / "supervised")
-    return jobs.load(config, fields)
+    config = jobs.load(config, fields)
+    if policy:
+        lay_over(config, kind, policy)
+    return config
+
+
+def lay_over(config: ConfigDict, kind: str, policy: str) -> None:
+    """Puts what was learned in the config: of "supervised", whose second phase has
+    another method and no unlabeled image, what that has of it, and as many labeled
+    images a step as take as long.
+
+    Raises:
+      UserError: there is no such policy; or it is of "baseline", which has no phases.
+    """
+    # Which import JAX, as what trains does.
+    policies, files, tutorial = map(
+        importlib.import_module,
+        ("ssl_jax.cli.policies", "ssl_jax.workdir.policy", "configs.two_phase_cifar10"),
+    )
+    if kind == "baseline":
+        raise UserError("--policy is of two phases: give --kind=two_phase as well.")
+    path = policies.find(policy)
+    if kind == "two_phase":
+        return policies.lay_over(config, path)
+    second = config.semi_supervised
+    own, batch = second.algorithm.name, {"batch_size": 32, "unlabeled_ratio": 2}
+    for field, value in files.read(path).settings.items():
+        phase, _, rest = field.partition(".")
+        section, _, last = rest.rpartition(".")
+        if phase != "semi_supervised":
+            continue
+        if rest in batch:
+            batch[rest] = value
+        elif last in (at := second[section] if section else second):
+            at[last] = value
+    second.algorithm.name = own
+    second.batch_size = tutorial.as_long(**batch)
 
 
 def table(results: Table) -> str:
@@ -69,10 +113,14 @@ def table(results: Table) -> str:
         return "Not measured yet."
     stats = importlib.import_module("scipy.stats")
     rows = []
-    for side in SIDES:
-        ours = _by_seed(results.get(name("two_phase", side), []))
-        for kind in (kind for kind in WORDS if name(kind, side) in results):
-            found = results[name(kind, side)]
+    for side, learned in itertools.product(SIDES, (False, True)):
+        runs = {
+            kind: results.get(name(kind, side, learned=learned), []) for kind in WORDS
+        }
+        ours = _by_seed(runs["two_phase"])
+        for kind, found in runs.items():
+            if not found:
+                continue
             accuracy, gap = _by_seed(found), ""
             shared = sorted(ours.keys() & accuracy.keys())
             if kind != "two_phase" and shared:
@@ -80,19 +128,19 @@ def table(results: Table) -> str:
                 gap = formats.mean_std(np.subtract(*pair))
                 if len(shared) > 1:
                     gap += f", p {formats.p_value(stats.ttest_rel(*pair).pvalue)}"
-            beside = results.get(name("two_phase", side), [])
-            phases = [_phases(result, beside) for result in found]
+            phases = [_phases(result, runs["two_phase"]) for result in found]
             steps = [sum(phase["steps"] for phase in run) for run in phases]
             seconds = [
                 sum(phase["seconds"] + phase["compile_seconds"] for phase in run)
                 for run in phases
             ]
             low, high = min(steps), max(steps)
+            published = side == "32" and not learned
             rows.append(
                 [
-                    NAMES[kind],
+                    NAMES[kind] + ", learned settings" * learned,
                     side,
-                    PUBLISHED.get(kind, "") if side == "32" else "",
+                    PUBLISHED.get(kind, "") if published else "",
                     formats.mean_std(list(accuracy.values())),
                     gap,
                     f"{low:,}" if low == high else f"{low:,} to {high:,}",

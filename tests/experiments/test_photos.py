@@ -8,6 +8,8 @@ from PIL import Image
 
 from experiments.tables import auto_photos, ten_labels, two_phase_cifar10
 from ssl_jax.errors import UserError
+from ssl_jax.workdir import policy
+from ssl_jax.workdir.policy import Policy
 
 
 def test_photos_are_of_many_sizes_and_kinds(tmp_path):
@@ -39,12 +41,16 @@ def _result(seed, accuracy, first=0.5):
 def test_tables_pair_the_seeds():
     ours = [_result(seed, 0.6 + seed / 100) for seed in range(3)]
     floor = [_result(seed, 0.5 + seed / 50) for seed in (2, 0, 1)]
+    far = [_result(seed, 0.1 + seed / 99) for seed in range(3)]
     text = auto_photos.table({"auto": ours, "supervised": floor})
     assert "| `auto` | 61.00 ± 1.00 (3) |  | 2.0 |" in text
     assert "| `auto:supervised` | 52.00 ± 2.00 (3) | 9.00 ± 1.00 (3), p 0.004 |" in text
     text = two_phase_cifar10.table({"two_phase": ours, "baseline_64px": floor})
     assert "| two phases | 32 | 55.89 | 61.00 ± 1.00 (3) |  | 200 | 2 |" in text
     assert "| 64 |  | 52.00 ± 2.00 (3) |  | 200 | 2 |" in text
+    learned = {"two_phase_learned": ours, "supervised_learned": floor}
+    text = two_phase_cifar10.table(learned | {"two_phase": far})
+    assert "| two phases, learned settings | 32 |  | 61.00 ± 1.00 (3) |" in text
     text = two_phase_cifar10.table({"two_phase": ours, "supervised": floor})
     assert "| 9.00 ± 1.00 (3), p 0.004 | 200 |" in text
     rest = [_result(seed, 0.5 + seed / 50) for seed in range(3)]
@@ -52,7 +58,6 @@ def test_tables_pair_the_seeds():
         del result["phases"]["supervised"]  # it went on from that of `ours`
     text = two_phase_cifar10.table({"two_phase": ours, "supervised": rest})
     assert "| 9.00 ± 1.00 (3), p 0.004 | 200 | 2 |" in text
-    far = [_result(seed, 0.1 + seed / 99) for seed in range(3)]
     for module, name in ((auto_photos, "auto"), (two_phase_cifar10, "two_phase")):
         assert ", p < 0.001 |" in module.table({name: ours, "supervised": far})
     for module in (auto_photos, two_phase_cifar10):
@@ -63,6 +68,42 @@ def test_tables_pair_the_seeds():
         "runs/two_phase_cifar10/two_phase_64px-seed1/supervised"
     )
     assert auto_photos.configure("supervised", 1).name == "auto_supervised"
+
+
+def test_labels_alone_take_over_what_was_learned_of_an_optimizer(tmp_path):
+    """And as many labeled images as take as long; no method for unlabeled ones."""
+    settings = {
+        "supervised.optimizer.learning_rate": 0.004,
+        "semi_supervised.algorithm.name": "fixmatch.FixMatch",
+        "semi_supervised.algorithm.threshold": 0.8,
+        "semi_supervised.augment.strength": 0.7,
+        "semi_supervised.batch_size": 64,
+        "semi_supervised.optimizer.learning_rate": 0.002,
+        "semi_supervised.steps": 1500,
+    }
+    given = {f: None for f in Policy.__dataclass_fields__}
+    given |= {"settings": settings, "found": {}}
+    policy.write(tmp_path, Policy(**given))
+    runs = {
+        kind: two_phase_cifar10.configure(kind, "32", 1, str(tmp_path))
+        for kind in ("two_phase", "supervised")
+    }
+    ours, floor = (config.semi_supervised for config in runs.values())
+    assert runs["two_phase"].supervised.optimizer.learning_rate == 0.004
+    assert (ours.algorithm.name, ours.batch_size) == ("fixmatch.FixMatch", 64)
+    assert ours.algorithm.threshold == 0.8
+    assert (floor.algorithm.name, floor.unlabeled_ratio) == ("supervised.Supervised", 0)
+    assert floor.batch_size == 224  # of 64, twice 64 and a weak view of these
+    for each in (ours, floor):
+        assert (each.optimizer.learning_rate, each.steps) == (0.002, 1500)
+        assert each.augment.strength == 0.7
+    assert floor.start_from == (
+        "runs/two_phase_cifar10/two_phase_learned-seed1/supervised"
+    )
+    alone = two_phase_cifar10.configure("supervised", "32", 1)
+    assert alone.semi_supervised.batch_size == 112
+    with pytest.raises(UserError, match="--kind=two_phase"):
+        two_phase_cifar10.configure("baseline", "32", 1, str(tmp_path))
 
 
 def test_ten_labels_are_drawn_of_the_test_images(tmp_path, monkeypatch):
