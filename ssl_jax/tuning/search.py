@@ -1,5 +1,6 @@
 """The search and its finals: trials of settings, each judged on labels held out."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -92,6 +93,24 @@ class Stages:
         for part in field.split("."):
             value = value[part]
         return value
+
+    def own_but(self, rate: float, where: Space) -> dict[str, Any]:
+        """The config's own value of each field of a space, with this learning rate."""
+        fields = (field for field in where if not field.startswith("learning_rate."))
+        own = {field: self.own_value(field) for field in fields}
+        return {**own, f"learning_rate.{self.optimizer}": rate}
+
+    def usual(self, where: Space) -> dict[str, Any]:
+        """These with the range test's learning rate, at the batch size that it was of,
+        which are tried next; nothing where that is the config's own."""
+        own = space.rate(self.section, self.config)
+        rate = self.rates.get(self.optimizer, 0.0) / space.USUAL
+        if not rate or (math.isclose(rate, own) and "batch_size" not in where):
+            return {}
+        usual = self.own_but(rate, where)
+        return usual | (
+            {"batch_size": self.batch_size} if "batch_size" in where else {}
+        )
 
     def _long(self, values, length, whole):
         """With steps that see as many images, labeled or not, as the config's."""
@@ -191,27 +210,7 @@ def _least(bench, stages):
 def _queue_own(stages, study, where):
     """The config's own settings, which come first."""
     rate = space.rate(stages.section, stages.config)
-    study.queue(_own_but(rate, stages, where), where, own=True)
-
-
-def _queue_usual(stages, study, where):
-    """These with the range test's learning rate, at the batch size it was of, which
-    follow."""
-    if lowest := stages.rates.get(stages.optimizer):
-        usual = _own_but(lowest / space.USUAL, stages, where)
-        if "batch_size" in where:
-            usual["batch_size"] = stages.batch_size
-        study.queue(usual, where)
-
-
-def _own_but(rate, stages, where):
-    """The config's own value of each field, with this learning rate."""
-    own = {
-        field: stages.own_value(field)
-        for field in where
-        if not field.startswith("learning_rate.")
-    }
-    return {**own, f"learning_rate.{stages.optimizer}": rate}
+    study.queue(stages.own_but(rate, where), where, own=True)
 
 
 def _try(bench, stages, study, budget, where, ends):
@@ -258,8 +257,8 @@ def _try(bench, stages, study, budget, where, ends):
         study.drop(trial)
         return False
     study.tell(trial, value)
-    if own:
-        _queue_usual(stages, study, where)
+    if own and (usual := stages.usual(where)):
+        study.queue(usual, where)
     return True
 
 

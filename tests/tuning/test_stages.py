@@ -98,11 +98,10 @@ def test_a_faster_batch_size_is_tried_beside_the_configs_own():
     section = sections.parse(config).trained["train"]
     own = config["train"]["optimizer"]["learning_rate"]
 
-    def stages(size):
+    def stages(size, lowest=1e3):
         known = dict(how_batch_size="", compiles=False, images=360, whole=False)
-        return Stages(
-            batch_size=size, rates={"sgd": 1e3}, section=section, config=config, **known
-        )
+        known |= {"section": section, "config": config}
+        return Stages(batch_size=size, rates={"sgd": lowest}, **known)
 
     bench = SimpleNamespace(network=True)
     space = stages(16).space(bench)
@@ -113,3 +112,9 @@ def test_a_faster_batch_size_is_tried_beside_the_configs_own():
     assert many["batch_size"] == 16 and abs(16 * many["steps"] - 360) <= 16 * 9 / 2
     assert "batch_size" not in stages(8).space(bench)
     assert stages(8).values({})["batch_size"] == 8
+    usual = stages(16).usual(space)
+    assert (usual["batch_size"], usual["learning_rate.sgd"]) == (16, 1e3 / 10)
+    assert stages(8).usual(stages(8).space(bench))["learning_rate.sgd"] == 1e3 / 10
+    # A range test that said nothing, and no other batch size: that was tried first.
+    known = stages(8, lowest=10 * own)
+    assert known.usual(known.space(bench)) == {}
