@@ -112,6 +112,21 @@ class Stages:
             {"batch_size": self.batch_size} if "batch_size" in where else {}
         )
 
+    def others(self, where: Space) -> list[dict[str, Any]]:
+        """The config's own settings but for one choice, each other value of each: so
+        that all are seen beside them, however few trials there are."""
+        own = self.own_but(space.rate(self.section, self.config), where)
+        found = []
+        for field, choice in where.items():
+            if not isinstance(choice, space.Choice) or field == "batch_size":
+                continue  # which `usual` has
+            for value in choice.values[1:]:
+                other = {**own, field: value}
+                if field == "optimizer.name":
+                    other[f"learning_rate.{value}"] = self.rates[value] / space.USUAL
+                found.append(other)
+        return found
+
     def _long(self, values, length, whole):
         """With steps that see as many images, labeled or not, as the config's."""
         section = self.section
@@ -142,13 +157,17 @@ def search(
     (0: no limit)."""
     where = stages.space(bench)
     study.again()
-    if not study.has_own and not study.own_waits:
+    if not study.has_own and not _own_waits(study):
         _queue_own(stages, study, where)
     logs.say(f"tune: to choose: {', '.join(where)}")
     own = stages.own()
     reserve = _plan(bench, stages, budget).runs * bench.seconds(own, own["steps"])
+    first_ones = [*filter(None, (stages.usual(where), *stages.others(where)))]
     while not trials or len(study.trials) < trials:
-        first = not study.has_own
+        first, queued = not study.has_own, study.known("queued", 0)
+        if not first and not study.waiting and queued < len(first_ones):
+            study.queue(first_ones[queued], where)
+            study.note("queued", queued + 1)
         ends = budget.total - (0 if first else reserve)
         if not first and budget.spent + _least(bench, stages) > ends:
             return
@@ -207,6 +226,10 @@ def _least(bench, stages):
     return bench.seconds(own, stops(own["steps"])[1])
 
 
+def _own_waits(study):
+    return any(trial.user_attrs.get("own") for trial in study.waiting)
+
+
 def _queue_own(stages, study, where):
     """The config's own settings, which come first."""
     rate = space.rate(stages.section, stages.config)
@@ -257,8 +280,6 @@ def _try(bench, stages, study, budget, where, ends):
         study.drop(trial)
         return False
     study.tell(trial, value)
-    if own and (usual := stages.usual(where)):
-        study.queue(usual, where)
     return True
 
 

@@ -104,11 +104,10 @@ class Study:
         self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
 
     @property
-    def own_waits(self) -> bool:
-        """Whether the config's own settings are queued."""
+    def waiting(self) -> list:
+        """Those that are queued."""
         state = self._optuna.trial.TrialState.WAITING
-        waiting = self._study.get_trials(states=(state,))
-        return any(trial.user_attrs.get("own") for trial in waiting)
+        return self._study.get_trials(states=(state,))
 
     @property
     def trials(self) -> list:

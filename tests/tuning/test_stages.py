@@ -11,7 +11,7 @@ from ssl_jax.train import sections
 from ssl_jax.tuning import batch_size, learning_rate
 from ssl_jax.tuning.batch_size import Measured
 from ssl_jax.tuning.search import Stages
-from ssl_jax.tuning.space import Choice
+from ssl_jax.tuning.space import Choice, Number
 
 
 def chosen(own, speeds, most=512, refused=()):
@@ -118,3 +118,26 @@ def test_a_faster_batch_size_is_tried_beside_the_configs_own():
     # A range test that said nothing, and no other batch size: that was tried first.
     known = stages(8, lowest=10 * own)
     assert known.usual(known.space(bench)) == {}
+
+
+def test_each_choice_is_tried_beside_the_configs_own_settings():
+    config = tiny.config("fixmatch.FixMatch").to_dict()
+    section = sections.parse(config).trained["train"]
+    known = dict(how_batch_size="", compiles=True, images=360, whole=False)
+    known |= {"batch_size": section.batch_size, "section": section, "config": config}
+    stages = Stages(rates={"sgd": 0.3, "adam": 0.02}, **known)
+    where = {
+        "optimizer.name": Choice(("sgd", "adam")),
+        "unlabeled_ratio": Choice((2, 1, 4)),
+        "learning_rate.sgd": Number(0.01, 0.1, log=True),
+        "learning_rate.adam": Number(0.001, 0.01, log=True),
+        "optimizer.weight_decay": Number(1e-5, 1e-3, log=True),
+    }
+    adam, less, more = stages.others(where)
+    optimizer = config["train"]["optimizer"]
+    assert (adam["optimizer.name"], adam["learning_rate.adam"]) == ("adam", 0.002)
+    assert adam["unlabeled_ratio"] == config["train"]["unlabeled_ratio"]
+    assert (less["unlabeled_ratio"], more["unlabeled_ratio"]) == (1, 4)
+    assert less["optimizer.name"] == more["optimizer.name"] == "sgd"
+    for each in (adam, less, more):
+        assert each["optimizer.weight_decay"] == optimizer["weight_decay"]
