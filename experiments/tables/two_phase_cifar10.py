@@ -4,11 +4,12 @@ python -m experiments.tables.two_phase_cifar10 --data_dir=... --seeds=2,3,4
     [--kind=two_phase] [--side=64] [--policy=cifar10_small]
 
 The runs are configs/two_phase_cifar10.py and its words: "baseline", the tutorial's;
-"two_phase"; and "supervised", the same without unlabeled images, whose first phase is
-that of the two_phase run of its seed: it goes on from there, and its steps and seconds
-are added here. By default at 32 pixels and with the config's settings; those at 64 are
-called "two_phase_64px" and so on, those with what --mode=tune has found
-"two_phase_learned". See jobs.py.
+"two_phase"; and "supervised", the same without unlabeled images. By default at 32
+pixels and with the config's settings; those at 64 are called "two_phase_64px" and so
+on, those with what --mode=tune has found "two_phase_learned". A first phase that
+another run has had is not trained again: "supervised" goes on from that of the
+two_phase run of its seed, and a learned one whose first phase is as the config has it
+from that of the config's own; its steps and seconds are added here. See jobs.py.
 """
 
 import importlib
@@ -61,18 +62,33 @@ def name(kind: str, side: str, *, learned: bool = False) -> str:
 
 
 def configure(kind: str, side: str, seed: int, policy: str = "") -> ConfigDict:
-    words = ",".join(filter(None, (WORDS[kind], SIDES[side])))
-    config = f"two_phase_cifar10:{words}" if words else "two_phase_cifar10"
-    fields = {"seed": seed, "tensorboard": False}
-    if kind == "supervised":
-        ours = name("two_phase", side, learned=bool(policy))
-        first = jobs.workdir("two_phase_cifar10", ours, seed)
-        fields["phases"] = ("semi_supervised",)
-        fields["semi_supervised.start_from"] = str(first / "supervised")
-    config = jobs.load(config, fields)
+    config = _loaded(kind, side, seed)
     if policy:
         lay_over(config, kind, policy)
+    first = _first_of(side, seed, policy)
+    if kind == "supervised" or (
+        kind == "two_phase" and first != name(kind, side, learned=bool(policy))
+    ):
+        workdir = jobs.workdir("two_phase_cifar10", first, seed)
+        config.phases = ("semi_supervised",)
+        config.semi_supervised.start_from = str(workdir / "supervised")
     return config
+
+
+def _loaded(kind, side, seed):
+    words = ",".join(filter(None, (WORDS[kind], SIDES[side])))
+    config = f"two_phase_cifar10:{words}" if words else "two_phase_cifar10"
+    return jobs.load(config, {"seed": seed, "tensorboard": False})
+
+
+def _first_of(side, seed, policy):
+    """The run that has the first phase."""
+    own = _loaded("two_phase", side, seed)
+    learned = _loaded("two_phase", side, seed)
+    if policy:
+        lay_over(learned, "two_phase", policy)
+    changed = (learned.supervised, learned.model) != (own.supervised, own.model)
+    return name("two_phase", side, learned=changed)
 
 
 def lay_over(config: ConfigDict, kind: str, policy: str) -> None:
@@ -118,6 +134,8 @@ def table(results: Table) -> str:
             kind: results.get(name(kind, side, learned=learned), []) for kind in WORDS
         }
         ours = _by_seed(runs["two_phase"])
+        beside = [*runs["two_phase"], *results.get(name("two_phase", side), [])]
+        firsts = [each for each in beside if "supervised" in each["phases"]]
         for kind, found in runs.items():
             if not found:
                 continue
@@ -128,7 +146,7 @@ def table(results: Table) -> str:
                 gap = formats.mean_std(np.subtract(*pair))
                 if len(shared) > 1:
                     gap += f", p {formats.p_value(stats.ttest_rel(*pair).pvalue)}"
-            phases = [_phases(result, runs["two_phase"]) for result in found]
+            phases = [_phases(result, firsts) for result in found]
             steps = [sum(phase["steps"] for phase in run) for run in phases]
             seconds = [
                 sum(phase["seconds"] + phase["compile_seconds"] for phase in run)
@@ -156,11 +174,11 @@ def table(results: Table) -> str:
     return f"{caption}\n\n{formats.markdown_table([*header, 'minutes'], rows)}"
 
 
-def _phases(result, ours):
+def _phases(result, firsts):
     """Of a run, and the first one that it goes on from."""
     ended = dict(result["phases"])
     if list(ended) == ["semi_supervised"]:
-        (first,) = [each for each in ours if each["seed"] == result["seed"]]
+        first = next(each for each in firsts if each["seed"] == result["seed"])
         ended["supervised"] = first["phases"]["supervised"]
     return list(ended.values())
 

@@ -100,6 +100,15 @@ def test_labels_alone_take_over_what_was_learned_of_an_optimizer(tmp_path):
     assert floor.start_from == (
         "runs/two_phase_cifar10/two_phase_learned-seed1/supervised"
     )
+    assert runs["two_phase"].phases == ("supervised", "semi_supervised")
+    del settings["supervised.optimizer.learning_rate"]  # its first phase as it was
+    policy.write(tmp_path, Policy(**given))
+    for kind in ("two_phase", "supervised"):
+        second = two_phase_cifar10.configure(kind, "32", 1, str(tmp_path))
+        assert second.phases == ("semi_supervised",)
+        assert second.semi_supervised.start_from == (
+            "runs/two_phase_cifar10/two_phase-seed1/supervised"
+        )
     alone = two_phase_cifar10.configure("supervised", "32", 1)
     assert alone.semi_supervised.batch_size == 112
     with pytest.raises(UserError, match="--kind=two_phase"):
