@@ -90,6 +90,10 @@ def trained(request):
         config.train.algorithm.warmup_steps = 2  # Dash's, without pseudo-labels
     if "memory_after" in config.train.algorithm:
         config.train.algorithm.memory_after = 2  # SimMatch's, without its memory
+    if "refine_every" in config.train.algorithm:
+        config.train.algorithm.update(warmup=0.0, refine_every=4)  # DARP's, at once
+    if "count_every" in config.train.algorithm:
+        config.train.algorithm.count_every = 4  # DASO's, of pseudo-labels
     if "center_momentum" in config.train.algorithm:
         # As DINO's centre moves, so do its targets, and at first the loss rises.
         config.train.algorithm.center_momentum = 0.999
