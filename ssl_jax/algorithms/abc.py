@@ -104,7 +104,7 @@ class ABC(FixMatch):
             "balanced_unlabeled_loss": mean(loss_U),
             "balanced_share_kept": mean(kept_U),
         }
-        return loss_B.mean() + loss_U.mean(), metrics
+        return loss_B.mean() + self.unlabeled_weight * loss_U.mean(), metrics
 
     def loss(self, params, state: TrainState, views, batch: Batch, key):
         both, model_state = self.logits(params, state.model_state, views, key)

@@ -30,7 +30,7 @@ MEDIUM = np.uint32(2**31 + 2)  # behind what `core.model_rngs` has of a step's k
 @dataclass(frozen=True, kw_only=True)
 class SequenceMatch(FlexMatch):
     medium: Share = 0.5  # of the strong view's strength: the medium one's
-    sequence_weight: Weight = 1.0  # of what the three views are to say alike
+    sequence_weight: Weight = 1.0  # of what three views say alike, beside lambda_u
     temperature: Positive = 0.5  # T: of what a view is to say
 
     def loss(self, params, state: TrainState, views, batch: Batch, key):
@@ -51,7 +51,7 @@ class SequenceMatch(FlexMatch):
         unlike_U = sum(self.unlike(said_UK, as_UK) for said_UK, as_UK in pairs)
         sequence_loss = unlike_U.mean()  # over all U, sure or not
         metrics["sequence_loss"] = mean(sequence_loss)
-        loss += self.sequence_weight * sequence_loss
+        loss += self.unlabeled_weight * self.sequence_weight * sequence_loss
         return loss, (model_state, metrics, thresholds)
 
     def unlike(self, logits_UK, as_UK) -> jax.Array:

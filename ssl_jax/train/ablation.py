@@ -35,11 +35,11 @@ PARTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "unlabeled_loss": (
         "the loss of unlabeled images",
         {
-            "algorithm.unlabeled_weight": 0.0,
-            "algorithm.consistency_weight": 0.0,
-            "algorithm.strong_weight": 0.0,
-            "algorithm.rotation_weight": 0.0,
-            "algorithm.fairness_weight": 0.0,
+            f"algorithm.{what}_weight": 0.0
+            for what in (
+                *("unlabeled", "consistency", "strong", "rotation", "fairness"),
+                *("assign", "contrast", "distance", "entropy", "instance", "sequence"),
+            )
         },
     ),
     "threshold": ("the confidence threshold", {"algorithm.threshold": 0.0}),

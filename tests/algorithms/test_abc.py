@@ -81,7 +81,7 @@ def test_loss_and_update_are_the_papers(step, weak_gradient):
 
     def loss(params):
         (labeled, unlabeled, _), (balanced, balanced_u, _) = terms(params)
-        return labeled + 2 * unlabeled + 0.5 * (balanced + balanced_u)
+        return labeled + 2 * unlabeled + 0.5 * (balanced + 2 * balanced_u)
 
     names = ("labeled_loss", "unlabeled_loss", "share_kept")
     for prefix, expected in zip(("", "balanced_"), terms(params), strict=True):

@@ -72,7 +72,7 @@ def test_loss_and_update_are_the_authors(weak_gradient):
         return -labeled.mean(), -unlabeled.mean(), sequence
 
     def loss(params):
-        return np.dot(terms(params), (1, 2, 0.7))
+        return np.dot(terms(params), (1, 2, 2 * 0.7))
 
     params = {"weight": np.float64(1)}
     names = ("labeled_loss", "unlabeled_loss", "sequence_loss")

@@ -5,8 +5,10 @@ import json
 import pytest
 
 import tiny
-from configs import auto, base, byol_stl10, cifar10, digits
+from configs import auto, base, byol_stl10, cifar10, digits, methods
+from ssl_jax import algorithms
 from ssl_jax.cli import modes
+from ssl_jax.core import named
 from ssl_jax.errors import UserError
 from ssl_jax.train import ablation, sections
 from ssl_jax.train import run as runs
@@ -34,6 +36,15 @@ def test_parts_are_what_a_config_has():
     }
     remixmatch = parts(cifar10.get_config("remixmatch"))
     assert len(remixmatch["unlabeled_loss"]) == 3 and "threshold" not in remixmatch
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_without_the_loss_of_unlabeled_images_nothing_weighs_one(method):
+    fields = named.defaults(algorithms.find(methods.names()[method]))
+    weights = {field for field in fields if field.endswith("_weight")}
+    weights -= {"balanced_weight"}  # ABC's, of a head that has unlabeled_weight as well
+    _, off = ablation.PARTS["unlabeled_loss"]
+    assert {f"algorithm.{field}" for field in weights} <= off.keys()
 
 
 def test_what_is_off_or_never_read_is_no_part():
