@@ -92,6 +92,14 @@ def thinned(
             f"{dataset.class_names[count_K.argmin()]!r} none of {most} labels: use "
             f"data.gamma_labeled={fits}, or more of data.num_labels."
         )
+    there_K = np.array([len(of_class) for of_class in labeled_K])
+    if (count_K > there_K).any():
+        c = (count_K > there_K).argmax()
+        raise UserError(
+            f"data.gamma_labeled={asked.gamma_labeled} asks for {count_K[c]:,} labels "
+            f"of the class {dataset.class_names[c]!r}, beside {most:,} of the most "
+            f"frequent, but the split labels {there_K[c]:,}: use data.split=balanced."
+        )
     labeled = _first(labeled_K, count_K)
     belonging = labeled[np.isin(labeled, split.unlabeled)]
     rest = np.setdiff1d(np.union1d(split.unlabeled, split.labeled), labeled)

@@ -86,6 +86,11 @@ def test_what_cannot_be_had_is_refused():
         match="of which 30 have no label: use data.num_unl.*=300",
     ):
         thinned(data, split, Imbalance("step", 10, 10), 400, seed=0)
+    # Of class 1 one less is labeled than of class 0.
+    of_1 = split.labeled[data.labels_N[split.labeled] == 1]
+    lacking = split._replace(labeled=np.setdiff1d(split.labeled, of_1[:1]))
+    with pytest.raises(UserError, match="20 labels of the class 'class 1', .* 19: use"):
+        thinned(data, lacking, Imbalance("step", 10), 0, seed=0)
     unknown = _dataset(50, num_unknown=7)
     split = splits.split(unknown, num_labels=200, seed=0)
     with pytest.raises(UserError, match="7 images of made have no known class"):
