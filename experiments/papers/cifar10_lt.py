@@ -6,8 +6,9 @@ python -m experiments.papers.cifar10_lt [--dry_run] [--only=abc] [--seeds=0]
 See jobs.py for what the flags do. Published is USB's table (microsoft/
 Semi-supervised-learning, results/classic_cv_imb.csv at 1ef4cbe, 3 seeds): accuracy of
 the checkpoint that is best on the test set, which is even, and so are ours. It has no
-logit adjustment, and hard labels in ABC's second head. CReST's three generations have
-as many steps in all as its six.
+logit adjustment, and hard labels in ABC's second head. CReST's figures are of its
+crest+, which aligns pseudo-labels as `crest` does; the three generations here have as
+many steps in all as its six.
 """
 
 from experiments import jobs

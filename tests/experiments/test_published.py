@@ -21,27 +21,34 @@ def test_every_cell_has_what_was_published_and_its_hours(module, tasks, lacking)
     assert tasks == 3 * len(runs) and f"--task=1/{tasks}" in module.__doc__
 
 
-HEADS = {  # of solo-learn's scripts: hidden, projection; a warm-up of 10 epochs in all
-    "barlow_twins": (2048, 2048),
-    "byol": (4096, 256),
-    "dino": (2048, None),
-    "moco_v3": (4096, 256),
-    "simclr": (2048, 256),
-    "simsiam": (2048, 2048),
-    "supcon": (2048, 256),
-    "swav": (2048, 128),
-    "vicreg": (2048, 2048),
+# Of solo-learn's scripts: the head's hidden and last width, the rate for 256 images and
+# the weight decay.
+SCRIPTS = {
+    "barlow_twins": (2048, 2048, 0.3, 1e-4),
+    "byol": (4096, 256, 1.0, 1e-5),
+    "dino": (2048, None, 0.3, 1e-6),
+    "moco_v3": (4096, 256, 0.3, 1e-6),
+    "simclr": (2048, 256, 0.4, 1e-4),
+    "simsiam": (2048, 2048, 0.5, 1e-5),
+    "supcon": (2048, 256, 0.4, 1e-5),
+    "swav": (2048, 128, 0.6, 1e-6),
+    "vicreg": (2048, 2048, 0.3, 1e-4),
 }
 
 
-def test_heads_and_warm_ups_are_solo_learns():
+def test_solo_learns_settings_are_its_scripts():
     (runs,) = solo_cifar10.TABLES.values()
-    assert {run.name for run in runs} == {*HEADS}
+    assert {run.name for run in runs} == {*SCRIPTS}
     for run in runs:
         pretrain = jobs.load(run.config, run.overrides).pretrain
-        its = pretrain.algorithm
-        assert (its.hidden, its.get("projection")) == HEADS[run.name], run.name
-        assert pretrain.optimizer.warmup_steps == 10 * solo_cifar10.EPOCH, run.name
+        its, rate = pretrain.algorithm, pretrain.optimizer
+        found = (its.hidden, its.get("projection"), rate.learning_rate)
+        assert (*found, rate.weight_decay) == SCRIPTS[run.name], run.name
+        assert (pretrain.batch_size, rate.per_batch) == (256, 256), run.name
+        assert pretrain.steps == 1000 * solo_cifar10.EPOCH, run.name
+        assert rate.warmup_steps == 10 * solo_cifar10.EPOCH, run.name
+        by_sgd = run.name in ("simsiam", "supcon")
+        assert (rate.name, rate.clip_lr) == (("lars", True), ("sgd", False))[by_sgd]
     dino = jobs.load(runs[2].config, runs[2].overrides).pretrain.algorithm
     assert (dino.bottleneck, dino.out, dino.clip) == (256, 4096, 0.0)
     assert (dino.teacher_temperature, dino.warmup_steps) == (0.07, 0)
@@ -59,12 +66,24 @@ def test_cells_are_those_of_their_row_and_column():
 
 
 def test_usbs_settings_are_its_files():
-    """What config/usb_cv has of a method other than of FixMatch."""
+    """What config/usb_cv has of FixMatch, and other than of that of a method."""
 
     def train(config):
         return jobs.load(config).train
 
+    form = {"cifar100": ("small", 2, 5e-4, 0.5), "stl10": ("base", 16, 1e-4, 0.65)}
     for data, contrast in (("cifar100", 1.0), ("stl10", 5.0)):
+        its, model = train(f"{data}:usb"), jobs.load(f"{data}:usb").model
+        by, lengths = its.optimizer, (its.steps, its.batch_size, its.unlabeled_ratio)
+        rates = (by.learning_rate, by.layer_decay)
+        assert (model.size, model.patch, *rates) == form[data]
+        assert (model.stochastic_depth, by.name, by.weight_decay) == (
+            0.2,
+            "adamw",
+            5e-4,
+        )
+        assert lengths == (204_800, 8, 1) and its.algorithm.ema_decay == 0
+        assert (by.warmup_steps, its.eval_every) == (5_120, 2_048)
         assert train(f"{data}:usb,comatch").algorithm.contrast_weight == contrast
         assert train(f"{data}:usb,vat").algorithm.unlabeled_weight == 1.0
         its = train(f"{data}:usb,sequencematch").optimizer
