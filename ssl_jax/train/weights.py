@@ -132,6 +132,12 @@ def _check_input(model, its, phase, there):
     if known is None:
         return
     mean, std = known
+    for C in {len(mean), len(std)} - {1, len(there.mean_C)}:
+        raise UserError(
+            f"model.weights={model.weights!r} was trained on images of {C} channels, "
+            f"and those of {phase} have {len(there.mean_C)}: use a file for such "
+            "images, or others."
+        )
     if not (_same(mean, there.mean_C) and _same(std, there.std_C)):
         at = f"--config.{phase}.augment"
         raise UserError(

@@ -67,6 +67,11 @@ def test_images_are_normalised_as_they_were(tmp_path):
         _begun(_config(path))
 
 
+def test_colours_that_images_do_not_have_are_told(tmp_path):
+    with pytest.raises(UserError, match="of 3 channels, and those of train have 1"):
+        _begun(_config(_file(tmp_path, TENSORS), normalized="imagenet"))
+
+
 def test_mistakes_are_told_before_data_are_read(tmp_path):
     def refused(match, path=tmp_path / "none.pth", seeds=1, **model):
         config = _config(path, **model)
