@@ -1,7 +1,7 @@
 """CIFAR-10 with 40, 250 and 4,000 labels: FixMatch's table, and the methods after it.
 
 python -m experiments.papers.cifar10_labels [--dry_run] [--only=fixmatch] [--seeds=0]
-    [--task=1/180] [--data_dir=...] [--debug]
+    [--task=1/189] [--data_dir=...] [--debug]
 
 See jobs.py for what the flags do, and cifar10_labels.sbatch for SLURM. What it
 prints for each number of labels is what this prints for all of them:
@@ -49,6 +49,11 @@ METHODS = {  # as the report calls it -> config, images a step
     "simmatch": ("cifar10:simmatch", FIXMATCH),
     "crmatch": ("cifar10:crmatch", 64 + 3 * 448),  # and a rotated view
     "sequencematch": ("cifar10:sequencematch", 64 + 3 * 448),
+    # A teacher as FixMatch; its student, which sees labeled images twice, forwards.
+    "meta_pseudo_labels": (
+        "cifar10:meta_pseudo_labels",
+        FIXMATCH + 448 + 2 / 3 * 64,
+    ),
     "noisy_student": ("cifar10:noisy_student", 512 * 3 / 8),  # in 3/8 of the steps
 }
 

@@ -27,6 +27,7 @@ taken off.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -48,9 +49,11 @@ DRAWN = np.uint32(2**31 + 4)  # behind what `core.model_rngs` has of a step's ke
 
 @dataclass(frozen=True, kw_only=True)
 class MetaPseudoLabels(UDA):
-    """The state is the student's, which is judged, by its EMA; what the teacher, T, has
-    of its own is extra["teacher"]. Metrics of (pseudo-)labels are the teacher's."""
+    """The state is the student's, which is judged, by its EMA; what the teacher has of
+    its own is extra["teacher"]. How good pseudo-labels are is said of UDA's, which are
+    the teacher's of weak views."""
 
+    learns_augmentation: ClassVar[bool] = False
     threshold: Share = 0.6  # of UDA: images less sure than this are masked
     temperature: Positive = 0.7  # of UDA: of the sharpened target
     unlabeled_weight: Weight = 8.0  # of UDA's unlabeled loss
@@ -91,9 +94,9 @@ class MetaPseudoLabels(UDA):
 
         return core.gradient_step(loss, self.tx, student)
 
-    def exam(self, student: TrainState, x_BHWC, label_B, key) -> jax.Array:
-        """The student's mean loss of the labeled images, in training mode: BatchNorm by
-        these images, and the same units dropped each time."""
+    def of_labeled(self, student: TrainState, x_BHWC, key) -> jax.Array:
+        """The student's logits_BK of the labeled images, in training mode, which move
+        no moments; the same units drop each time."""
         logits_BK, _ = core.forward(
             self.model,
             student.params,
@@ -102,7 +105,7 @@ class MetaPseudoLabels(UDA):
             train=True,
             rngs=core.model_rngs(key, 3),
         )
-        return cross_entropy_per_example(logits_BK, label_B).mean()
+        return logits_BK
 
     def loss(self, params, state: TrainState, views, batch: Batch, key):
         """The teacher's, of its `params`, on the way to which the student learns: that
@@ -112,35 +115,41 @@ class MetaPseudoLabels(UDA):
         uda_loss, metrics, _, _ = self.compared(state, batch, *logits)
 
         (x_BHWC, _, u_UHWC), (_, _, u_UK) = views, logits
-        key_drawn = jax.random.fold_in(key, DRAWN)
         label_U = jax.random.categorical(
-            key_drawn, jax.lax.stop_gradient(u_UK).astype(jnp.float32)
+            jax.random.fold_in(key, DRAWN),
+            jax.lax.stop_gradient(u_UK).astype(jnp.float32),
         )
         student, told = self.taught(state, u_UHWC, label_U, key)
+        before_BK, after_BK = (
+            self.of_labeled(one, x_BHWC, key) for one in (state, student)
+        )
         before, after = (
-            self.exam(one, x_BHWC, batch["label"], key) for one in (state, student)
+            cross_entropy_per_example(logits_BK, batch["label"]).mean()
+            for logits_BK in (before_BK, after_BK)
         )
         h = before - after
         mean_h = core.ema(state.extra["mean_h"], h, self.mean_decay)
         drawn_loss = cross_entropy_per_example(u_UK, label_U).mean()
         loss = uda_loss + (h - mean_h) * drawn_loss
         metrics |= {
-            "loss": told["loss"],  # the student's
             "teacher_loss": core.mean(loss),
-            "exam_before": core.mean(before),  # h: by how much more than
-            "exam_after": core.mean(after),
+            "teacher_labeled_loss": metrics["labeled_loss"],
+            "teacher_accuracy": metrics["accuracy"],
+            "loss": told["loss"],
+            "labeled_loss": core.mean(before),
+            "labeled_loss_after": core.mean(after),
+            "accuracy": core.mean(before_BK.argmax(-1) == batch["label"]),
         }
         return loss, (model_state, metrics, student, mean_h)
 
     def train_step(
         self, state: TrainState, batch: Batch, key
     ) -> tuple[TrainState, Metrics]:
-        key_x, key_weak, key_strong, key_probe = jax.random.split(key, 4)
-        rates = state.extra.get("rates")  # CTAugment's
+        key_x, key_weak, key_strong = jax.random.split(key, 3)
         views = (
             self.views.weak(key_x, batch["image"]),
             self.views.weak(key_weak, batch["unlabeled_image"]),
-            self.views.strong(key_strong, batch["unlabeled_image"], rates),
+            self.views.strong(key_strong, batch["unlabeled_image"]),
         )
         teacher, metrics, student, mean_h = core.gradient_step(
             lambda params: self.loss(params, state, views, batch, key),
@@ -148,8 +157,7 @@ class MetaPseudoLabels(UDA):
             state.replace(**state.extra["teacher"]),
         )
         extra = {**state.extra, "teacher": _own(teacher), "mean_h": mean_h}
-        state = ema_teacher.update(self, student.replace(extra=extra))
-        return ema_teacher.probe(self, state, batch, key_probe), metrics
+        return ema_teacher.update(self, student.replace(extra=extra)), metrics
 
 
 def _own(state: TrainState) -> dict[str, PyTree]:

@@ -260,7 +260,7 @@ def test_cifar10_labels_are_three_tables_of_every_method(capsys):
     for runs, labels in zip(
         cifar10_labels.TABLES.values(), (40, 250, 4000), strict=True
     ):
-        assert len(runs) == 20
+        assert len(runs) == 21
         assert {run.overrides["data.num_labels"] for run in runs} == {labels}
         for job in listed.jobs("cifar10_labels", runs, [0]):
             of = tables.method_and_data(job.config.to_dict())

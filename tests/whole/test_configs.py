@@ -32,7 +32,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.train import sections
 
 NO_STRONG_VIEW = ("pseudo_label", "pi_model", "mean_teacher", "mixmatch", "supervised")
-NO_STRONG_VIEW += ("vat",)
+NO_STRONG_VIEW += ("vat", "meta_pseudo_labels")
 PAPERS = ["cifar10", "cifar100", "imagenet", "stl10", "svhn"]
 
 
