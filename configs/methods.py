@@ -176,7 +176,7 @@ def chosen(arg: str | None, *known: str) -> tuple[str, set[str]]:
     words -= {method}
     if "cta" in words and not algorithms.find(there[method]).learns_augmentation:
         raise UserError(
-            f"{method} has no strong view that cta could learn; leave out cta."
+            f"{method} learns no strong view, as cta is one; leave out cta."
         )
     if method == "noisy_student" and (others := sorted(words - {"debug"})):
         raise UserError(

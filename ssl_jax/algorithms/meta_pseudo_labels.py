@@ -50,8 +50,9 @@ DRAWN = np.uint32(2**31 + 4)  # behind what `core.model_rngs` has of a step's ke
 @dataclass(frozen=True, kw_only=True)
 class MetaPseudoLabels(UDA):
     """The state is the student's, which is judged, by its EMA; what the teacher has of
-    its own is extra["teacher"]. How good pseudo-labels are is said of UDA's, which are
-    the teacher's of weak views."""
+    its own is extra["teacher"]. Of the metrics, loss, labeled_loss and accuracy are the
+    student's; how good pseudo-labels are is said of UDA's, the teacher's of weak views.
+    """
 
     learns_augmentation: ClassVar[bool] = False
     threshold: Share = 0.6  # of UDA: images less sure than this are masked
@@ -114,12 +115,15 @@ class MetaPseudoLabels(UDA):
         logits, model_state = self.logits(params, model_state, views, key)
         uda_loss, metrics, _, _ = self.compared(state, batch, *logits)
 
+        # The student's step, on labels drawn by the teacher's probabilities.
         (x_BHWC, _, u_UHWC), (_, _, u_UK) = views, logits
         label_U = jax.random.categorical(
             jax.random.fold_in(key, DRAWN),
             jax.lax.stop_gradient(u_UK).astype(jnp.float32),
         )
         student, told = self.taught(state, u_UHWC, label_U, key)
+
+        # What it was good for, and its part in the teacher's loss.
         before_BK, after_BK = (
             self.of_labeled(one, x_BHWC, key) for one in (state, student)
         )

@@ -31,8 +31,8 @@ from known_configs import (
 from ssl_jax.errors import UserError
 from ssl_jax.train import sections
 
-NO_STRONG_VIEW = ("pseudo_label", "pi_model", "mean_teacher", "mixmatch", "supervised")
-NO_STRONG_VIEW += ("vat", "meta_pseudo_labels")
+WITHOUT_CTA = ("pseudo_label", "pi_model", "mean_teacher", "mixmatch", "supervised")
+WITHOUT_CTA += ("vat", "meta_pseudo_labels")
 PAPERS = ["cifar10", "cifar100", "imagenet", "stl10", "svhn"]
 
 
@@ -58,7 +58,7 @@ def test_every_method_and_word_of_a_data_set_is_sound(data, method):
         words = ",".join(filter(None, (method, word)))
         if (
             (word and method == "noisy_student")
-            or (word == "cta" and method in NO_STRONG_VIEW)
+            or (word == "cta" and method in WITHOUT_CTA)
             or (word == "tutorial" and method != "flexmatch")
         ):
             with pytest.raises(UserError, match="leave out|is FlexMatch's"):
@@ -141,10 +141,10 @@ def test_moments_of_self_supervised_papers_have_one_momentum(name, rise):
     assert get(name).model.bn_warmup == rise
 
 
-def test_methods_without_strong_views_refuse_ctaugment():
+def test_methods_that_learn_no_strong_view_refuse_ctaugment():
     """And FlexMatch's tutorial, which is a whole, goes with no other word."""
-    for name in NO_STRONG_VIEW:
-        with pytest.raises(UserError, match=f"{name} has no strong view that cta"):
+    for name in WITHOUT_CTA:
+        with pytest.raises(UserError, match=f"{name} learns no strong view, as cta"):
             cifar10.get_config(f"{name},cta")
     with pytest.raises(UserError, match="leave out small, torchssl"):
         cifar10.get_config("flexmatch,tutorial,small,torchssl")
