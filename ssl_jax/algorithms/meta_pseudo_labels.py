@@ -59,7 +59,8 @@ class MetaPseudoLabels(UDA):
     temperature: Positive = 0.7  # of UDA: of the sharpened target
     unlabeled_weight: Weight = 8.0  # of UDA's unlabeled loss
     label_smoothing: Rate = 0.15  # of all labels that are learned, but not in h
-    mean_decay: Share = 0.99  # of the mean of h that is taken off it; 1: none is
+    # of the mean of h that is taken off it; 1: none is; 0: h itself is, and has no say
+    mean_decay: Share = 0.99
 
     def init(
         self, key: jax.Array, batch: Batch, initial: PyTree | None = None
