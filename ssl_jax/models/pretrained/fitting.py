@@ -57,10 +57,12 @@ def fitted(
             given = _tokens(given, wanted)
     if {"position"} <= wanted.keys() & given.keys():
         given["position"] = _on_grid(given["position"], wanted["position"].shape)
-    counts = {n: np.float32(_MANY) for n in wanted if n.endswith(".count")}
-    given = counts | given  # our own files have theirs
+    # Our own files have theirs.
+    counts = {n for n in wanted if n.endswith(".count")} - given.keys()
     taken = {}
     for each, leaf in wanted.items():
+        if each in counts:
+            continue
         if each not in given:
             misfits.append(f"{each} of the network is not in the file")
         elif given[each].shape != leaf.shape:
@@ -74,8 +76,11 @@ def fitted(
     misfits += [f"{each} of the file is not in the network" for each in others]
     if misfits and not partial:
         raise UserError(_refusal(misfits, path))
-    if not taken.keys() - counts.keys():
+    if not taken:
         raise UserError(f"model.weights={path!r}: nothing of it fits the network.")
+    for each in counts:
+        if f"{each.removesuffix('count')}mean" in taken:
+            taken[each] = np.asarray(_MANY, wanted[each].dtype)
     parts = jax.tree.map_with_path(lambda at, leaf: taken.get(_name(at), leaf), network)
     return Fitted(parts, tuple(misfits), holds)
 

@@ -328,6 +328,11 @@ def test_what_does_not_fit_is_told_by_name():
     kernel = tensors["conv1.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(its["Conv_0"]["kernel"], kernel)
     assert len(fitted.misfits) == 2
+    del less["bn1.running_mean"]  # so these moments are of no batch that was seen
+    fitted = _fitted(less, fresh, "resnet", partial=True)
+    moments = fitted.parts["batch_stats"]["encoder"]
+    assert moments["BatchNorm_0"]["count"] == 7.0
+    assert moments["BasicBlock_0"]["BatchNorm_0"]["count"] == 1e6
     encoder = {c: {"encoder": network[c]["encoder"]} for c in network}
     assert _fitted(others, encoder, "resnet").misfits == ()  # without a head
 
