@@ -32,6 +32,7 @@ from ssl_jax.train import (
     sections,
     self_training,
     stopping,
+    weights,
 )
 from ssl_jax.train.parts import Probes, Run
 from ssl_jax.workdir import logs, policy, results, settings, shared
@@ -278,14 +279,10 @@ def check(wanted: Run, data: Data) -> None:
             )
         if isinstance(section, Probes):
             probing.check_folds(section.protocol, section.name, len(data.split.labeled))
-        elif section.labels_from:
+            continue
+        weights.warn_of_fresh(wanted, section)
+        if section.labels_from:
             self_training.check_split(section, data.split)
-        elif section.method.embeds and _is_fresh(wanted, section):
-            logging.warning(
-                "%s: nobody has trained the encoder whose features it learns from: "
-                "name a file of weights by model.weights, or a run by %s.start_from.",
-                *(section.name, section.name),
-            )
         elif section.method.needs_unlabeled and not len(splits.candidates(data.split)):
             logging.warning(
                 "%s: every unlabeled image is a labeled one, so that %s is supervised "
@@ -294,10 +291,6 @@ def check(wanted: Run, data: Data) -> None:
                 "data.num_labels.",
                 *(section.name, section.algorithm),
             )
-
-
-def _is_fresh(wanted, section):
-    return section.start_from == "scratch" and not wanted.model.weights
 
 
 def check_validation(wanted: Run, data: Data) -> None:

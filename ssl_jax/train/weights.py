@@ -10,7 +10,7 @@ from absl import logging
 from ssl_jax.core import PyTree
 from ssl_jax.errors import UserError
 from ssl_jax.models import pretrained
-from ssl_jax.train.parts import Model
+from ssl_jax.train.parts import Model, Run, Trains
 from ssl_jax.workdir import logs
 from ssl_jax.workdir.files import expanded
 
@@ -97,6 +97,25 @@ def warn_of_size(
             "model.weights=%r was trained on images of %s pixels, and these have %s: "
             "data.image_size brings them to others.",
             *(model.weights, size, here),
+        )
+
+
+def warn_of_fresh(run: Run, section: Trains) -> None:
+    """Tells that the phase counts on an encoder that somebody has trained, and begins
+    with none."""
+    rates = {"layer_decay": 1.0, "layers": "all"}
+    rates |= run.config[section.name].get("optimizer", {})
+    if section.method.embeds:
+        encoder = "whose features it learns from"
+    elif (rates["layer_decay"], rates["layers"]) != (1.0, "all"):
+        encoder = "that its optimizer spares"
+    else:
+        return
+    if section.start_from == "scratch" and not run.model.weights:
+        logging.warning(
+            "%s: nobody has trained the encoder %s: name a file of weights by "
+            "model.weights, or a run by %s.start_from.",
+            *(section.name, encoder, section.name),
         )
 
 

@@ -11,7 +11,7 @@ import safetensors.numpy
 import tiny
 from configs import base
 from ssl_jax.errors import UserError
-from ssl_jax.train import program, sections
+from ssl_jax.train import program, sections, weights
 
 KERNEL = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
 TENSORS = {"Dense_0.kernel": KERNEL, "Dense_0.bias": np.full(8, 0.5, np.float32)}
@@ -70,6 +70,19 @@ def test_images_are_normalised_as_they_were(tmp_path):
 def test_colours_that_images_do_not_have_are_told(tmp_path):
     with pytest.raises(UserError, match="of 3 channels, and those of train have 1"):
         _begun(_config(_file(tmp_path, TENSORS), normalized="imagenet"))
+
+
+def test_an_encoder_that_nobody_has_trained_is_told_of(tmp_path, caplog):
+    def told(path, layers):
+        caplog.clear()
+        config = _config(path, normalized="half")
+        config.train.optimizer.layers = layers
+        run = sections.parse(config)
+        weights.warn_of_fresh(run, run.trained["train"])
+        return "nobody has trained the encoder that its optimizer spares" in caplog.text
+
+    assert told("", "head") and not told("", "all")
+    assert not told(_file(tmp_path, TENSORS), "head")
 
 
 def test_mistakes_are_told_before_data_are_read(tmp_path):
