@@ -33,10 +33,13 @@ _RESNET = (
     (r"conv1", "Conv_0"),
     (r"bn1", "BatchNorm_0"),
     (r"fc", "head"),
+    (r"fc\.(\d+)", r"head.\1"),  # MoCo's: an MLP, so none of ours
 )
 _VIT = (
     (r"norm|fc_norm", "norm"),
     (r"head", "head"),
+    # Likewise MoCo's, and USB's, whose loader leaves out what begins so.
+    (r"(?:head|mlp)\.(\d+)", r"head.\1"),
     (r"cls_token", "class_token"),
     (r"reg_token|register_tokens", "registers"),
     (r"pos_embed", "position"),

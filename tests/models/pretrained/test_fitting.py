@@ -275,6 +275,23 @@ def test_a_network_is_found_where_it_is_a_part(before, beside):
     assert layouts.found(both)[1] == before
 
 
+@pytest.mark.parametrize(
+    ("key", "head"), [("resnet", "fc"), ("vit", "head"), ("vit", "mlp")]
+)
+def test_a_head_of_several_layers_is_a_head_of_another_kind(key, head):
+    """MoCo's and USB's: left out with ours, and a misfit where that is wanted."""
+    names, name, hparams = FILES[key]
+    tensors = _tensors(names.items())
+    for own in ("fc", "head"):
+        tensors = {n: t for n, t in tensors.items() if not n.startswith(f"{own}.")}
+    tensors |= _tensors([*_linear(f"{head}.0", 5, 4), *_norm(f"{head}.1", 5)])
+    network = _network(name, **hparams)
+    encoder = {c: {"encoder": network[c]["encoder"]} for c in network}
+    assert _fitted(tensors, encoder, name).misfits == ()
+    with pytest.raises(UserError, match="head is of other classes.*leave that out"):
+        _fitted(tensors, network, name)
+
+
 def test_position_embeddings_come_along_in_any_form():
     """Of class token and registers, of the class token alone, or of patches alone; and
     resampled for images of another size."""
