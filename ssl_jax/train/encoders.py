@@ -88,7 +88,7 @@ def _shape(run, file):
 def _normalised(run, file):
     """A function of uint8 images_BHWC."""
     section = next(iter(run.trained.values()))
-    its = weights.normalization(run.model, file.input, section.name)
+    its = weights.normalization(run.model, file.input)
     if its is not None:
         return partial(basic.normalize, mean=its[0], std=its[1])
     if section.views is None:

@@ -18,6 +18,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.evaluate.batches import compile_features
 from ssl_jax.train import weights
 from ssl_jax.train.phases import Phase
+from ssl_jax.train.sections import told
 from ssl_jax.workdir import handover
 
 
@@ -157,19 +158,31 @@ def check_handovers(phases: list[Phase]) -> None:
     will not have, or that does not fit.
 
     Raises:
-      UserError: so it is.
+      UserError: so it is, of each phase.
     """
-    if not any(phase.section.start_from for phase in phases):
-        return  # and the shapes of each would be traced for nothing
-    variables = {}
+    if any(phase.section.start_from for phase in phases):
+        told(_handovers(phases))  # else shapes would be traced for nothing
+
+
+def _handovers(phases):
+    """A message for each phase that cannot begin; of what goes on from one, none."""
+    variables, missing = {}, set()
     for phase in phases:
         start_from, keep = phase.section.start_from, phase.section.keep
-        if start_from in variables:
-            initial = handover.kept(variables[start_from], keep, start_from)
-        else:
-            initial = initial_of(phase, Path(start_from))
-        args = phase.feed.arrays, first_item(phase)
-        state = jax.eval_shape(_init_of(phase), *args, initial)
+        if start_from in missing:
+            missing.add(phase.name)
+            continue
+        try:
+            if start_from in variables:
+                initial = handover.kept(variables[start_from], keep, start_from)
+            else:
+                initial = initial_of(phase, Path(start_from))
+            args = phase.feed.arrays, first_item(phase)
+            state = jax.eval_shape(_init_of(phase), *args, initial)
+        except UserError as error:
+            yield str(error)
+            missing.add(phase.name)
+            continue
         variables[phase.name] = {"params": state.params, **state.model_state}
 
 

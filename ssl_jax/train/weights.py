@@ -120,7 +120,7 @@ def warn_of_fresh(run: Run, section: Trains) -> None:
 
 
 def normalization(
-    model: Model, its: pretrained.Input | None, phase: str
+    model: Model, its: pretrained.Input | None
 ) -> tuple[Sequence[float], Sequence[float]] | None:
     """(mean, std) of images, grey levels, as they were for the file; None: as the phase
     has it.
@@ -141,13 +141,13 @@ def normalization(
         f"model.weights={model.weights!r} does not say how its images were "
         "normalised: say it by model.normalized, 'imagenet' (torchvision's, DINO's "
         "and most of timm's), 'half' (timm's augreg: mean and std 127.5), or "
-        f"'{AS_CONFIGURED}' ({phase}.augment.mean and std)."
+        f"'{AS_CONFIGURED}' (mean and std of a phase's augment)."
     )
 
 
 def _check_input(model, its, phase, there):
     """Raises UserError unless images are normalised as they were for the file."""
-    known = normalization(model, its, phase)
+    known = normalization(model, its)
     if known is None:
         return
     mean, std = known

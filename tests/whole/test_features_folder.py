@@ -117,6 +117,12 @@ def test_what_cannot_be_is_told(home, tmp_path, caplog, monkeypatch):
     config = recipe(home)
     config.probe.augment.std = (64.0,)
     refused(r"normalised otherwise .*--config.probe.augment.std='\(127.5,\)'", config)
+    config.spreading.augment.mean = (100.0,)
+    refused(
+        r"2 mistakes.*\n.*--config.spreading.augment.mean='\(127.5,\)'.*"
+        r"\n.*--config.probe.augment.mean='\(127.5,\)'",
+        config,
+    )
     config = recipe(home)
     config.model.features = (5,)
     refused("Dense_0.kernel is 64x4 in the file, 64x5 in the network", config)
