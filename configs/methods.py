@@ -328,8 +328,7 @@ def usb(
     """Puts USB's protocol (arXiv:2208.07204, appendix E, by config/usb_cv at 1ef4cbe)
     into a FixMatch of `fixmatch_paper`: a Vision Transformer that goes on from weights,
     which `model.weights` has to name, AdamW, and a fifth of the papers' steps, of 8 + 8
-    images. Other than there the final norm learns at the head's rate (train/depth.py),
-    and position embeddings are resampled with antialiasing.
+    images.
 
     Args:
       network: of `vit`: its size and patch.
