@@ -10,6 +10,7 @@ from launching import assert_one_message
 from ssl_jax.api import fitting
 from ssl_jax.cli import command_line, modes, policies
 from ssl_jax.errors import UserError
+from ssl_jax.train import sections
 from ssl_jax.train.run import run
 from ssl_jax.workdir import logs, policy
 from ssl_jax.workdir.policy import Policy
@@ -63,6 +64,23 @@ def test_the_command_line_wins_over_a_policy_and_that_over_the_config(tmp_path):
     assert fitting.configured("digits", settings).to_dict() == wanted.to_dict()
     assert parsed("--config=digits").policy == ""
     assert parsed("--config=digits", f"--config.policy={tmp_path}").train.steps == 800
+
+
+@pytest.mark.parametrize(
+    "preset", sorted(path.stem for path in policies.PRESETS.glob("*.json"))
+)
+def test_every_preset_is_of_a_config_that_is_there(preset):
+    file = policies.find(preset)
+    found = policy.read(file)
+    config = parsed(f"--config={found.name}", f"--config.policy={preset}")
+    assert config.policy == str(file)
+    laid = config.to_dict()
+    for field, value in found.settings.items():
+        at = laid
+        for part in field.split("."):
+            at = at[part]
+        assert at == value, field
+    sections.parse(config)
 
 
 def test_a_policy_may_bring_another_method(tmp_path):
