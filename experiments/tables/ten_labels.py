@@ -159,26 +159,28 @@ def table(results: Table) -> str:
         return "Not measured yet."
     stats = importlib.import_module("scipy.stats")
     found = accuracies(results)
-    first, ours = next(iter(found.items()))
+    ours = [*found][: len(TWO)]
     seconds = {kind: _seconds(results[kind]) for kind in CONFIGS}
     rows = []
     for name, others in found.items():
-        gap = ""
-        if name != first:
-            gap = formats.mean_std(np.subtract(ours, others))
+        gaps = [""] * len(ours)
+        for i, mine in enumerate(ours if name not in ours else ()):
+            gaps[i] = formats.mean_std(np.subtract(found[mine], others))
             if len(others) > 1:
-                p = stats.ttest_rel(ours, others).pvalue
-                gap += f", p {formats.p_value(p)}"
+                p = stats.ttest_rel(found[mine], others).pvalue
+                gaps[i] += f", p {formats.p_value(p)}"
         taken = {"the": seconds["recipe"], "Fix": seconds["fixmatch"]}.get(name[:3])
         took = "" if taken is None else f"{taken[_phase(name)]:,.0f}"
-        rows.append([name, formats.mean_std(others), gap, took])
+        rows.append([name, formats.mean_std(others), *gaps, took])
     caption = (
         f"CIFAR-10's classes in a folder, {LABELED} labels and {UNLABELED} images "
         f"without one of each, {TEST} of each to test on: accuracy in %, mean ± std "
-        f"(seeds, which draw the images); points of {first} above, with the p-value of "
-        "the paired t-test; and seconds of the slowest run, with compiling:"
+        "(seeds, which draw the images); points that each of the encoder's is above, "
+        "with the p-value of the paired t-test; and seconds of the slowest run, with "
+        "compiling:"
     )
-    header = ["on", "accuracy", "points below the first", "seconds"]
+    above = [f"{phase} is above by" for phase in TWO]
+    header = ["on", "accuracy", *above, "seconds"]
     return f"{caption}\n\n{formats.markdown_table(header, rows)}"
 
 

@@ -144,7 +144,7 @@ def test_ten_labels_table():
         pixels = {"spreading": 0.2, "probe": 0.3}
         return {"seed": seed, "phases": phases, "pixels": pixels}
 
-    ours = [recipe(seed, 0.5 + seed / 100, 0.4) for seed in range(3)]
+    ours = [recipe(seed, 0.5 + seed / 100, 0.4 + seed / 50) for seed in range(3)]
     scratch = [
         {
             "seed": seed,
@@ -154,9 +154,10 @@ def test_ten_labels_table():
         for seed in range(3)
     ]
     text = ten_labels.table({"recipe": ours, "fixmatch": scratch})
-    assert "| the encoder's features, spreading | 51.00 ± 1.00 (3) |  | 3 |" in text
+    assert "| the encoder's features, spreading | 51.00 ± 1.00 (3) |  |  | 3 |" in text
     assert "| raw pixels, probe | 30.00 ± 0.00 (3) | 21.00 ± 1.00 (3), p " in text
     assert "| FixMatch from scratch | 35.00 ± 0.00 (3) | 16.00 ± 1.00 (3), p" in text
+    assert "p 0.001 | 7.00 ± 2.00 (3), p " in text  # FixMatch below the probe
     assert text.rstrip().endswith("| 63 |")
     assert ten_labels.table({"recipe": ours}) == "Not measured yet."
     config = ten_labels.configure("recipe", 1, "w.safetensors")
