@@ -3,16 +3,18 @@
 A part is something that a configuration has and could do without, at a field of its
 own: the loss of unlabeled images, strong augmentation, the average that is judged. Left
 out, all else stays: labels, network, steps and images a step. A field that the method
-never reads is no part of the run.
+never reads is no part of the run. Phases before the first that is otherwise without a
+part are not trained again: they are those of the whole run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
-from ssl_jax.core import make_mesh, named
+from ssl_jax.core import make_mesh, named, processes
 from ssl_jax.errors import UserError
 from ssl_jax.train import adapted, phases, pictures, sections
 from ssl_jax.train import run as runs
@@ -116,10 +118,11 @@ def ablate(
     chosen = _chosen(wanted, parts(wanted, _asked(wanted, mesh)))
     for part in chosen:
         _parsed(wanted, part, mesh.size)  # or says now what is wrong
-    folder, seconds = Workdir(path).ablation, _seconds(result)
+    folder = Workdir(path).ablation
     todo = list(_todo(wanted, chosen, path, folder))
     without = "; ".join(part.what for part in chosen)
-    logs.say(f"without: {without}: {len(todo)} runs, of about {seconds:.0f} s each")
+    hours = sum(_seconds(result, wanted, part) for part, *_ in todo) / 3600
+    logs.say(f"without: {without}: {len(todo)} runs, about {hours:.2g} hours")
     found = {
         "whole": [_entry(wanted.seed, path, result)],
         "parts": [{**part._asdict(), "runs": []} for part in chosen],
@@ -131,6 +134,8 @@ def ablate(
     for count, (part, seed, where) in enumerate(todo, start=1):
         without = f"without {part.what}" if part.name else "the whole"
         logs.say(f"{count} of {len(todo)}: {without}, seed {seed}, in {where}")
+        whole = path if seed == wanted.seed else folder.run("whole", seed)
+        processes.of_first(partial(_bring, _same(wanted, part), whole, where))
         result = runs.run(_config(wanted, part, seed), where, devices)
         if result is None:
             return None
@@ -290,5 +295,40 @@ def _entry(seed, where, result):
     }
 
 
-def _seconds(result):
-    return sum(phase.get("seconds", 0) for phase in result["phases"].values())
+def _seconds(result, run, part):
+    """That a run without the part will train, by those that the whole has taken."""
+    same = _same(run, part)
+    return sum(
+        phase.get("seconds", 0)
+        for name, phase in result["phases"].items()
+        if name not in same
+    )
+
+
+def _same(run: Run, part: Part) -> list[str]:
+    """The phases that are without the part what they are with it; of the whole run,
+    whose part has no name, none, as there is nothing to have them from."""
+    changed = {field.split(".")[0] for field in part.fields}
+    if not part.name or "model" in changed:
+        return []
+    same = []
+    for section in run.sections:
+        if changed & {section.name, section.start_from, *_labels_from(section)}:
+            changed.add(section.name)
+        elif section.name in part.fields.get("phases", run.config["phases"]):
+            same.append(section.name)
+    return same
+
+
+def _labels_from(section):
+    return [section.labels_from] if isinstance(section, Trains) else []
+
+
+def _bring(names: Sequence[str], whole: Path, to: Path) -> None:
+    """Brings phases of the run in `whole` into the workdir `to`, where there are none,
+    with what was logged of them: that run then goes on behind them."""
+    theirs, own = Workdir(whole), Workdir(to)
+    for name in names:
+        if not own.phase(name).path.exists():
+            own.journal.take(name, theirs.journal.rows())
+            theirs.phase(name).copy(own.phase(name).path)

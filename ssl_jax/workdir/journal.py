@@ -23,9 +23,16 @@ class Journal:
         rows = [
             row for row in self.rows() if row["phase"] != phase or row["step"] <= step
         ]
-        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+        self._rewrite(rows)
         self._file = self.path.open("a")
         return [row for row in rows if row["phase"] == phase]
+
+    def take(self, phase: str, rows: list[dict]) -> None:
+        """Puts the phase's rows of another run's journal behind those of other phases
+        here, instead of those that this one has of it."""
+        own = [row for row in self.rows() if row["phase"] != phase]
+        theirs = [row for row in rows if row["phase"] == phase]
+        self._rewrite(own + theirs)
 
     def rows(self) -> list[dict]:
         if not self.path.exists():
@@ -50,3 +57,6 @@ class Journal:
     def close(self) -> None:
         if self._file:
             self._file.close()
+
+    def _rewrite(self, rows):
+        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in rows))

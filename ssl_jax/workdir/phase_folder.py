@@ -1,6 +1,7 @@
 """A phase's folder, <workdir>/<phase>, and every name in it."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -62,6 +63,13 @@ class PhaseFolder(NamedTuple):
         """Writes the entry: the phase is over. Returns it as JSON gives it back."""
         write_json(self.marker, entry)
         return self.done
+
+    def copy(self, to: Path) -> None:
+        """As the folder `to`, which is there whole or not at all."""
+        beside = to.with_name(f"{to.name}.tmp")
+        shutil.rmtree(beside, ignore_errors=True)  # of a call that was killed
+        shutil.copytree(self.path, beside)
+        beside.rename(to)
 
     def write_said(
         self,

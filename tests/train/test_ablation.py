@@ -2,6 +2,8 @@
 
 import json
 
+import jax
+import numpy as np
 import pytest
 
 import tiny
@@ -12,6 +14,8 @@ from ssl_jax.core import named
 from ssl_jax.errors import UserError
 from ssl_jax.train import ablation, sections
 from ssl_jax.train import run as runs
+from ssl_jax.workdir import handover
+from ssl_jax.workdir.workdir import Workdir
 
 BOTH = ("weak", "strong")
 
@@ -108,6 +112,50 @@ def test_all_parts_at_once_can_be_parsed():
     assert {field.split(".")[0] for field in both.fields} == {"c", "phases", "model"}
     without = sections.parse(ablation._config(run, both, 3))
     assert list(without.trained) == ["c"] and without.seed == 3
+
+
+def test_phases_that_a_part_leaves_as_they_are():
+    run = sections.parse(chain())
+
+    def same(**fields):
+        fields = {name.replace("__", "."): value for name, value in fields.items()}
+        return ablation._same(run, ablation.Part("part", "", fields))
+
+    assert same(c__augment__weak="none") == ["a", "b"]
+    assert same(b__augment__weak="none") == ["a"]  # which c follows
+    assert same(a__augment__weak="none") == same(model__dropout=0.0) == []
+    assert same(c__start_from="scratch", phases=("a", "c")) == ["a"]
+    assert ablation._same(run, ablation.Part("", "", {})) == []  # the whole run
+    fork = sections.parse(byol_stl10.get_config("debug"))
+    without = ablation.Part("part", "", {"finetune.augment.weak": "none"})
+    assert ablation._same(fork, without) == ["supervised", "pretrain", "probe"]
+
+
+def test_a_run_behind_phases_of_the_whole_is_the_run_trained_anew(tmp_path):
+    config = chain()
+    config.model = base.model("mlp", features=(8,))
+    config.phases = ("a", "b")
+    config.b.augment.weak = "shift"
+    config.a.augment.weak = "none"
+    config.ablate.parts = ("weak_views",)
+    ablation.ablate(config, tmp_path / "w")
+    part = tmp_path / "w" / "ablation" / "weak_views-seed0"
+    brought = (tmp_path / "w" / "a" / "done.json").read_bytes()
+    assert (part / "a" / "done.json").read_bytes() == brought  # its seconds, too
+    anew = runs.run(Workdir(part).config, tmp_path / "anew")
+    ours = Workdir(part).result
+    assert {n: own["test"] for n, own in ours["phases"].items()} == {
+        n: its["test"] for n, its in anew["phases"].items()
+    }
+    trees = [
+        handover.handed_over("b", ("encoder",), p) for p in (part, tmp_path / "anew")
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *trees)
+    rows = [Workdir(p).journal.rows() for p in (part, tmp_path / "anew")]
+    ours, theirs = (
+        [(r["phase"], r["step"], r.get("test/accuracy")) for r in each] for each in rows
+    )
+    assert ours == theirs
 
 
 @pytest.fixture
