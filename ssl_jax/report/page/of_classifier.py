@@ -26,18 +26,24 @@ _CONFUSED = 20  # pairs of classes in a table
 _SMALL = 48  # pixels a side of images that are shown as squares
 
 
-def sections(run: Found) -> list[Section]:
-    """Of the last phase that classifies; one that says why, where nothing was kept."""
+def sections(run: Found, *, pictures: bool = True) -> list[Section]:
+    """Of the last phase that classifies; one that says why, where nothing was kept.
+
+    Args:
+      pictures: the surest mistakes, and what is right and least sure.
+    """
     phase = _judged(run)
     if phase is None:
         text = _why_not(run)
         return [Section("Test images", [Missing(text)])] if text else []
     said = phase.said
-    return [
+    shown = [
         Section("Classes", [*_of_which(run, phase), *_classes(run, said)]),
         Section("Calibration", list(_calibration(said))),
-        Section("Pictures", list(_pictures(run, said))),
     ]
+    if pictures:
+        shown.append(Section("Pictures", list(_pictures(run, said))))
+    return shown
 
 
 def tiles(run: Found) -> list[Tile]:

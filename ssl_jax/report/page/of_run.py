@@ -33,14 +33,18 @@ _QUALITY = {  # metric -> what it is
 }
 
 
-def sections(run: Found) -> list[Section]:
-    """All that the workdir has to show."""
+def sections(run: Found, *, pictures: bool = True) -> list[Section]:
+    """All that the workdir has to show.
+
+    Args:
+      pictures: of test images as well, which are most of a page's bytes.
+    """
     shown = [
         Section("In short", list(_short(run))),
         Section("Learning curves, by phase", list(_learning(run))),
         Section("What each part added", list(ablation.blocks(run))),
         Section("Pseudo-labels", list(_pseudo_labels(run))),
-        *of_classifier.sections(run),
+        *of_classifier.sections(run, pictures=pictures),
         Section("Settings, data and versions", list(_settings(run))),
     ]
     return [section for section in shown if section.blocks]

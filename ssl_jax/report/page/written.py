@@ -6,7 +6,7 @@ from pathlib import Path
 from ssl_jax import __version__
 from ssl_jax.errors import UserError
 from ssl_jax.report.page import found, of_run, of_several
-from ssl_jax.report.page.blocks import Folded, Section
+from ssl_jax.report.page.blocks import Folded, Note, Section
 
 _HERE = Path(__file__).parent
 
@@ -32,12 +32,19 @@ def of_workdirs(paths: Sequence[str | Path], baseline: str = "") -> str:
         title, under = of_run.heading(runs[0])
         return _html(title, under, of_run.sections(runs[0]))
     several = of_several.sections(runs, baseline)
-    each = [
-        Folded(*of_run.heading(run), of_run.sections(run))
-        for run in runs
-        if not run.empty
-    ]
     names = dict.fromkeys(run.config["name"] for run in runs)
+    shown = [run for run in runs if not run.empty]
+    firsts = {run.config["name"]: run for run in reversed(shown)}
+    each = [
+        Folded(
+            *of_run.heading(run),
+            of_run.sections(run, pictures=run is firsts[run.config["name"]]),
+        )
+        for run in shown
+    ]
+    if len(firsts) < len(shown):
+        note = "Pictures of test images are those of each method's first run alone."
+        each.insert(0, Note(note))
     under = f"{len(runs)} runs: {', '.join(names)}"
     return _html("Runs compared", under, [*several, Section("Each run", each)])
 
