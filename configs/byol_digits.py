@@ -11,7 +11,15 @@ SMALL = {
     "pretrain.augment.small_side": 6,
     "pretrain.augment.small_area": (0.4, 0.7),
 }
-CROPS = dict.fromkeys(("dino", "swav"), SMALL)
+CROPS = {
+    # At BYOL's rate, from the first step on, its targets became uniform and stayed so.
+    "dino": {
+        **SMALL,
+        "pretrain.optimizer.learning_rate": 2e-3,
+        "pretrain.optimizer.warmup_steps": 150,
+    },
+    "swav": SMALL,
+}
 # 16 patches of 2x2 pixels, of which 4 are seen.
 MASKED = dict(patch=2, width=64, depth=4, heads=4, pool="mean")
 STEPS = 1500

@@ -251,7 +251,8 @@ def test_methods_that_embed_views_are_words_where_byol_is(name):
             if word == "mae":
                 continue  # which has a network of its own
             assert config.model == byol.model
-            for part in ("algorithm", "augment", "optimizer"):
+            own = (word, name) == ("dino", "byol_digits")  # a rate which rises
+            for part in ("algorithm", "augment", *([] if own else ["optimizer"])):
                 for field, value in byol.pretrain[part].items():
                     if field != "name" and field in config.pretrain[part]:
                         assert config.pretrain[part][field] == value, field
