@@ -6,11 +6,13 @@ arXiv:2104.14294; equation numbers and algorithm 1 are the paper's.
 Departures: from the authors' code (facebookresearch/dino, main_dino.py and
 vision_transformer.py at 7c446df), each large crop goes through the student with
 BatchNorm of its own, where the encoder has any, and theirs sees both together; the
-teacher's temperature rises with each step, not with each epoch; while the last layer is
-frozen its weight decay is taken back, but the optimizer's moments remember it; what is
-judged is the student, whose BatchNorm moments there are, where they take the teacher;
-and an online probe, which they have not, learns beside it without sending a gradient
-back, from the labels that are granted.
+teacher's temperature rises with each step, not with each epoch; the last layer learns
+at once, unless `freeze_steps` holds it, where theirs rests for an epoch; while it is
+frozen its weight decay is taken back, but the optimizer's moments remember it; a head
+that is not 2,048 wide begins with other weights (`Head`); what is judged is the
+student, whose BatchNorm moments there are, where they take the teacher; and an online
+probe, which they have not, learns beside it without sending a gradient back, from the
+labels that are granted.
 """
 
 from dataclasses import dataclass
@@ -48,13 +50,20 @@ class Directions(nn.Module):
     @nn.compact
     def __call__(self, x_BP: jax.Array) -> jax.Array:
         shape = (x_BP.shape[1], self.out)
-        kernel_PK = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        # As torch's linear layers begin, of which the code has it: up to 1 / sqrt(P).
+        init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        kernel_PK = self.param("kernel", init, shape)
         return x_BP @ unit_length(kernel_PK.T).T
 
 
 class Head(nn.Module):
     """Three layers with GELU and without BatchNorm, brought to length 1, and a last one
-    whose columns have length 1: weight normalisation with a norm that stays 1."""
+    whose columns have length 1: weight normalisation with a norm that stays 1.
+
+    The first three begin at a standard deviation of 0.02 where they are 2,048 wide, as
+    in the code. At 256 that would leave a bottleneck of 0.001, which one step of Adam's
+    biases drowns: from then on it would say the same of all images. So it is 0.02 times
+    the root of how much narrower the head is."""
 
     hidden: int
     bottleneck: int
@@ -62,7 +71,7 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, x_BD: jax.Array, *, train: bool) -> jax.Array:
-        init = nn.initializers.truncated_normal(0.02)
+        init = nn.initializers.normal(0.02 * (2048 / self.hidden) ** 0.5)
         y = x_BD
         for width in (self.hidden, self.hidden):
             y = nn.Dense(width, kernel_init=init)(y)

@@ -1,15 +1,17 @@
 """DINO against a float64 transcription: one update, teacher, centre, schedules."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from scipy.special import erf
 
 import two_halves
-from ssl_jax.algorithms.dino import DINO
+from ssl_jax.algorithms.dino import DINO, Head
 from ssl_jax.algorithms.shared import joint_embedding
 from ssl_jax.augment.multi_crop import MultiCrop
 from two_halves import dense, encode, unit
@@ -98,6 +100,31 @@ def test_one_update_is_the_papers():
             target[part],
             after.params[part],
         )
+
+
+def test_a_narrow_head_begins_by_telling_images_apart_as_much_as_the_codes():
+    """Before it is brought to length 1, so that no step's biases drown it."""
+    x = np.random.default_rng(0).normal(size=(32, 384)).astype(np.float32)
+    spread, kernels = {}, {}
+    for hidden in (2048, 128):
+        head = Head(hidden, 64, 8)
+        variables = jax.jit(partial(head.init, train=True))(jax.random.key(0), x)
+        kernels[hidden] = variables["params"]["Dense_2"]["kernel"]
+        _, seen = head.apply(
+            variables,
+            x,
+            train=True,
+            capture_intermediates=lambda module, _: module.name == "Dense_2",
+            mutable=["intermediates"],
+        )
+        bottleneck = seen["intermediates"]["Dense_2"]["__call__"][0]
+        spread[hidden] = np.std(bottleneck, axis=0).mean()
+    assert spread[128] > spread[2048] / 2 > 0.02
+    # trunc_normal_ of the code's utils.py cuts at 2, which is 100 deviations.
+    assert np.std(kernels[2048]) == pytest.approx(0.02, rel=0.02)
+    assert np.abs(kernels[2048]).max() > 3 * 0.02
+    last = variables["params"]["last"]["kernel"]
+    assert 0.9 < np.abs(last).max() * np.sqrt(64) <= 1
 
 
 def test_the_teachers_temperature_rises_to_its_own():
