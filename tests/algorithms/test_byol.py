@@ -10,6 +10,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
+import two_halves
 from configs import byol_cifar10, byol_imagenette, byol_stl10, simsiam_cifar10
 from ssl_jax import models
 from ssl_jax.algorithms.byol import BYOL
@@ -236,6 +237,27 @@ def test_simsiams_loss_is_minus_the_mean_cosine(batch):
     # Nothing follows the projector's last BatchNorm, nor has it a bias before it.
     assert params["projector"].keys() == {"MLP_0"}
     assert params["projector"]["MLP_0"]["Dense_1"].keys() == {"kernel"}
+
+
+def test_one_update_of_simsiams_holds_the_targets():
+    """Its gradient is by the predictions alone: no loss shows that."""
+    given, views = two_halves.batch(8), two_halves.halves(two_halves.batch(8))
+    algorithm = two_halves.build(SimSiam, bottleneck=5)
+    state = algorithm.init(jax.random.key(0), given)
+    state = state.replace(params=two_halves.moved(state.params, 1))
+
+    def project(params):
+        z = (two_halves.encode(x, params) for x in views)
+        return [two_halves.normalised_mlp(x, params["projector"]) for x in z]
+
+    targets = [unit(z) for z in project(jax.tree.map(np.float64, state.params))]
+
+    def loss(params):
+        p = [unit(two_halves.mlp(z, params["predictor"])) for z in project(params)]
+        return -((p[0] * targets[1]).sum(1) + (p[1] * targets[0]).sum(1)).mean() / 2
+
+    moved = {"encoder", "projector", "predictor"}
+    two_halves.assert_one_update_is(algorithm, state, given, loss, moved)
 
 
 def test_weight_decay_and_first_scales_are_the_codes():
