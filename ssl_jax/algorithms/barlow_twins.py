@@ -4,10 +4,10 @@ Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction
 arXiv:2103.03230; equation numbers are the paper's.
 
 Departures: from the authors' code (facebookresearch/barlowtwins, main.py at 8e8d284),
-the features are standardised over the batch of all devices, where theirs are over each
-device's; the hidden layers have biases, which the BatchNorm after them takes away
-again; and the online probe learns from the labels that are granted. Linear layers begin
-as Flax's do.
+the gradient is the loss's own on any number of devices, where theirs is a mean over
+devices of its parts, which are to be added; the hidden layers have biases, which the
+BatchNorm after them takes away again; and the online probe learns from the labels that
+are granted. Linear layers begin as Flax's do.
 """
 
 from dataclasses import dataclass
