@@ -8,7 +8,9 @@ Departures: from the code, both strong views are drawn by `views.strong`, as in 
 (microsoft/Semi-supervised-learning, semilearn/algorithms/comatch/comatch.py at
 1ef4cbe), where its second one is SimCLR's; no 1e-7 in the logarithm of similarities,
 but 1e-6 beside the mean prediction, as USB has it. From USB: memory smooths from the
-step after it is full, as in the code, where that waits for the second epoch.
+step after it is full, as in the code, where that waits for the second epoch; and there
+is one projector, as in the code, where its settings have the mean of three
+(`use_epass`), with no slope below 0.
 """
 
 from dataclasses import dataclass

@@ -5,11 +5,12 @@ arXiv:2002.05709; sections and equation numbers are the paper's.
 
 Departures: from the authors' code (google-research/simclr, objective.py and
 tf2/model.py at 383d414), the loss is the mean over all 2B views, as eq. 1 and
-algorithm 1 have it, where theirs is twice that; each view goes through the network with
-BatchNorm of its own, as in solo-learn, where theirs sees both together; the hidden
-layer has a bias, which the BatchNorm after it takes away again; the views are BYOL's,
-unless `augment` says otherwise; and the online probe learns from the labels that are
-granted. Linear layers begin as Flax's do.
+algorithm 1 have it, where theirs is twice that; the projector has one hidden layer, as
+in section 2.2, where theirs by default has the two of SimCLRv2; each view goes through
+the network with BatchNorm of its own, as in solo-learn, where theirs sees both
+together; the hidden layer has a bias, which the BatchNorm after it takes away again;
+the views are BYOL's, unless `augment` says otherwise; and the online probe learns from
+the labels that are granted. Linear layers begin as Flax's do.
 """
 
 from dataclasses import dataclass

@@ -11,8 +11,9 @@ semilearn/algorithms/simmatch/simmatch.py at 1ef4cbe), which are the settings he
 Departures: from USB, an embedding of the memory is brought to length 1 over its own
 numbers, where its code does so over the batch; an image that a step draws twice moves
 there by the mean; the memory begins as zeros and not at random, and is used from a
-step on and not from the second epoch on; no view has a gradient as a target, as in the
-code.
+step on and not from the second epoch on; no view has a gradient as a target, and there
+is one projector, both as in the code, where USB's settings have the mean of three
+(`use_epass`).
 """
 
 from dataclasses import dataclass

@@ -5,10 +5,11 @@ the paper's.
 
 Departures: from the paper, as in the authors' code (HobbitLong/SupContrast, losses.py
 and networks/resnet_big.py at 66a8fe5), the loss is a mean over all views, where eq. 2
-is a sum. From the code: the temperature is the paper's; each view goes through the
-network with BatchNorm of its own, where theirs sees both together; the projector has
-BYOL's BatchNorm, where theirs has none; and the head, which they train afterwards,
-learns beside it without sending a gradient back. Linear layers begin as Flax's do.
+is a sum. From the code: the temperature is the paper's, and the loss is not multiplied
+by its ratio to 0.07; each view goes through the network with BatchNorm of its own,
+where theirs sees both together; the projector has BYOL's BatchNorm, where theirs has
+none; and the head, which they train afterwards, learns beside it without sending a
+gradient back. Linear layers begin as Flax's do.
 """
 
 from dataclasses import dataclass

@@ -25,7 +25,9 @@ from ssl_jax.core import (
 from ssl_jax.core.losses import align, unit_length
 from ssl_jax.models import Classifier
 
-MARGINALS = 32  # steps that the mean prediction is taken over, as in both codes
+# Steps that the mean prediction is taken over: CoMatch's, and USB's of both. SimMatch's
+# own code, ImageNet's, has 256.
+MARGINALS = 32
 
 
 class Outputs(NamedTuple):
