@@ -61,8 +61,7 @@ USB: Says = {
 
 
 # Beside BYOL's heads where those are narrow, so that a head is no larger than what it
-# is on: the papers have 65,536 and 3,000. DINO's targets are all but uniform at first,
-# and on digits were so for longer with 1,024 outputs.
+# is on: the papers have 65,536 and 3,000.
 NARROW: Says = {
     "dino": {
         "pretrain.algorithm.out": 256,
