@@ -319,3 +319,26 @@ def test_what_stands_in_for_a_network_takes_digits(name):
     image = jnp.zeros((2, 8, 8, 1))
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image, train=False))
     assert shapes["params"]["head"]["kernel"].shape[1] == 3
+
+
+@pytest.mark.parametrize(
+    "name, hparams",
+    [
+        ("vit", dict(width=64, depth=1, heads=2, patch=4)),
+        ("convnext", dict(depths=(1,), widths=(64,))),
+    ],
+)
+def test_kernels_begin_as_timms(name, hparams):
+    """trunc_normal_(std=.02) of its weight_init.py cuts at 2, so at 100 deviations."""
+    model = models.build(name, num_classes=2, dtype="float32", **hparams)
+    init = jax.jit(functools.partial(model.init, train=False))
+    params = init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]["encoder"]
+    kernels = [
+        leaf
+        for at, leaf in jax.tree.leaves_with_path(params["Block_0"])
+        if at[-1].key == "kernel" and leaf.size > 4_000
+    ]
+    assert kernels
+    for kernel in kernels:
+        assert np.std(kernel) == pytest.approx(0.02, rel=0.03)
+        assert np.abs(kernel).max() > 3 * 0.02
