@@ -3,23 +3,22 @@
 A part is something that a configuration has and could do without, at a field of its
 own: the loss of unlabeled images, strong augmentation, the average that is judged. Left
 out, all else stays: labels, network, steps and images a step. A field that the method
-never reads is no part of the run. Phases before the first that is otherwise without a
-part are not trained again: they are those of the whole run.
+never reads is no part of the run. A phase that the part is not in, nor in what it goes
+on from, is not trained again, but is the whole run's.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
-from ssl_jax.core import make_mesh, named, processes
+from ssl_jax.core import make_mesh, named
 from ssl_jax.errors import UserError
 from ssl_jax.train import adapted, phases, pictures, sections
 from ssl_jax.train import run as runs
 from ssl_jax.train.parts import Run, Trains
-from ssl_jax.workdir import logs
+from ssl_jax.workdir import brought, logs
 from ssl_jax.workdir.settings import plain
 from ssl_jax.workdir.workdir import Workdir
 
@@ -121,8 +120,9 @@ def ablate(
     folder = Workdir(path).ablation
     todo = list(_todo(wanted, chosen, path, folder))
     without = "; ".join(part.what for part in chosen)
-    hours = sum(_seconds(result, wanted, part) for part, *_ in todo) / 3600
-    logs.say(f"without: {without}: {len(todo)} runs, about {hours:.2g} hours")
+    left = [part for part, _, where in todo if Workdir(where).result is None]
+    minutes = sum(_seconds(result, wanted, part) for part in left) / 60
+    logs.say(f"without: {without}: {len(left)} runs, about {minutes:.0f} minutes")
     found = {
         "whole": [_entry(wanted.seed, path, result)],
         "parts": [{**part._asdict(), "runs": []} for part in chosen],
@@ -135,8 +135,9 @@ def ablate(
         without = f"without {part.what}" if part.name else "the whole"
         logs.say(f"{count} of {len(todo)}: {without}, seed {seed}, in {where}")
         whole = path if seed == wanted.seed else folder.run("whole", seed)
-        processes.of_first(partial(_bring, _same(wanted, part), whole, where))
-        result = runs.run(_config(wanted, part, seed), where, devices)
+        its = _config(wanted, part, seed)
+        brought.bring(_same(wanted, part), Workdir(whole), Workdir(where), its)
+        result = runs.run(its, where, devices)
         if result is None:
             return None
         runs_of[part.name].append(_entry(seed, where, result))
@@ -322,13 +323,3 @@ def _same(run: Run, part: Part) -> list[str]:
 
 def _labels_from(section):
     return [section.labels_from] if isinstance(section, Trains) else []
-
-
-def _bring(names: Sequence[str], whole: Path, to: Path) -> None:
-    """Brings phases of the run in `whole` into the workdir `to`, where there are none,
-    with what was logged of them: that run then goes on behind them."""
-    theirs, own = Workdir(whole), Workdir(to)
-    for name in names:
-        if not own.phase(name).path.exists():
-            own.journal.take(name, theirs.journal.rows())
-            theirs.phase(name).copy(own.phase(name).path)

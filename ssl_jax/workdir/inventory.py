@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from ssl_jax.workdir.files import write_json
 
+FILE = "inventory.json"
+
 
 class Inventory(NamedTuple):
     """Enough of a data set to tell what came and went."""

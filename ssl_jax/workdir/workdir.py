@@ -6,7 +6,6 @@ data that has changed is told of, and a mistake leaves no new folder behind.
 """
 
 import contextlib
-import fcntl
 import glob
 import json
 import sys
@@ -21,13 +20,13 @@ from ssl_jax.workdir.ablation_folder import AblationFolder
 from ssl_jax.workdir.files import expanded, replacing, write_json
 from ssl_jax.workdir.inventory import Inventory
 from ssl_jax.workdir.journal import Journal
+from ssl_jax.workdir.lock import LOCK, held
 from ssl_jax.workdir.phase_folder import PhaseFolder
 from ssl_jax.workdir.results import RESULT, ROUND, git_state, versions
 
-_LOCK, LABELS, _DATA = "lock", "labels.csv", "inventory.json"
-ANALYSIS = "analysis.json"
+LABELS, ANALYSIS = "labels.csv", "analysis.json"
 # Written before anything is trained.
-_ENTERED = {settings.CONFIG, _LOCK, LABELS, _DATA, ANALYSIS}
+_ENTERED = {settings.CONFIG, LOCK, LABELS, inventory.FILE, ANALYSIS}
 
 
 class Workdir:
@@ -71,19 +70,11 @@ class Workdir:
             yield workdir
             return
         with contextlib.ExitStack() as until_left:
-            with _explained(workdir.path):
+            with explained(workdir.path):
                 places = (workdir.path, *workdir.path.parents)
                 made = [place for place in places if not place.exists()]
                 workdir.path.mkdir(parents=True, exist_ok=True)
-                # The lock goes with the process, however that ends.
-                lock = until_left.enter_context((workdir.path / _LOCK).open("a"))
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError as error:
-                    raise UserError(
-                        f"another process is training in workdir {workdir.path}; wait "
-                        "until it ends, or give another --workdir."
-                    ) from error
+                until_left.enter_context(held(workdir.path))
             # Again: that process may have just ended.
             workdir.check(config, verdicts=verdicts)
             try:
@@ -91,7 +82,7 @@ class Workdir:
                     (workdir.path / RESULT).unlink(missing_ok=True)
                     phase.marker.unlink()
                 if workdir.result is None:
-                    with _explained(workdir.path):
+                    with explained(workdir.path):
                         workdir._enter(config, device)
                 yield workdir
             except BaseException:
@@ -115,7 +106,7 @@ class Workdir:
           UserError: the configurations differ in something that changes the result, or
             the folder is a file.
         """
-        with _explained(self.path):
+        with explained(self.path):
             if self.path.exists() and not self.path.is_dir():
                 raise UserError(
                     f"workdir {self.path} is a file; give another --workdir."
@@ -191,13 +182,13 @@ class Workdir:
     @property
     def began_with(self) -> Inventory | None:
         """The data that the run trains on; None of one by an older version."""
-        return inventory.read(self.path / _DATA)
+        return inventory.read(self.path / inventory.FILE)
 
     def remember_data(self, data: Inventory) -> None:
         """Notes what the run trains on from now on."""
         if self.result is None:
             saved = settings.saved(self.path)
-            inventory.write(self.path / _DATA, data)
+            inventory.write(self.path / inventory.FILE, data)
             write_json(self.path / settings.CONFIG, saved | {"data": data.digest})
 
     @property
@@ -214,7 +205,7 @@ class Workdir:
         Raises:
           UserError: it cannot be read.
         """
-        with _explained(self.path):
+        with explained(self.path):
             saved = settings.saved(self.path)
         return None if saved is None else saved["config"]
 
@@ -279,7 +270,7 @@ class Workdir:
           UserError: the folder cannot be written.
         """
         path = self.path / ANALYSIS
-        with _explained(self.path):
+        with explained(self.path):
             write_json(path, found)
         return path
 
@@ -339,7 +330,7 @@ class Workdir:
 
     def _enter(self, config, device):
         saved = settings.saved(self.path) if self.begun else None
-        self.resumed = 0 if saved is None else saved["resumed"] + 1
+        self.resumed = 0 if saved is None else saved.get("resumed", -1) + 1
         given, own = self.labels(config, compare=False), self.path / LABELS
         if given and not (own.exists() and self.begun):
             # What cannot be read, the data set tells of; one's own is there already.
@@ -368,7 +359,7 @@ class Workdir:
         if self.begun:
             return
         with contextlib.suppress(OSError):  # another run may have begun in one
-            own = [settings.CONFIG, _LOCK, _DATA]
+            own = [settings.CONFIG, LOCK, inventory.FILE]
             for name in (*own, *([LABELS] if self._copied else [])):
                 (self.path / name).unlink(missing_ok=True)
             for folder in made:
@@ -389,7 +380,8 @@ class Round(Workdir):
 
 
 @contextlib.contextmanager
-def _explained(path):
+def explained(path: Path) -> Iterator[None]:
+    """Raises UserError where the folder cannot be used."""
     try:
         yield
     except OSError as error:

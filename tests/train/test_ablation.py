@@ -126,6 +126,12 @@ def test_phases_that_a_part_leaves_as_they_are():
     assert same(a__augment__weak="none") == same(model__dropout=0.0) == []
     assert same(c__start_from="scratch", phases=("a", "c")) == ["a"]
     assert ablation._same(run, ablation.Part("", "", {})) == []  # the whole run
+    taught = chain()
+    taught.c.update(labels_from="b", start_from="scratch")
+    taught.b.start_from = "scratch"
+    run = sections.parse(taught)
+    assert same(b__augment__weak="none") == ["a"]  # which labels images for c
+    assert same(a__augment__weak="none") == ["b", "c"]
     fork = sections.parse(byol_stl10.get_config("debug"))
     without = ablation.Part("part", "", {"finetune.augment.weak": "none"})
     assert ablation._same(fork, without) == ["supervised", "pretrain", "probe"]
@@ -156,6 +162,27 @@ def test_a_run_behind_phases_of_the_whole_is_the_run_trained_anew(tmp_path):
         [(r["phase"], r["step"], r.get("test/accuracy")) for r in each] for each in rows
     )
     assert ours == theirs
+
+
+def test_phases_are_those_of_the_whole_run_with_the_same_seed(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(ablation, "parts", lambda *_: [part])
+    monkeypatch.setattr(
+        ablation.brought,
+        "bring",
+        lambda names, whole, to, config: asked.append((names, whole.path, to.path)),
+    )
+    result = {"test": {"accuracy": 0.5}, "phases": {}}
+    monkeypatch.setattr(runs, "run", lambda *_: result)
+    part = ablation.Part("weak_views", "", {"c.augment.weak": "none"})
+    config, folder = chain(), tmp_path / "ablation"
+    config.ablate.seeds = 2
+    ablation.ablate(config, tmp_path)
+    assert asked == [
+        (["a", "b"], tmp_path, folder / "weak_views-seed0"),
+        ([], folder / "whole-seed1", folder / "whole-seed1"),
+        (["a", "b"], folder / "whole-seed1", folder / "weak_views-seed1"),
+    ]
 
 
 @pytest.fixture
