@@ -46,6 +46,12 @@ def sections(run: Found, *, pictures: bool = True) -> list[Section]:
     return shown
 
 
+def has_pictures(run: Found) -> bool:
+    """Whether there are test images to show."""
+    phase = _judged(run)
+    return phase is not None and len(phase.said.rows) > 0
+
+
 def tiles(run: Found) -> list[Tile]:
     phase = _judged(run)
     if phase is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ssl_jax import __version__
 from ssl_jax.errors import UserError
-from ssl_jax.report.page import found, of_run, of_several
+from ssl_jax.report.page import found, of_classifier, of_run, of_several
 from ssl_jax.report.page.blocks import Folded, Note, Section
 
 _HERE = Path(__file__).parent
@@ -34,19 +34,25 @@ def of_workdirs(paths: Sequence[str | Path], baseline: str = "") -> str:
     several = of_several.sections(runs, baseline)
     names = dict.fromkeys(run.config["name"] for run in runs)
     shown = [run for run in runs if not run.empty]
-    firsts = {run.config["name"]: run for run in reversed(shown)}
+    pictured = [run for run in shown if of_classifier.has_pictures(run)]
+    firsts = {_column(run): run.path for run in reversed(pictured)}
     each = [
         Folded(
             *of_run.heading(run),
-            of_run.sections(run, pictures=run is firsts[run.config["name"]]),
+            of_run.sections(run, pictures=run.path in firsts.values()),
         )
         for run in shown
     ]
-    if len(firsts) < len(shown):
-        note = "Pictures of test images are those of each method's first run alone."
-        each.insert(0, Note(note))
+    if len(firsts) < len(pictured):
+        each.insert(0, Note("Test images are shown of each method's first run alone."))
     under = f"{len(runs)} runs: {', '.join(names)}"
     return _html("Runs compared", under, [*several, Section("Each run", each)])
+
+
+def _column(run):
+    """What runs share that differ in their seed."""
+    data = run.config["data"]
+    return run.config["name"], data["name"], data["num_labels"]
 
 
 def _html(title: str, under: str, sections: Sequence[Section]) -> str:

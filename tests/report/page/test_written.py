@@ -213,7 +213,14 @@ def test_runs_are_compared_over_their_seeds(tmp_path):
     for said in ("+25.00", "0.074", "3 pairs of seeds", "87.50 ± 12.50 (3)"):
         assert said in page.text, said
     assert len(page.of("details")) > 6 and page.text.count("fixmatch_digits") >= 3
-    assert page.text.count("The surest mistakes") == 2  # of the first run of each
+    # Of the first run of each method, but for one that has nothing to show yet.
+    assert page.text.count("The surest mistakes") == 2
+    assert "first run alone" in page.text
+    assert "The surest mistakes" in page.text.split(", seed 1;")[0]
+    (ours[0] / "train" / "said.npz").unlink()
+    later = Page(written.of_workdirs(ours)).text
+    assert "The surest mistakes" in later and "first run alone" in later
+    assert "The surest mistakes" not in later.split(", seed 1;")[0]
     fewer = Page(written.of_workdirs([*ours, *floor[:2]]))
     # Welch's of (75, 87.5, 100) and (50, 75).
     assert "3 and 2 seeds, not paired" in fewer.text and "+25.00" in fewer.text
