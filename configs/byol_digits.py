@@ -1,7 +1,8 @@
 """BYOL on scikit-learn's 1,797 digits, probed with 40 labels; minutes on a CPU.
 
 Beside the probe the same encoder is trained on the same 40 labels alone. Another
-method in BYOL's place, with its settings: `:simclr`, `:vicreg` and so on.
+method in BYOL's place, with its settings but for CROPS and `mae`: `:simclr`, `:vicreg`
+and so on.
 """
 
 from configs import base, digits, methods
@@ -12,7 +13,8 @@ SMALL = {
     "pretrain.augment.small_area": (0.4, 0.7),
 }
 CROPS = {
-    # At BYOL's rate, from the first step on, its targets became uniform and stayed so.
+    # At BYOL's rate, from the first step on, its targets become uniform and stay so:
+    # after 225 steps 51.8% of 1-NN, and 83.2 at this one.
     "dino": {
         **SMALL,
         "pretrain.optimizer.learning_rate": 2e-3,

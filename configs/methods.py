@@ -66,7 +66,7 @@ NARROW: Says = {
     "dino": {
         "pretrain.algorithm.out": 256,
         "pretrain.algorithm.bottleneck": 64,
-        "pretrain.algorithm.momentum": 0.99,  # BYOL's where steps are few
+        "pretrain.algorithm.momentum": 0.99,  # as BYOL's begins where steps are few
     },
     "swav": {"pretrain.algorithm.prototypes": 256},
 }

@@ -6,7 +6,8 @@ branch (arXiv:2103.17239) and stochastic depth. LayerNorm is before each branch,
 epsilon 1e-6; GELU is exact.
 
 Departures from huggingface/pytorch-image-models (timm 1.0.31, vision_transformer.py):
-biases of the patches start at 0, not uniform; position embeddings have the axes of
+biases of the patches start at 0, not uniform, and heads by Glorot's (models.build), not
+at 0.02; position embeddings have the axes of
 their grid, and are resampled wherever images have another, as by its dynamic_img_size.
 """
 
