@@ -88,6 +88,9 @@ def table(results: Table, data: str) -> str:
         labels |= {result["phases"]["probe"]["labels"] for result in found}
     if not rows:
         return "Not measured yet."
+    if pixels := _of_pixels(runs):
+        cells = [[formats.mean_std(pixels[probe]), "", ""] for probe in PROBES]
+        rows.append(["raw pixels", *sum(cells, []), "", ""])
     said = " or ".join(f"{number:,}" for number in sorted(labels))
     caption = (
         f"{NAMES[data]}: test accuracy in % of 5-NN and of logistic regression on the "
@@ -97,6 +100,20 @@ def table(results: Table, data: str) -> str:
     beside = [[name, "untrained", "gain"] for name in PROBES.values()]
     header = ["method", *sum(beside, []), "steps", "minutes, slowest"]
     return f"{caption}\n\n{formats.markdown_table(header, rows)}"
+
+
+def _of_pixels(runs):
+    """{probe: test accuracies, of each seed}, which are those of all methods; {} where
+    pixels were not probed."""
+    of_seed = {
+        result["seed"]: result["probe"]["pixels"]
+        for found in runs.values()
+        for result in found
+        if "pixels" in result["probe"]
+    }
+    return of_seed and {
+        probe: [its[probe]["accuracy"] for its in of_seed.values()] for probe in PROBES
+    }
 
 
 if __name__ == "__main__":

@@ -205,7 +205,11 @@ def test_knn_rises_on_cifar10_and_beats_the_untrained_encoder():
 
 def test_representations_are_8_points_above_their_untrained_encoders():
     """The issue's bar, in 5-NN (MAE: linear), and how its tables tell of it."""
-    for run, seeds in read("representations").items():
+    there = read("representations")
+    for method in representations.METHODS:
+        seeds = [result["seed"] for result in there[f"{method}_digits"]]
+        assert seeds == [0, 1, 2], method
+    for run, seeds in there.items():
         method, _, data = run.rpartition("_")
         for result in seeds:
             today = representations.configure(data, method, result["seed"])
@@ -231,6 +235,12 @@ def test_representations_are_8_points_above_their_untrained_encoders():
     linear = "87.50 ± 17.68 (2) | 62.50 ± 17.68 (2) | 25.00 ± 0.00 (2)"
     assert told.endswith(f"| moco | {learned} | {linear} | 1,500 | 2 |")
     assert "with 40 labels" in told
+    for seed, result in enumerate(found["moco_digits"]):
+        result["probe"]["pixels"] = result["probe"]["random"]
+        result["seed"] = seed
+    pixels = "37.50 ± 17.68 (2) |  |  | 62.50 ± 17.68 (2) |  |  |  |  |"
+    told = representations.table(found, "digits")
+    assert told.endswith(f"| raw pixels | {pixels}")
     assert representations.table(found, "cifar10") == "Not measured yet."
 
 
