@@ -6,6 +6,7 @@ from experiments import jobs
 from experiments.jobs import Run
 from ssl_jax.report import formats
 from ssl_jax.report.tables import steps
+from ssl_jax.workdir import settings
 from ssl_jax.workdir.results import Table
 
 
@@ -46,4 +47,4 @@ def _progress(run, found):
 
 def _planned(run):
     config = jobs.load(run.config, run.overrides)
-    return sum(config[n].steps for n in config.phases if "algorithm" in config[n])
+    return sum(config[n].steps for n in config.phases if settings.trains(config[n]))

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from ssl_jax import algorithms
 from ssl_jax.errors import UserError
+from ssl_jax.workdir import settings
 
 FEWEST = 8  # images of a batch that a device is worth its exchanges for
 _EIGEN = "--xla_cpu_multi_thread_eigen=false"
@@ -64,7 +65,7 @@ def devices(config: ConfigDict, cores: int, processes: int = 1) -> int:
             "the batch."
         )
     phases = [config.get(name, {}) for name in config.phases]
-    phases = [phase for phase in phases if "algorithm" in phase]
+    phases = [phase for phase in phases if settings.trains(phase)]
     if given or config.num_seeds > 1 or not phases:
         return max(given, 1)
     if any(_sees_all(phase) for phase in phases):

@@ -19,6 +19,7 @@ from ssl_jax.evaluate.batches import compile_evaluation
 from ssl_jax.train import phases, sections
 from ssl_jax.train.phases import Phase
 from ssl_jax.train.program import compile_phase
+from ssl_jax.workdir import settings
 
 # Fields of a phase that are numbers of steps, so that they grow with it.
 EVERY = ("eval_every", "log_every", "checkpoint_every")
@@ -89,7 +90,7 @@ def _anew(config: ConfigDict) -> ConfigDict:
     """A copy whose phases have numbers of steps that no run before had. The schedule is
     part of the program: what JAX keeps of another number is of no use to the run, and
     would make compiling look quicker than it will be."""
-    names = [name for name in config.phases if "algorithm" in config[name]]
+    names = [name for name in config.phases if settings.trains(config[name])]
     config = longer(config, 1, names)
     for name in names:
         config[name].steps += config[name].steps_per_call * (time.time_ns() % 9973)
@@ -111,7 +112,7 @@ def as_there(config: ConfigDict, there: Mapping) -> ConfigDict:
 
 def _paced(phase: Mapping) -> dict[tuple[str, str], int]:
     """(section of the phase, field): what `longer` has changed there."""
-    if "algorithm" not in phase:
+    if not settings.trains(phase):
         return {}
     found = {("", field): phase[field] for field in ("steps", *EVERY)}
     for section in ("optimizer", "algorithm"):
