@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ssl_jax import __version__
 from ssl_jax.errors import UserError
+from ssl_jax.report import tables
 from ssl_jax.report.page import found, of_classifier, of_run, of_several
 from ssl_jax.report.page.blocks import Folded, Note, Section
 
@@ -50,9 +51,9 @@ def of_workdirs(paths: Sequence[str | Path], baseline: str = "") -> str:
 
 
 def _column(run):
-    """What runs share that differ in their seed."""
-    data = run.config["data"]
-    return run.config["name"], data["name"], data["num_labels"]
+    """What runs share that differ in their seed: `tables.group`'s, for runs that have
+    no result yet as well."""
+    return *tables.method_and_data(run.config), run.config["data"]["num_labels"]
 
 
 def _html(title: str, under: str, sections: Sequence[Section]) -> str:

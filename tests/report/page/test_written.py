@@ -228,6 +228,26 @@ def test_runs_are_compared_over_their_seeds(tmp_path):
     assert "-25.00" in other.text and "+25.00" not in other.text
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"num_labels": 12},
+        {"imbalance": "step", "gamma_labeled": 9, "gamma_unlabeled": 9},
+    ],
+    ids=["labels", "imbalance"],
+)
+def test_what_is_a_column_of_its_own_has_pictures_of_its_own(tmp_path, other):
+    folders = [make(tmp_path / f"f{n}", 0.75) for n in range(2)]
+    for name in ("config.json", "result.json"):
+        file = folders[1] / name
+        saved = json.loads(file.read_text())
+        saved["config"]["data"] |= other
+        write(file, saved)
+    text = Page(written.of_workdirs(folders)).text
+    assert text.count("The surest mistakes") == 2
+    assert text.count("methods compared") == 2 and "first run alone" not in text
+
+
 def test_of_runs_with_rarer_classes_it_says_what_each_counts_alike_in(tmp_path):
     folders = [make(tmp_path / f"f{seed}", 0.75, seed=seed) for seed in (0, 1)]
     for folder, balanced in zip(folders, (0.5, 0.6), strict=True):
