@@ -7,10 +7,11 @@ paper balances the classes as its `per_class` does). The first teacher is traine
 same way, on the labels alone.
 
 Departures: the noise is the strong view; the paper and its code
-(google-research/noisystudent at aac52bf) add dropout, here `model.dropout`, which is
-off, and stochastic depth, which no network here has. They draw labeled and unlabeled
-images in a fixed proportion; here they are one set, in the proportion in which they are
-there. A student is as large as its teacher, where theirs may be larger.
+(google-research/noisystudent at aac52bf) add dropout and stochastic depth, here
+`model.dropout` and, of timm's networks, `model.stochastic_depth`, which are off. They
+draw labeled and unlabeled images in a fixed proportion; here they are one set, in the
+proportion in which they are there. A student is as large as its teacher, where theirs
+may be larger.
 """
 
 from dataclasses import dataclass
