@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 
 import readme_example
 from experiments import readme
+from ssl_jax import algorithms, augment
 from ssl_jax.cli import command_line, modes
 from ssl_jax.errors import UserError
 from ssl_jax.train.run import run
@@ -141,6 +142,26 @@ def test_configs_of_papers_say_what_they_were_held_against():
     for path in sorted((ROOT / "configs").glob("*.py")):
         if "arXiv:" in path.read_text().split('"""')[1]:
             assert f"`{path.stem}`" in configs, path.name
+
+
+def test_methods_names_every_method_network_and_kind_of_views():
+    """By a word, or by the class as a config has it."""
+    text = page("methods")
+    there = [*algorithms.names(), *augment.names()]
+    there += [file.stem for file in (ROOT / "ssl_jax/models").glob("[a-z]*.py")]
+    # The example of README, which a test above may have added, has no line.
+    missing = [n for n in there if not re.search(rf"`{n}[`.]", text)]
+    assert set(missing) <= {"entropy"}
+
+
+def test_running_names_every_file_that_a_run_leaves():
+    """As the room that writes them calls them."""
+    code = [file.read_text() for file in (ROOT / "ssl_jax/workdir").glob("*.py")]
+    literal = r'"([a-z_]+\.(?:json|jsonl|csv|npz|html))"'
+    left = set(re.findall(literal, "\n".join(code)))
+    assert {"config.json", "said.npz", "report.html"} <= left
+    table = page("running").partition("## What a run leaves")[2].partition("\n\n`")[0]
+    assert not [name for name in sorted(left) if name not in table]
 
 
 def test_code_that_a_newcomer_asks_for_is_two_steps_away():
