@@ -4,10 +4,10 @@ the other 54,000 images of which it is sure at 0.8, and goes on with both.
 As the tutorial has it, that gains next to nothing: a network repeats what it knew, and
 the labels that it would learn from are those that it was not sure of.
 
-":strong" is a pseudo-labeling that gains: a convolutional network on strongly augmented
-images, and a second one, from scratch, on the first one's labels as well. The first is
-what supervised training reaches in as many steps. Sized for 20 minutes on two CPU
-cores.
+":strong" is a stronger one: a convolutional network on strongly augmented images, and a
+second one, from scratch, on the first one's labels as well. The first is what
+supervised training reaches in as many steps, and leaves next to nothing to gain. Sized
+for 20 minutes on two CPU cores.
 """
 
 from configs import base
