@@ -6,8 +6,8 @@ on some of the labels is stable. Batch sizes, what validates, network and length
 from the data (ssl_jax/train/adapted.py) and are said in the log; what the command line
 sets stays as it is set. Sized for ten minutes of two CPU cores.
 
-`:supervised` is what the labels alone give: the same regularisation, rules and steps,
-each of which takes as long.
+`:supervised` is what the labels alone give: the same regularisation and rules, and
+steps of which each takes as long; a few labels allow fewer of them.
 """
 
 from configs import base
