@@ -43,8 +43,12 @@ def test_tables_pair_the_seeds():
     floor = [_result(seed, 0.5 + seed / 50) for seed in (2, 0, 1)]
     far = [_result(seed, 0.1 + seed / 99) for seed in range(3)]
     text = auto_photos.table({"auto": ours, "supervised": floor})
-    assert "| `auto` | 61.00 ± 1.00 (3) |  | 2.0 |" in text
-    assert "| `auto:supervised` | 52.00 ± 2.00 (3) | 9.00 ± 1.00 (3), p 0.004 |" in text
+    assert "| `auto` | 61.00 ± 1.00 (3) |  | 200 | 2.0 |" in text
+    # 0.004 alone; by Holm not below the other row's 0.0027, twice.
+    gap = "9.00 ± 1.00 (3), p 0.005"
+    assert f"| `auto:supervised` | 52.00 ± 2.00 (3) | {gap} | 200 | 2.0 |" in text
+    text = auto_photos.table({"auto": ours, "supervised": floor, "as_long": far[:2]})
+    assert "| the same, as many steps | 10.51 ± 0.71 (2) | 49.99 ± 0.01 (2)," in text
     text = two_phase_cifar10.table({"two_phase": ours, "baseline_64px": floor})
     assert "| two phases | 32 | 55.89 | 61.00 ± 1.00 (3) |  | 200 | 2 |" in text
     assert "| 64 |  | 52.00 ± 2.00 (3) |  | 200 | 2 |" in text
@@ -67,7 +71,11 @@ def test_tables_pair_the_seeds():
     assert floor.semi_supervised.start_from == (
         "runs/two_phase_cifar10/two_phase_64px-seed1/supervised"
     )
-    assert auto_photos.configure("supervised", 1).name == "auto_supervised"
+    labels_alone = auto_photos.configure("supervised", 1)
+    assert labels_alone.name == "auto_supervised"
+    as_long = auto_photos.configure("as_long", 1)
+    assert as_long.semi_supervised == labels_alone.semi_supervised
+    assert as_long.adapt.semi_supervised.steps != as_long.semi_supervised.steps
 
 
 def test_labels_alone_take_over_what_was_learned_of_an_optimizer(tmp_path):
