@@ -1,17 +1,17 @@
 """The autoencoder tutorial on MNIST: 784-32-784 on the first 10,000 images, then its
 encoder as a classifier of the first 1,000; seconds on a CPU.
 
-As the tutorial has it, pretraining hurts: in Keras and here the classifier has about
-81.5% of the test images right with it, and 87.4% without. 32 features that paint a
-digit are not those that name it, and 20 epochs at this rate do not mend them.
+As the tutorial has it, pretraining hurts: in Keras and here the classifier is better
+without it. 32 features that paint a digit are not those that name it, and 20 epochs at
+this rate do not mend them.
 
-":denoising" is an autoencoder that helps, by about 2 points: a convolutional one that
-sees its input moved and half of it blanked, and paints the whole image in its place.
+":denoising" is an autoencoder that helps: a convolutional one that sees its input moved
+and half of it blanked, and paints the whole image in its place.
 The gain is the invariance to shifts that it learns from unlabeled images: without the
 moves there is none, and a classifier that trains on shifted labeled images is better
 (96%) and gains nothing from pretraining (one seed each). At the learning rate that is
-best from scratch, 1e-2, the classifier without pretraining is still about 1.6 points
-below. experiments/tables/autoencoder_mnist.py measures all but the two with one seed.
+best from scratch, 1e-2, the classifier without pretraining is still below.
+experiments/tables/autoencoder_mnist.py measures all but the two with one seed.
 """
 
 from configs import base

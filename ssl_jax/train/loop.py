@@ -67,7 +67,7 @@ def train(
         tested = "test" in data.eval_sets
         warn = functools.partial(reported.warning, classes=classes, tested=tested)
         _rate(section, 1)  # compiles it, which is no training
-        clock, step = Clock(rows[-1]["seconds"] if rows else 0.0), first
+        clock, step = Clock(_seconds(checkpoints, first, rows)), first
         log = Log(rows, journal, tensorboard, progress, warn, clock)
         if quality and not rows:
             log.put(_head(phase, 0), {"train": quality}, Moment(0.0, 0.0))
@@ -108,7 +108,9 @@ def train(
             if over or stops or step % section.checkpoint_every == 0:
                 log.flush()  # the journal is never behind a checkpoint
                 journal.sync()
-                checkpoints.save(step, {"state": state, "sums": sums})
+                jax.block_until_ready(state)
+                taken = clock.now().seconds
+                checkpoints.save(step, {"state": state, "sums": sums}, taken)
             if over or stops:
                 break
         images, ended = (step - first) * phase.images_per_step, clock.now()
@@ -150,6 +152,15 @@ def _newest(checkpoints, state, sums):
         return 0, state, sums
     step, saved = checkpoints.newest({"state": state, "sums": sums})
     return step, saved["state"], saved["sums"]
+
+
+def _seconds(checkpoints, first, rows):
+    """Of the phase's earlier launches, to the checkpoint that it goes on from; where
+    that does not say, to the row before it."""
+    taken = checkpoints.seconds(first) if first else None
+    if taken is None:
+        return rows[-1]["seconds"] if rows else 0.0
+    return taken
 
 
 def _head(phase, step):

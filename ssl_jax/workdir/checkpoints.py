@@ -2,8 +2,9 @@
 
 The only importer of orbax. A checkpoint is {"state": TrainState, "sums": the metric
 sums since the last log point}, so a resumed run writes the rows that the undisturbed
-one would have written. Of several processes the first alone writes and reads, and the
-others get what it read by the devices: they may not see the folder.
+one would have written; and beside it the seconds that the phase took. Of several
+processes the first alone writes and reads, and the others get what it read by the
+devices: they may not see the folder.
 """
 
 import hashlib
@@ -44,15 +45,18 @@ class Checkpoints:
     def steps(self) -> list[int]:
         return processes.of_first(self._steps)
 
-    def save(self, step: int, tree: PyTree) -> None:
+    def save(self, step: int, tree: PyTree, seconds: float | None = None) -> None:
         """Copies `tree` off the device and writes it in the background, atomically.
+
+        Args:
+          seconds: that the phase has taken so far, over all its launches.
 
         Raises:
           UserError: a number in it is not finite; nothing is written.
         """
-        processes.of_first(lambda: self._save(step, tree))
+        processes.of_first(lambda: self._save(step, tree, seconds))
 
-    def _save(self, step, tree):
+    def _save(self, step, tree, seconds):
         if step in self._steps():
             return
         tree = jax.device_get(tree)
@@ -68,7 +72,9 @@ class Checkpoints:
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(tree),
                 # Orbax notices a truncated file but restores a flipped byte as it is.
-                checksum=ocp.args.JsonSave({"blake2b": checksum(tree)}),
+                checksum=ocp.args.JsonSave(
+                    {"blake2b": checksum(tree), "seconds": seconds}
+                ),
             ),
         )
 
@@ -76,6 +82,10 @@ class Checkpoints:
         """Until the save under way, if any, is on disk."""
         if self._manager is not None:
             self._manager.wait_until_finished()
+
+    def seconds(self, step: int) -> float | None:
+        """Those of `save`; None: it was given none, or was of an older version."""
+        return processes.of_first(lambda: self._seconds(step))
 
     def newest(self, like: PyTree | None = None) -> tuple[int, PyTree]:
         """(step, tree) of the newest checkpoint, as `restore` gives it.
@@ -124,6 +134,10 @@ class Checkpoints:
                 f"checkpoint {damaged} cannot be read ({error}). "
                 f"{self._remedy(damaged, step, like)}"
             ) from error
+
+    def _seconds(self, step):
+        args = ocp.args.Composite(checksum=ocp.args.JsonRestore())
+        return self._manager.restore(step, args=args).checksum.get("seconds")
 
     def _restore(self, step, like):
         args = ocp.args.Composite(

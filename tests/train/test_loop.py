@@ -211,6 +211,26 @@ def test_killed_between_two_phases_it_ends_the_same(chain, tmp_path):
     )
 
 
+def test_a_resumed_phase_counts_the_seconds_before_its_checkpoint(
+    chain, tmp_path, monkeypatch
+):
+    """Which is behind the last row: by an evaluation, or by steps that have no row."""
+    config, workdir, _ = chain
+    rows = [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
+    two, four = (row["seconds"] for row in rows if row["phase"] == "train")
+    with Checkpoints(workdir / "train/checkpoints") as checkpoints:
+        assert two < checkpoints.seconds(2) < four < checkpoints.seconds(4)
+    shutil.copytree(workdir, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/train/checkpoints/4")
+    for file in ("result.json", "train/done.json"):
+        (tmp_path / "run" / file).unlink()
+    asked = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "seconds", lambda _, step: asked.append(step) or 500)
+        again = run(config, tmp_path / "run", devices=ONE)
+    assert asked == [2] and again["phases"]["train"]["seconds"] > 500
+
+
 def test_steps_per_call_placement_and_a_trace_change_no_number(chain, tmp_path):
     config, _, _ = chain
     one = config.copy_and_resolve_references()

@@ -101,6 +101,14 @@ def test_the_newest_are_kept_and_a_step_is_saved_once(tmp_path):
     assert_same(restored(tmp_path, 5), tree(5, seed=5))
 
 
+def test_the_seconds_of_a_save_are_kept_where_it_has_them(tmp_path):
+    saved(tmp_path, 2)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(4, tree(4), 1.5)
+        assert checkpoints.seconds(2) is None
+        assert checkpoints.seconds(4) == 1.5
+
+
 def test_what_a_killed_save_leaves_is_not_restored_and_goes(tmp_path):
     saved(tmp_path, 2)
     left = tmp_path / "3.orbax-checkpoint-tmp"
