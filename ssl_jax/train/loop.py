@@ -60,7 +60,9 @@ def train(
         call = at_end.enter_context(profiling.traced(call, phase, folder.profile))
         first, state, sums = _newest(checkpoints, state, sums)
         views_wait = not first or workdir.undrawn(phase.name)
-        rows = journal.resume(phase.name, first)
+        # A row at its step is of the end of a shorter run, where its sums go on.
+        goes_on = first < section.steps and _counted(sums)
+        rows = journal.resume(phase.name, first - goes_on)
         progress = Progress(phase.name, first, section.steps)
         at_end.callback(progress.close)
         classes = len(data.dataset.class_names)
@@ -98,7 +100,9 @@ def train(
                         scores, counts_KK = evaluate(state)
                 train = _rate(section, step) | sums
                 log.put(_head(phase, step), {"train": train, **scores}, moment)
-                sums = place(no_sums, replicated)
+                # At an end between two log points they stay: it may be extended.
+                if not (step % section.eval_every and step % section.log_every):
+                    sums = place(no_sums, replicated)
             if evaluates and stopping.watches(section):
                 log.flush()
                 if not over and stopping.over(rows, section):
@@ -152,6 +156,11 @@ def _newest(checkpoints, state, sums):
         return 0, state, sums
     step, saved = checkpoints.newest({"state": state, "sums": sums})
     return step, saved["state"], saved["sums"]
+
+
+def _counted(sums):
+    """Whether the metrics have counted a step."""
+    return any(metric.count > 0 for metric in jax.device_get(sums).values())
 
 
 def _seconds(checkpoints, first, rows):

@@ -75,6 +75,31 @@ def test_more_steps_go_on_and_end_as_if_it_had_begun_with_them(short, tmp_path, 
         run(_config(), tmp_path / "extended", devices=ONE)
 
 
+def test_an_end_between_two_log_points_leaves_no_row_to_what_goes_on(tmp_path):
+    """Or there would be one evaluation more than in a run that had begun so, in the
+    median and for rules that count them, and the row after it of fewer steps."""
+    longer = _config()
+    longer.train.steps = 8
+    whole = run(longer, tmp_path / "whole", devices=ONE)
+    config = _config()
+    config.train.steps = 3
+    shorter = run(config, tmp_path / "extended", devices=ONE)
+    assert shorter["test"]["evaluations"] == 2
+    rows = Workdir(tmp_path / "extended").journal.rows()
+    assert [row["step"] for row in rows] == [2, 3]
+    # It is over, whatever was left to do behind its last checkpoint.
+    (tmp_path / "extended/train/done.json").unlink()
+    (tmp_path / "extended/result.json").unlink()
+    assert run(config, tmp_path / "extended", devices=ONE)["test"] == shorter["test"]
+    result = run(longer, tmp_path / "extended", devices=ONE)
+    assert result["test"] == whole["test"]
+    (params, rows), (expected, expected_rows) = (
+        _left(tmp_path / name) for name in ("extended", "whole")
+    )
+    assert rows == expected_rows and [row["step"] for row in rows] == [2, 4, 6, 8]
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+
+
 def test_it_goes_on_logged_and_evaluated_more_often(short, tmp_path):
     shutil.copytree(short, tmp_path / "w")
     often = _config(log_every=1, eval_every=1, checkpoint_every=1)
