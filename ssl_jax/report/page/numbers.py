@@ -57,6 +57,13 @@ def per_class(counts_KK: np.ndarray) -> PerClass:
     )
 
 
+def means(of: PerClass) -> tuple[float, float, float]:
+    """(accuracy, precision, f1), over the classes that have images, as in result.json
+    (`core.metrics.ByClass`): one that nobody could be right of lowers none."""
+    there = of.images > 0
+    return tuple(float(x[there].mean()) for x in (of.accuracy, of.precision, of.f1))
+
+
 def wilson(right: int, images: int, z: float = 1.96) -> tuple[float, float]:
     """The 95% interval of a share (Wilson, 1927): what so many test images can tell."""
     if not images:

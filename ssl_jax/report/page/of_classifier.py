@@ -59,11 +59,11 @@ def tiles(run: Found) -> list[Tile]:
     logits_MK, labels_M = phase.said.logits["test"], phase.said.labels["test"]
     right, M = int((logits_MK.argmax(1) == labels_M).sum()), len(labels_M)
     low, high = numbers.wilson(right, M)
-    of_class = numbers.per_class(_counts(phase.said))
+    *_, f1 = numbers.means(numbers.per_class(_counts(phase.said)))
     right_of = f"right, of {phase.name}" if len(run.phases) > 1 else "right"
     found = [
         Tile(right_of, f"{right:,} of {M:,}", f"95%: {low:.1%} to {high:.1%}"),
-        Tile("mean F1", f"{of_class.f1.mean():.2%}", "of the classes"),
+        Tile("mean F1", f"{f1:.2%}", "of the classes"),
     ]
     scaled = numbers.scaled(phase.said.logits, phase.said.labels)
     if scaled is not None:
@@ -152,10 +152,9 @@ def _classes(run, said) -> Iterator:
         ]
         for k in worst
     ]
-    means = (of.accuracy, of.precision, of.f1)
     total = f"{images_K.sum():,}"
     labels = f"{sum(granted.values()):,}" if granted else ""
-    rows.append(["all", labels, total, total, *(f"{x.mean():.1%}" for x in means)])
+    rows.append(["all", labels, total, total, *(f"{x:.1%}" for x in numbers.means(of))])
     header = ["class", "labels", "test", "said", "accuracy", "precision", "F1"]
     order = ", the worst F1 first" if K > _MANY else ""
     caption = f"Each class{order}; the last row: means over the classes"

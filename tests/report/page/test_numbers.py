@@ -31,6 +31,16 @@ def test_classes_are_as_scikit_learn_has_them():
         np.testing.assert_allclose(ours, theirs)
 
 
+def test_means_over_the_classes_are_those_of_the_result():
+    """Also where a class has no test image, and is said of some."""
+    predicted = np.where(LABELS == 2, 4, LOGITS.argmax(1))
+    counts_KK = numbers.confusion(LABELS, predicted, 6)
+    accuracy, _, f1 = numbers.means(numbers.per_class(counts_KK))
+    told = metrics.ByClass(counts_KK).compute()
+    assert accuracy == pytest.approx(told["balanced_accuracy"])
+    assert f1 == pytest.approx(told["f1"])
+
+
 def test_calibration_is_the_one_that_training_logs():
     of = numbers.calibration(LOGITS, LABELS)
     probs = np.exp(numbers.log_softmax(LOGITS)).astype(np.float32)
