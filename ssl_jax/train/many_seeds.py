@@ -310,8 +310,8 @@ def _check_finite(name, rows_of):
 
 
 def _result(wanted, device, facts, entries, resumed):
-    """What result.json holds: the first seed's, with means in place of its test, and
-    the most and the least steps."""
+    """What result.json holds: the first seed's, with means in place of its test, the
+    most and the least steps, and the fewest evaluations."""
     (section,), (first, *_) = wanted.sections, entries.values()
     steps = sorted(entry["steps"] for entry in entries.values())
     over = {"seeds": len(entries), "steps": steps[-1], "least_steps": steps[0]}
@@ -322,6 +322,9 @@ def _result(wanted, device, facts, entries, resumed):
             values = [entry[of][figure] for entry in entries.values()]
             over[of][figure] = float(np.mean(values))
             over[of][f"{figure}_std"] = float(np.std(values, ddof=1))
+    if "evaluations" in first["test"]:
+        each = [entry["test"]["evaluations"] for entry in entries.values()]
+        over["test"]["evaluations"] = min(each)
     done = {section.name: first | over}
     result = results.of_run(wanted.config, device, facts, done, resumed)
     return result | {

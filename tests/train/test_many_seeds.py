@@ -79,6 +79,22 @@ def test_they_equal_separate_runs(config, tmp_path, monkeypatch):
     assert [path.name for path in figures.iterdir()] == ["train_seeds.png"]
 
 
+def test_of_seeds_that_stop_apart_the_fewest_evaluations_are_told():
+    """And not the first one's, beside the means of all."""
+
+    def entry(evaluations):
+        test = {"accuracy": 0.5 + evaluations / 10, "evaluations": evaluations}
+        done = {"steps": 2 * evaluations, "stopped": "loss_window", "val": {}}
+        return done | {"test": test}
+
+    wanted = sections.parse(_mlp())
+    entries = {0: entry(3), 1: entry(1)}
+    result = many_seeds._result(wanted, {}, {}, entries, 0)
+    assert result["test"]["evaluations"] == 1
+    assert result["test"]["accuracy"] == pytest.approx(0.7)
+    assert [one["test"]["evaluations"] for one in result["seeds"]] == [3, 1]
+
+
 @pytest.mark.parametrize("word", algorithms.names())
 def test_every_method_is_trained_at_once_and_its_rows_are_written(word):
     """Traced, not compiled; of metrics that are all ones. A metric may be a vector, or
