@@ -297,10 +297,11 @@ def _entry(seed, where, result):
 
 
 def _seconds(result, run, part):
-    """That a run without the part will train, by those that the whole has taken."""
+    """That a run without the part will take to compile and to train, by those that the
+    whole has taken."""
     same = _same(run, part)
     return sum(
-        phase.get("seconds", 0)
+        phase.get("seconds", 0) + phase.get("compile_seconds", 0)
         for name, phase in result["phases"].items()
         if name not in same
     )
