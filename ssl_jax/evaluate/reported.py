@@ -124,7 +124,8 @@ def entry(
 
     Args:
       stopped: by what: "steps", or a rule of `train.stopping`.
-      seconds: of training and evaluating.
+      seconds: of training and evaluating, over all launches.
+      compile_seconds: of the last launch, for a step and for an evaluation.
       **measured: what else is known of its speed.
     """
     accuracy = rows[-1].get("val/accuracy")

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -51,6 +52,7 @@ def train(
     no_sums, replicated = jax.device_get(sums), NamedSharding(phase.mesh, P())
     evaluation = compile_evaluation(phase.algorithm, phase.rows, phase.key)
     evaluate, counts_KK = _evaluation(phase, data, evaluation.sums), None
+    evaluated = False  # in this launch
 
     with (
         Checkpoints(folder.checkpoints, tidy=True) as checkpoints,
@@ -96,6 +98,10 @@ def train(
                     log.flush()  # the row before, or it waits for this step
                     jax.block_until_ready(state)
                     moment = clock.now()
+                    if not evaluated:  # and not before the first step
+                        with clock.stopped():
+                            compile_seconds += _compiling(evaluation.sums, data, state)
+                        evaluated = True
                     with clock.paused():
                         scores, counts_KK = evaluate(state)
                 train = _rate(section, step) | sums
@@ -198,6 +204,15 @@ def _evaluation(phase, data, of_batches):
         return jax.block_until_ready((scores, counts_KK.get("test")))
 
     return evaluate
+
+
+def _compiling(of_batches, data, state):
+    """Seconds in which an evaluation is compiled, but for its k-NN: by one batch of
+    each held-out set."""
+    began = time.monotonic()
+    for batches in data.eval_sets.values():
+        jax.block_until_ready(of_batches(state, [batches[0]]))
+    return time.monotonic() - began
 
 
 def _said(said, data, state):

@@ -43,7 +43,7 @@ class Moment(NamedTuple):
 
 class Clock:
     """Seconds of a phase, over all its launches, and of this one's training; compiling
-    the step comes before it.
+    is in neither.
 
     Args:
       before: the seconds of earlier launches.

@@ -1,8 +1,10 @@
 """What a run leaves, when it stops, and how phases follow each other."""
 
+import functools
 import gzip
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,10 +15,12 @@ import tiny
 from configs import base
 from ssl_jax.data import feeds, loading
 from ssl_jax.errors import UserError
+from ssl_jax.evaluate import batches
 from ssl_jax.report.figures import curves
-from ssl_jax.train import phases, pictures, sections
+from ssl_jax.train import loop, phases, pictures, sections
 from ssl_jax.train.run import run
 from ssl_jax.workdir.checkpoints import Checkpoints
+from ssl_jax.workdir.logs import Clock
 
 ONE = jax.devices()[:1]
 
@@ -229,6 +233,34 @@ def test_a_resumed_phase_counts_the_seconds_before_its_checkpoint(
         patch.setattr(Checkpoints, "seconds", lambda _, step: asked.append(step) or 500)
         again = run(config, tmp_path / "run", devices=ONE)
     assert asked == [2] and again["phases"]["train"]["seconds"] > 500
+
+
+def test_seconds_are_without_what_compiles_an_evaluation(chain, tmp_path, monkeypatch):
+    """Which `compile_seconds` have, once a launch."""
+    config = chain[0].copy_and_resolve_references()
+    config.phases, now, compiled = ("warmup",), [0.0], []
+
+    def monotonic():
+        now[0] += 1e-3
+        return now[0]
+
+    def compile_evaluation(*args):
+        evaluation = batches.compile_evaluation(*args)
+
+        def sums(*args):
+            if len(compiled) < 2:  # of two sets
+                compiled.append(now[0])
+                now[0] += 1000
+            return evaluation.sums(*args)
+
+        return evaluation._replace(sums=sums)
+
+    monkeypatch.setattr(loop, "compile_evaluation", compile_evaluation)
+    monkeypatch.setattr(loop, "Clock", functools.partial(Clock, time=monotonic))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=monotonic))
+    result = run(config, tmp_path / "run", devices=ONE)["phases"]["warmup"]
+    assert result["test"]["evaluations"] == len(compiled) == 2
+    assert result["seconds"] < 1 and 2000 < result["compile_seconds"]
 
 
 def test_steps_per_call_placement_and_a_trace_change_no_number(chain, tmp_path):
