@@ -14,7 +14,8 @@ test on, and TissueMNIST and Semi-Aves, which it does not have; of its rows
 fullysupervised and defixmatch.
 
 Hours are of multiplications: FixMatch's WRN-28-2 was measured on one H100 at 124
-steps/s (docs/gpu.md), 0.85 TFLOP each. Steps of 24 images will not come up to that.
+steps/s (results/race.jsonl, between two evaluations), 0.85 TFLOP each. Steps of 24
+images will not come up to that.
 """
 
 import csv

@@ -114,7 +114,7 @@ def race(
         "labels": labels,
         "over": result is not None,
         "steps": config[phase].steps,
-        "trained": rows[-1]["step"] if rows else 0,
+        "trained": workdir.phase(phase).trained,  # a save may be behind the last row
         "steps_per_second_measured": rate,
         "curve": curve(rows),
         "debug": given.debug,

@@ -124,6 +124,10 @@ def test_the_table_of_a_race_has_the_errors_by_the_minutes():
     cells = [cell.strip() for cell in said.strip("|").split("|")]
     assert cells[:6] == ["fixmatch", "40", "GPU", "50.00", "25.00", ""]
     assert cells[-3:] == ["12.50 at 2.0 min", "300", "1,000"]
+    # Of minutes that it was not trained for there is no error.
+    more = {"curve": [*curve, (170.0, 400, 0.1)], "steps": 1000}
+    said = start_tables.race({"fixmatch_40": [one | more]}).splitlines()[-1]
+    assert said.split(" | ")[4:6] == ["25.00", ""]
 
 
 def test_a_race_that_goes_on_has_the_steps_that_it_began_with():
@@ -196,3 +200,8 @@ def test_a_race_has_the_steps_that_its_minutes_allow(tmp_path, monkeypatch):
     raced = race.race("digits:fixmatch", 40, 60.0, None, known)
     assert raced["steps"] == pytest.approx(10 * 120 * race.SPENT, rel=0.05)
     assert not raced["over"] and raced["trained"] == 0
+    # Stopped, it has saved behind the last row.
+    (phase,) = raced["config"]["phases"]
+    saves = tmp_path / f"{raced['name']}_40_seed0" / phase / "checkpoints"
+    (saves / "37").mkdir(parents=True)
+    assert race.race("digits:fixmatch", 40, 60.0, None, known)["trained"] == 37
