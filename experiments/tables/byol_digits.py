@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import command, jobs
-from ssl_jax.report import formats
+from ssl_jax.report import formats, tables
 from ssl_jax.workdir.results import Table
 
 ROWS = {  # features -> what the table calls them
@@ -46,13 +46,10 @@ def table(results: Table) -> str:
     rows = [
         [label, formats.mean_std(values)] for label, values in accuracies(found).items()
     ]
-    seconds = max(
-        sum(phase["seconds"] + phase.get("compile_seconds", 0) for phase in phases)
-        for phases in ([*result["phases"].values()] for result in found)
-    )
+    seconds = max(tables.seconds(result["phases"].values()) for result in found)
     caption = (
         f"Test accuracy in %, mean ± std (seeds), 40 labels; the slowest seed took "
-        f"{seconds:.0f} s on two cores, everything counted:"
+        f"{seconds:.0f} s to train, to evaluate and to probe, with compiling:"
     )
     header = ["features", "accuracy"]
     return f"{caption}\n\n{formats.markdown_table(header, rows)}"

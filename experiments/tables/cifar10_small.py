@@ -77,12 +77,12 @@ def table(results: Table) -> str:
                 f"{100 - 100 * test['accuracy']:.2f}",
                 f"{100 - 100 * test['accuracy_median20']:.2f}",
                 f"{phase['steps']:,}",
-                f"{phase['seconds'] / 60:.0f}",
+                f"{tables.seconds([phase]) / 60:.0f}",
             ]
         )
     median = f"median of {', '.join(map(str, sorted(evaluations)))}"
     header = ["method", "last", median, "steps", "minutes"]
-    caption = "Test error in %, 1 seed, 4,000 labels:"
+    caption = "Test error in %, 1 seed, 4,000 labels; minutes with compiling:"
     return f"{caption}\n\n{formats.markdown_table(header, rows)}"
 
 

@@ -151,10 +151,11 @@ def gains(
     for method, ours in accuracy.items():
         if shared := sorted(ours.keys() & floor.keys()):
             pairs[method] = [[side[seed] for seed in shared] for side in (ours, floor)]
-    ps = {method: tables.paired(*pair) for method, pair in pairs.items()}
-    known = {method: p for method, p in ps.items() if p is not None}
-    ps |= zip(known, tables.holm([*known.values()]), strict=True)
-    return {method: (np.subtract(*pairs[method]), p) for method, p in ps.items()}
+    ps = tables.holm([tables.paired(*pair) for pair in pairs.values()])
+    return {
+        method: (np.subtract(*pair), p)
+        for (method, pair), p in zip(pairs.items(), ps, strict=True)
+    }
 
 
 def _images(result):

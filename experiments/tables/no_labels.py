@@ -18,7 +18,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import command, jobs
-from ssl_jax.report import formats
+from ssl_jax.report import formats, tables
 from ssl_jax.workdir.results import Table
 
 PHOTOS, ANSWERS, DRAWS = 500, 30, 20
@@ -149,15 +149,12 @@ def table(results: Table) -> str:
     if not results:
         return "Not measured yet."
     found = results["byol"]
-    stats = importlib.import_module("scipy.stats")
     figure, classes = accuracies(found), accuracies(found, "classes")
-    lines = []
-    for name in sorted(STRATEGIES, key=lambda name: -fmean(figure[name])):
-        gap = np.subtract(figure[name], figure["random"])
-        above = formats.mean_std(gap)
-        if len(gap) > 1:
-            p = stats.ttest_rel(figure[name], figure["random"]).pvalue
-            above += f", p {p:.3f}"
+    lines, ranked = [], sorted(STRATEGIES, key=lambda name: -fmean(figure[name]))
+    ps = [tables.paired(figure[name], figure["random"]) for name in ranked]
+    for name, p in zip(ranked, tables.holm(ps), strict=True):
+        above = formats.mean_std(np.subtract(figure[name], figure["random"]))
+        above += "" if p is None else f", p {formats.p_value(p)}"
         lines.append([name.replace("_", " "), figure[name], above, classes[name]])
     lines.append(["random", figure["random"], "", classes["random"]])
     lines.append([f"none: all {PHOTOS} answers", figure["all"], "", classes["all"]])
@@ -165,13 +162,14 @@ def table(results: Table) -> str:
         [name, formats.mean_std(accuracy), above, f"{fmean(classes_S):.1f}"]
         for name, accuracy, above, classes_S in lines
     ]
-    minutes = max(r["phases"]["pretrain"]["seconds"] for r in found) / 60
+    minutes = max(tables.seconds([r["phases"]["pretrain"]]) for r in found) / 60
     caption = (
         f"BYOL on {PHOTOS} photos of CIFAR-10 without a label, then {ANSWERS} answers "
         "to questions, and a linear probe of the frozen features: accuracy in % on the "
         "10,000 test images, mean ± std (seeds), and points above random questions of "
-        f"the same seeds ({DRAWS} draws each), with the p-value of the paired t-test. "
-        f"The slowest pretraining took {minutes:.0f} minutes of a shared core:"
+        f"the same seeds ({DRAWS} draws each), with the p-value of the paired t-test, "
+        "corrected by Holm over the strategies. The slowest pretraining took "
+        f"{minutes:.0f} minutes of a shared core, with compiling:"
     )
     header = ["questions by", "accuracy", "above random", "classes among the answers"]
     return f"{caption}\n\n{formats.markdown_table(header, rows)}"

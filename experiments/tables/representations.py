@@ -12,7 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import command, jobs
-from ssl_jax.report import formats
+from ssl_jax.report import formats, tables
 from ssl_jax.workdir.results import Table
 
 METHODS = (
@@ -83,7 +83,7 @@ def table(results: Table, data: str) -> str:
             cells += [formats.mean_std(values) for values in accuracy.values()]
         phases = [result["phases"]["pretrain"] for result in found]
         (steps,) = {phase["steps"] for phase in phases}
-        seconds = max(phase["seconds"] + phase["compile_seconds"] for phase in phases)
+        seconds = max(tables.seconds([phase]) for phase in phases)
         rows.append([method, *cells, f"{steps:,}", f"{seconds / 60:.0f}"])
         labels |= {result["phases"]["probe"]["labels"] for result in found}
     if not rows:
@@ -95,7 +95,8 @@ def table(results: Table, data: str) -> str:
     caption = (
         f"{NAMES[data]}: test accuracy in % of 5-NN and of logistic regression on the "
         f"frozen features with {said} labels, mean ± std (seeds); of the same encoder "
-        "untrained; and the points between them:"
+        "untrained; and the points between them. Minutes are the pretraining's, with "
+        "compiling:"
     )
     beside = [[name, "untrained", "gain"] for name in PROBES.values()]
     header = ["method", *sum(beside, []), "steps", "minutes, slowest"]

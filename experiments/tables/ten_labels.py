@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from experiments import command, jobs
 from ssl_jax.errors import UserError
-from ssl_jax.report import formats
+from ssl_jax.report import formats, tables
 from ssl_jax.workdir.results import Table
 
 LABELED, UNLABELED, TEST = 10, 190, 300  # of each class
@@ -157,18 +157,20 @@ def accuracies(results: Table) -> dict[str, list[float]]:
 def table(results: Table) -> str:
     if not set(CONFIGS) <= set(results):
         return "Not measured yet."
-    stats = importlib.import_module("scipy.stats")
     found = accuracies(results)
-    ours = [*found][: len(TWO)]
+    ours, below = [*found][: len(TWO)], [*found][len(TWO) :]
+    p_of = {}  # (one of ours, one below)
+    for mine in ours:
+        ps = tables.holm([tables.paired(found[mine], found[name]) for name in below])
+        p_of |= {(mine, name): p for name, p in zip(below, ps, strict=True)}
     seconds = {kind: _seconds(results[kind]) for kind in CONFIGS}
     rows = []
     for name, others in found.items():
         gaps = [""] * len(ours)
         for i, mine in enumerate(ours if name not in ours else ()):
             gaps[i] = formats.mean_std(np.subtract(found[mine], others))
-            if len(others) > 1:
-                p = stats.ttest_rel(found[mine], others).pvalue
-                gaps[i] += f", p {formats.p_value(p)}"
+            p = p_of[mine, name]
+            gaps[i] += "" if p is None else f", p {formats.p_value(p)}"
         taken = {"the": seconds["recipe"], "Fix": seconds["fixmatch"]}.get(name[:3])
         took = "" if taken is None else f"{taken[_phase(name)]:,.0f}"
         rows.append([name, formats.mean_std(others), *gaps, took])
@@ -176,8 +178,8 @@ def table(results: Table) -> str:
         f"CIFAR-10's classes in a folder, {LABELED} labels and {UNLABELED} images "
         f"without one of each, {TEST} of each to test on: accuracy in %, mean ± std "
         "(seeds, which draw the images); points that each of the encoder's is above, "
-        "with the p-value of the paired t-test; and seconds of the slowest run, with "
-        "compiling:"
+        "with the p-value of the paired t-test, corrected by Holm over the rows; and "
+        "seconds of the slowest run, with compiling:"
     )
     above = [f"{phase} is above by" for phase in TWO]
     header = ["on", "accuracy", *above, "seconds"]
@@ -191,10 +193,7 @@ def _phase(name):
 def _seconds(found: list[dict]) -> dict[str, float]:
     """Phase -> of the slowest run."""
     return {
-        phase: max(
-            r["phases"][phase]["seconds"] + r["phases"][phase]["compile_seconds"]
-            for r in found
-        )
+        phase: max(tables.seconds([result["phases"][phase]]) for result in found)
         for phase in found[0]["phases"]
     }
 

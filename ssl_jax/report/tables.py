@@ -235,12 +235,14 @@ def paired(a: Sequence[float], b: Sequence[float]) -> float | None:
     return float(2 * scipy.stats.t.sf(abs(t), n - 1))
 
 
-def holm(ps: Sequence[float]) -> list[float]:
+def holm(ps: Sequence[float | None]) -> list[float | None]:
     """The p-values adjusted for their number (Holm, 1979): of m, the i-th smallest
-    (i = 0, ...) times m - i, at least the one before it and at most 1."""
-    adjusted, highest = [0.0] * len(ps), 0.0
-    for i, k in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        highest = max(highest, min(1.0, (len(ps) - i) * ps[k]))
+    (i = 0, ...) times m - i, at least the one before it and at most 1. None, where
+    nothing could be tested, stays so and is none of the m."""
+    adjusted, highest = list(ps), 0.0
+    tested = [k for k, p in enumerate(ps) if p is not None]
+    for i, k in enumerate(sorted(tested, key=ps.__getitem__)):
+        highest = max(highest, min(1.0, (len(tested) - i) * ps[k]))
         adjusted[k] = highest
     return adjusted
 
@@ -248,6 +250,11 @@ def holm(ps: Sequence[float]) -> list[float]:
 def steps(result: Mapping) -> int:
     """Optimizer steps of all phases."""
     return sum(phase.get("steps", 0) for phase in result["phases"].values())
+
+
+def seconds(phases: Iterable[Mapping]) -> float:
+    """That phases took, compiling included: the tables' minutes."""
+    return sum(phase["seconds"] + phase.get("compile_seconds", 0) for phase in phases)
 
 
 def _row(method, column, figure, runs, baseline, published):
@@ -278,7 +285,6 @@ def _tested(rows, baseline):
         return rows
     others = [row for row in rows if row.method != baseline]
     ps = {row.method: welch(row.errors, against.errors) for row in others}
-    ps = {method: p for method, p in ps.items() if p is not None}
     corrected = dict(zip(ps, holm([*ps.values()]), strict=True))
     gaps = {row.method: row.mean - against.mean for row in others}
     return [

@@ -64,6 +64,12 @@ def test_tables_pair_the_seeds():
     assert "| 9.00 ± 1.00 (3), p 0.004 | 200 | 2 |" in text
     for module, name in ((auto_photos, "auto"), (two_phase_cifar10, "two_phase")):
         assert ", p < 0.001 |" in module.table({name: ours, "supervised": far})
+    # Both rows are tested: 0.004 twice, and what cannot be tested is none of them.
+    both = {"two_phase": ours, "supervised": rest}
+    text = two_phase_cifar10.table(both | {"baseline": rest})
+    assert text.count("9.00 ± 1.00 (3), p 0.008 |") == 2
+    text = two_phase_cifar10.table(both | {"baseline": far[:1]})
+    assert "9.00 ± 1.00 (3), p 0.004 |" in text and "50.00 (1) |" in text
     for module in (auto_photos, two_phase_cifar10):
         assert module.table({}) == "Not measured yet."
     floor = two_phase_cifar10.configure("supervised", "64", 1)
@@ -165,7 +171,8 @@ def test_ten_labels_table():
     assert "| the encoder's features, spreading | 51.00 ± 1.00 (3) |  |  | 3 |" in text
     assert "| raw pixels, probe | 30.00 ± 0.00 (3) | 21.00 ± 1.00 (3), p " in text
     assert "| FixMatch from scratch | 35.00 ± 0.00 (3) | 16.00 ± 1.00 (3), p" in text
-    assert "p 0.001 | 7.00 ± 2.00 (3), p " in text  # FixMatch below the probe
+    # FixMatch below the probe, by Holm: alone 0.001 and 0.026.
+    assert "p 0.002 | 7.00 ± 2.00 (3), p 0.026" in text
     assert text.rstrip().endswith("| 63 |")
     assert ten_labels.table({"recipe": ours}) == "Not measured yet."
     config = ten_labels.configure("recipe", 1, "w.safetensors")

@@ -71,6 +71,8 @@ def test_holm_by_hand():
     ps = tables.holm([0.01, 0.04, 0.03, 0.005])
     assert ps == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert tables.holm([0.6, 0.7]) == [1, 1] and tables.holm([]) == []
+    # What could not be tested is none of their number.
+    assert tables.holm([None, 0.02, None, 0.01]) == [None, 0.02, None, 0.02]
 
 
 @pytest.mark.parametrize(

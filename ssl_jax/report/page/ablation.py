@@ -65,9 +65,7 @@ def _rows(found) -> list[tuple[Mapping, float | None]]:
     """(part, corrected p) of those that were tried, what adds most first."""
     whole = _by_seed(found["whole"])
     tried = [part for part in found["parts"] if part["runs"]]
-    ps = [_p(whole, _by_seed(part["runs"])) for part in tried]
-    corrected = iter(tables.holm([p for p in ps if p is not None]))
-    ps = [None if p is None else next(corrected) for p in ps]
+    ps = tables.holm([_p(whole, _by_seed(part["runs"])) for part in tried])
     rows = zip(tried, ps, strict=True)
     return sorted(rows, key=lambda row: -_added(whole, row[0]))
 

@@ -131,9 +131,8 @@ def _compared(of_method: Mapping[str, _Runs], baseline: str) -> Iterator:
     floor = groups[names.index(next(name for name in wanted if name in names))]
     others = [group for group in groups if group is not floor]
     gaps = {group.method: gap(group, floor) for group in others}
-    tested = [method for method, of in gaps.items() if of.p is not None]
-    corrected = tables.holm([gaps[method].p for method in tested])
-    p_of = dict(zip(tested, corrected, strict=True))
+    corrected = tables.holm([of.p for of in gaps.values()])
+    p_of = dict(zip(gaps, corrected, strict=True))
     bars = [
         Bar(group.method, f"{mean_std(group.values)} %", group.values)
         for group in groups
