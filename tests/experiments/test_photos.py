@@ -4,10 +4,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
+from committed import assert_of_today, read
 from experiments.tables import auto_photos, ten_labels, two_phase_cifar10
 from ssl_jax.errors import UserError
+from ssl_jax.report import tables
+from ssl_jax.train import adapted, sections
 from ssl_jax.workdir import policy
 from ssl_jax.workdir.policy import Policy
 
@@ -179,3 +183,53 @@ def test_ten_labels_table():
     assert config.probe.augment.mean == config.spreading.augment.mean != (127.5,)
     with pytest.raises(UserError, match="give --weights, the file with the encoder"):
         ten_labels.main(SimpleNamespace(weights=""))
+
+
+def test_ten_labels_table_and_what_is_said_of_it():
+    """The probe of an encoder's features is better than FixMatch, spreading is not."""
+    there = read("ten_labels")
+    for kind, seeds in there.items():
+        for result in seeds:
+            weights = result["config"]["model"].get("weights", "")
+            config = ten_labels.configure(kind, result["seed"], weights)
+            assert_of_today(config, result["config"])
+    found = ten_labels.accuracies(there)
+    probe, scratch = "the encoder's features, probe", "FixMatch from scratch"
+    below = [name for name in found if not name.startswith("the encoder")]
+    ps = tables.holm([tables.paired(found[probe], found[name]) for name in below])
+    assert max(ps) < 0.05 and np.mean(found[probe]) > np.mean(found[scratch])
+    spreading = np.mean(found["the encoder's features, spreading"])
+    assert spreading < np.mean(found[scratch])
+
+
+def test_two_phases_table_and_what_is_said_of_it():
+    """Over the tutorial's two phases; labels alone, as long a step, are no worse."""
+    there = read("two_phase_cifar10")
+    for kind, seeds in there.items():
+        assert len(seeds) == 3
+        for result in seeds:
+            config = two_phase_cifar10.configure(kind, "32", result["seed"])
+            assert_of_today(config, result["config"])
+    of = {kind: [r["test"]["accuracy"] for r in there[kind]] for kind in there}
+    published = float(two_phase_cifar10.PUBLISHED["two_phase"])
+    assert 100 * np.mean(of["two_phase"]) > published
+    assert tables.paired(of["two_phase"], of["supervised"]) > 0.05
+
+
+def test_auto_photos_table_and_its_bar():
+    """What the data settle is what they would today; `auto` is above labels alone."""
+    there = read("auto_photos")
+    for kind, seeds in there.items():
+        for result in seeds:
+            config, then = auto_photos.configure(kind, result["seed"]), result["config"]
+            config.data.dir = "photos"
+            run = sections.parse(config)
+            values, _ = adapted.settings(adapted.Facts(**then["adapted"]), run)
+            values["adapted"] = then["adapted"]
+            today = ConfigDict(sections.changed(run.config, values))
+            assert_of_today(today, then)
+    ours = {r["seed"]: r["test"]["accuracy"] for r in there["auto"]}
+    first = {r["seed"]: r["phases"]["supervised"]["test"] for r in there["auto"]}
+    for floor in (first, {r["seed"]: r["test"] for r in there["supervised"]}):
+        gains = [ours[seed] - test["accuracy"] for seed, test in floor.items()]
+        assert len(gains) >= 5 and np.mean(gains) > 0.05

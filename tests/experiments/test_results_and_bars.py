@@ -1,13 +1,9 @@
 """Committed results are of today's configs, and over the bars that the issues set."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from configs import base
+from committed import RESULTS, assert_of_today, every, read
 from experiments.speed.tables import BENCHMARK
 from experiments.tables import (
     active_digits,
@@ -23,53 +19,7 @@ from experiments.tables import (
     representations,
 )
 from ssl_jax.report import tables
-from ssl_jax.workdir import results
 from ssl_jax.workdir.journal import Journal
-
-ROOT = Path(__file__).parents[2]
-
-
-RESULTS = ROOT / "experiments/results"
-
-
-def read(experiment):
-    """Run -> its results."""
-    return results.read_table(RESULTS / f"{experiment}.jsonl")
-
-
-def every(found):
-    return [result for runs in found.values() for result in runs]
-
-
-# What runs did before there was a field for it, where that is not its default of today.
-BEFORE = {"head_bias": True}
-
-
-def _assert_of_today(today, then):
-    """The result's config is today's; a field that came later is at its default, which
-    leaves older runs as they were, or at what was done BEFORE it."""
-    sections = {
-        name: base.phase(base.algorithm(section.algorithm.name))
-        for name, section in today.items()
-        if isinstance(section, ConfigDict) and "algorithm" in section
-    }
-    default = base.run("", **sections)
-    default.model = base.model(today.model.name)
-    today, default = (json.loads(json.dumps(c.to_dict())) for c in (today, default))
-    for either in (today, then):  # where data lie and what is shown change nothing
-        either["data"]["dir"], either["tensorboard"] = "", False
-
-    def compare(today, then, default):
-        for field, value in today.items():
-            if field not in then:
-                assert value == BEFORE.get(field, default[field]), field
-            elif isinstance(value, dict):
-                compare(value, then[field], default.get(field, {}))
-            else:
-                assert value == then[field], field
-        assert then.keys() <= today.keys()
-
-    compare(today, then, default)
 
 
 @pytest.mark.parametrize("data", few_labels.DATA)
@@ -80,7 +30,7 @@ def test_results_are_of_todays_configs(data):
         method = few_labels.method_of(result)
         num_labels = result["config"]["data"]["num_labels"]
         config = few_labels.configure(data, method, num_labels, result["seed"])
-        _assert_of_today(config, result["config"])
+        assert_of_today(config, result["config"])
 
 
 def test_fixmatch_makes_at_most_half_of_the_floors_errors():
@@ -98,7 +48,7 @@ def test_methods_on_digits_table_and_its_bars():
     for result in results:
         method = result["name"].removesuffix("_digits")
         config = digits_methods.configure(method, result["seed"])
-        _assert_of_today(config, result["config"])
+        assert_of_today(config, result["config"])
     rows = {row.method: row for row in tables.compare(results, figures=["accuracy"])}
     # The example of README, which a test above may have added, has no results.
     assert set(rows) == {*digits_methods.methods()} - {"entropy"}
@@ -123,8 +73,8 @@ def test_imbalance_table_and_its_bar():
             runs[result["seed"]] = result
         given = data["name"], imbalance.method_of(result), int(data["gamma_labeled"])
         config = imbalance.configure(*given, result["seed"])
-        _assert_of_today(config, result["config"])
-    for remedy in ("darp", "crest"):
+        assert_of_today(config, result["config"])
+    for remedy in ("logit_adjustment", "abc", "darp", "crest"):
         above, p = imbalance.gains(at_20)[remedy]
         assert len(above) == 5 and above.mean() > 0 and p < 0.05
     assert imbalance.digits({}) == imbalance.cifar10({}) == "Not measured yet."
@@ -162,7 +112,7 @@ def test_pseudo_labels_on_mnist_table_and_its_bars():
         assert len(seeds) == 3
         for result in seeds:
             config = pseudo_label_mnist.configure(kind, result["seed"])
-            _assert_of_today(config, result["config"])
+            assert_of_today(config, result["config"])
             seconds = [phase["seconds"] for phase in result["phases"].values()]
             assert sum(seconds) <= 20 * 60
     supervised, ours = pseudo_label_mnist.accuracies(results["strong"])
@@ -174,7 +124,7 @@ def test_fixmatch_and_flexmatch_beat_supervised_on_cifar10():
     results = {method: one for method, (one,) in read("cifar10_small").items()}
     assert set(results) == set(cifar10_small.METHODS)
     for method, result in results.items():
-        _assert_of_today(cifar10_small.configure(method), result["config"])
+        assert_of_today(cifar10_small.configure(method), result["config"])
     accuracy = {m: result["test"]["accuracy"] for m, result in results.items()}
     for method in ("fixmatch", "flexmatch"):
         assert results[method]["phases"]["train"]["seconds"] >= 3600
@@ -184,7 +134,7 @@ def test_fixmatch_and_flexmatch_beat_supervised_on_cifar10():
 def test_byol_digits_table_and_its_bars():
     results = every(read("byol_digits"))
     for result in results:
-        _assert_of_today(byol_digits.configure(result["seed"]), result["config"])
+        assert_of_today(byol_digits.configure(result["seed"]), result["config"])
     learned, random, _, alone = (
         100 * np.mean(values) for values in byol_digits.accuracies(results).values()
     )
@@ -194,7 +144,7 @@ def test_byol_digits_table_and_its_bars():
 
 def test_knn_rises_on_cifar10_and_beats_the_untrained_encoder():
     (result,) = every(read("byol_cifar10_small"))
-    _assert_of_today(byol_cifar10_small.configure(), result["config"])
+    assert_of_today(byol_cifar10_small.configure(), result["config"])
     rows = Journal(RESULTS / "byol_cifar10_small/byol_metrics.jsonl").rows()
     knn = [row["test/knn_accuracy"] for row in rows if "test/knn_accuracy" in row]
     assert len(knn) == 10 and np.polyfit(range(10), knn, 1)[0] > 0
@@ -213,7 +163,7 @@ def test_representations_are_8_points_above_their_untrained_encoders():
         method, _, data = run.rpartition("_")
         for result in seeds:
             today = representations.configure(data, method, result["seed"])
-            _assert_of_today(today, result["config"])
+            assert_of_today(today, result["config"])
         probe = "logistic" if method == "mae" else "knn_5"
         gains = representations.accuracies(seeds, probe)["gain"]
         assert np.mean(gains) >= 0.08, run
@@ -252,7 +202,7 @@ def test_autoencoder_table_and_its_bars():
     for kind, seeds in results.items():
         for result in seeds:
             config = autoencoder_mnist.configure(kind, result["seed"])
-            _assert_of_today(config, result["config"])
+            assert_of_today(config, result["config"])
     tutorial = [result["phases"] for result in results["tutorial"]]
     loss = np.mean([p["pretrain"]["test"]["reconstruction_loss"] for p in tutorial])
     accuracy = np.mean([p["finetune"]["test"]["accuracy"] for p in tutorial])
@@ -269,7 +219,7 @@ def test_active_digits_tables_and_their_bar():
         strategy = result["config"]["query"]["strategy"]
         setting = active_digits.setting_of(result)
         config = active_digits.configure(setting, strategy, result["seed"])
-        _assert_of_today(config, result["config"])
+        assert_of_today(config, result["config"])
     example = [r for r in results if active_digits.setting_of(r) == "example"]
     for accuracy_SR_of in active_digits.accuracies(example).values():
         entropy, random = (accuracy_SR_of[name] for name in ("entropy", "random"))
@@ -282,7 +232,7 @@ def test_no_labels_table_and_its_bar():
     results = read("no_labels")["byol"]
     assert [result["seed"] for result in results] == [0, 1, 2, 3, 4]
     for result in results:
-        _assert_of_today(no_labels.configure(result["seed"]), result["config"])
+        assert_of_today(no_labels.configure(result["seed"]), result["config"])
         assert result["data"]["classes"] == result["test"] == {}
         assert len(result["answers"]["random"]) == no_labels.DRAWS
     accuracy_S_of = no_labels.accuracies(results)
@@ -309,6 +259,12 @@ def test_no_labels_table_and_its_bar():
     assert "| random | 40.00 ± 14.14 (2) |  | 8.0 |" in told
     assert "took 3 minutes of a shared core, with compiling" in told
     assert told.index("| typical") < told.index("| k center")
+
+
+def test_a_run_that_was_killed_is_the_run_that_was_not():
+    for how, (report,) in read("kill_resume").items():
+        assert report["differences"] == [], how
+        assert report["resumed"] >= 10 and len(report["kills"]) >= 10
 
 
 def test_gcn_on_cora_and_its_bars():
