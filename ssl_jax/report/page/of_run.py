@@ -142,7 +142,8 @@ def _short(run) -> Iterator:
     if entries:
         seconds = sum(entry.get("seconds", 0) for entry in entries)
         steps = sum(entry.get("steps", 0) for entry in entries)
-        tiles.append(Tile("time", duration(seconds), f"{steps:,} steps"))
+        under = f"{steps:,} steps, without compiling"
+        tiles.append(Tile("time", duration(seconds), under))
     if tiles:
         yield Tiles(tiles)
     yield from _phases(run)

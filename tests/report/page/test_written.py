@@ -126,6 +126,7 @@ def test_a_page_is_one_file_with_all_that_a_run_has(tmp_path):
         *("75.00%", "6 of 8", "c0ffee, with changes", "9.9.9", "--workdir=a b'"),
         *("2 of 2", "8x8 grey", "every other test image (4;"),
         *("kept, of all 50.00%", "all 13 settings", "train.steps"),
+        "20 steps, without compiling",
     ):
         assert said in page.text, said
     headings = re.findall("<h2>(.*?)</h2>", html)
