@@ -13,8 +13,8 @@ from ssl_jax.workdir import results
 def measured(run: Run, data: Data, mesh: Mesh) -> dict:
     """The time that each phase would take to its last step, and all of them together.
 
-    A phase that may stop earlier takes less. Probes, figures, checkpoints and the start
-    of the program are not in it.
+    A phase that may stop earlier takes less. Probes, an evaluation's k-NN, figures,
+    checkpoints and the start of the program are not in it.
 
     Raises:
       UserError: a phase contradicts the data.
@@ -26,7 +26,10 @@ def measured(run: Run, data: Data, mesh: Mesh) -> dict:
         "seconds": times * sum(phase["seconds"] for phase in found.values()),
         "runs": times,
         "phases": found,
-        "not_counted": [s.name for s in run.sections if isinstance(s, Probes)],
+        "not_counted": [
+            *(f"the k-NN of {s.name}" for s in run.trained.values() if s.knn),
+            *(s.name for s in run.sections if isinstance(s, Probes)),
+        ],
         "device": results.device(mesh),
     }
 

@@ -9,7 +9,7 @@ from photos import fill, save
 from PIL import Image
 
 import tiny
-from configs import auto, folder
+from configs import auto, byol_digits, folder
 from ssl_jax import core
 from ssl_jax.analyze import analysis, estimate
 from ssl_jax.cli import modes
@@ -211,6 +211,15 @@ def test_many_seeds_take_as_many_times(tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "_of_phase", lambda *_: phase)
     run = sections.parse(config)
     assert estimate.measured(run, None, core.make_mesh())["seconds"] == 6.0
+
+
+def test_what_an_estimate_does_not_count_is_named(monkeypatch):
+    """A k-NN at each evaluation, too, which may take as long as the rest."""
+    monkeypatch.setattr(estimate, "_of_phase", lambda *_: {"seconds": 1.0})
+    run = sections.parse(byol_digits.get_config("debug"))
+    assert run.trained["pretrain"].knn
+    found = estimate.measured(run, None, core.make_mesh())
+    assert found["not_counted"] == ["the k-NN of pretrain", "probe"]
 
 
 def test_analyze_is_a_mode():
