@@ -19,6 +19,10 @@ Says = Mapping[str, Mapping[str, object]]
 EVERYWHERE: Says = {
     "supervised": {"train.unlabeled_ratio": 0},
     "noisy_student": {"train.unlabeled_ratio": 0, "train.confidence": 0.5},
+    # In one pass, as its authors have it, on small networks too: it holds the features
+    # of a weak view up to those of a strong one, and BatchNorm that sees them apart
+    # has other features of each.
+    "daso": {"train.algorithm.weak_gradient": True},
 }
 # On the papers' data sets, where FixMatch has 64 + 448 images a step over
 # 2^20 steps: 64 + 64 images; or 512 in three phases, in all over 3/8 of the steps.

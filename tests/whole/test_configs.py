@@ -130,6 +130,12 @@ def test_averages_rise_but_where_a_papers_code_has_one_decay(data):
             assert config[phase].algorithm.ema_warmup == rise, method
 
 
+@pytest.mark.parametrize("data", DATA_SETS)
+def test_daso_has_one_pass_over_all_views(data):
+    """As its authors' code: it compares features of the weak and the strong ones."""
+    assert get(data, "daso").train.algorithm.weak_gradient
+
+
 @pytest.mark.parametrize(
     ("name", "rise"),
     [
