@@ -230,6 +230,8 @@ def test_auto_photos_table_and_its_bar():
             assert_of_today(today, then)
     ours = {r["seed"]: r["test"]["accuracy"] for r in there["auto"]}
     first = {r["seed"]: r["phases"]["supervised"]["test"] for r in there["auto"]}
-    for floor in (first, {r["seed"]: r["test"] for r in there["supervised"]}):
+    alone = ("supervised", "as_long")
+    floors = [{r["seed"]: r["test"] for r in there[kind]} for kind in alone]
+    for floor in (first, *floors):
         gains = [ours[seed] - test["accuracy"] for seed, test in floor.items()]
         assert len(gains) >= 5 and np.mean(gains) > 0.05
