@@ -75,8 +75,8 @@ def test_imbalance_table_and_its_bar():
         config = imbalance.configure(*given, result["seed"])
         assert_of_today(config, result["config"])
     gains = imbalance.gains(at_20)
-    assert set(gains) == set(imbalance.REMEDIES)
-    for remedy, (above, p) in gains.items():
+    for remedy in imbalance.REMEDIES:
+        above, p = gains[remedy]
         assert len(above) == 5 and above.mean() > 0, remedy
         assert p < 0.05 or remedy not in ("darp", "crest"), remedy
     assert imbalance.digits({}) == imbalance.cifar10({}) == "Not measured yet."
