@@ -3,16 +3,18 @@
 Scores are computed in blocks of queries, so an M x N array never exists.
 """
 
+import logging
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
 from ssl_jax.errors import UserError
 from ssl_jax.graphs import distances
+
+logger = logging.getLogger(__name__)
 
 _SCORES = 2**23  # a block's, about: 32 MiB, which a CPU's last cache may hold
 _GROUP = 16  # neighbours in the bank of which only the best is ranked at first
@@ -179,7 +181,7 @@ def _euclidean(queries_MD, bank_ND, how):
         )
     if len(unsure):
         if len(unsure) * bank_ND.size > _LONG:
-            logging.warning(
+            logger.warning(
                 "float32 cannot tell the neighbours of %s of %s rows apart: they are "
                 "searched in float64, which takes minutes. Features of similar scales "
                 "need no such search.",

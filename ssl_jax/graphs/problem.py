@@ -1,17 +1,19 @@
 """From features and labels to a graph: checks, how to hold it, and on which devices."""
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 from jax.sharding import AxisType
 
 from ssl_jax.errors import UserError
 from ssl_jax.graphs import affinity, approximate, distances, given, neighbors
+
+logger = logging.getLogger(__name__)
 
 UNLABELED = -1
 PRECOMPUTED = "precomputed"  # a kernel: the features are the weights themselves
@@ -98,7 +100,7 @@ def posed(
             built = build(jnp.asarray(z_ND), loops=loops, careful=careful(z_ND))
             built = _reached(built, features_ND, gamma)
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(built))
-        logging.info(
+        logger.info(
             "kernel=%s on %s rows: graph=%s, %s, %.1f MB.",
             *(kernel, f"{N:,}", form, precision, size / 1e6),
         )
@@ -256,7 +258,7 @@ def _reached(graph, features_ND, gamma):
     if refused:
         wider = "" if info.dtype == np.float64 else " or graph='dense' (float64)"
         raise UserError(f"{far}. Use {smaller}{wider}, or scale the features.")
-    logging.warning(
+    logger.warning(
         "%s; no label flows from or to them. If their features are right, use %s.",
         *(far, smaller),
     )

@@ -4,17 +4,19 @@ The rules are scikit-learn's (`sklearn.semi_supervised`), whose argument names, 
 and unlabeled mark -1 these are.
 """
 
+import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
 from ssl_jax.errors import UserError
 from ssl_jax.graphs import affinity, given, neighbors, problem
 from ssl_jax.graphs.problem import Problem, Similarity
+
+logger = logging.getLogger(__name__)
 
 _DIVERGED = 1e6  # times the first residual
 
@@ -149,14 +151,14 @@ def solution(problem: Problem, solved: Solved, tol: float) -> Solution:
         )
     # By conjugate gradients entries near 0 may come out below it.
     distributions_NK = np.asarray(_distributions(F_NK))
-    report = logging.info if converged else logging.warning
+    report = logger.info if converged else logger.warning
     report(
         "%s after %d products with the graph: the last change sums to %.3g, tol=%g.%s",
         *("converged" if converged else "not converged", products, change, tol),
         "" if converged else " Use more products, or with 'cg' a smaller gamma.",
     )
     if lost := int((distributions_NK.sum(1) == 0).sum()):
-        logging.warning(
+        logger.warning(
             "no label reaches %d of %d rows: their distributions are 0, and their "
             "label the first class; use more products, neighbours or labels.",
             *(lost, len(distributions_NK)),

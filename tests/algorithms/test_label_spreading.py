@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.stats
-from absl import logging
 from sklearn import semi_supervised
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
@@ -302,12 +301,8 @@ def test_one_class_is_what_every_reached_row_gets(name, kernel):
     np.testing.assert_array_equal(module.predict(new, features, labels, **given), 7)
 
 
-def test_what_no_label_reaches_is_zero_and_said(monkeypatch):
+def test_what_no_label_reaches_is_zero_and_said(caplog):
     """Two far groups, one of them without a label: the answer is scikit-learn's."""
-    said = []
-    monkeypatch.setattr(
-        logging, "warning", lambda *args: said.append(args[0] % args[1:])
-    )
     features, _, labels, _ = digits(40, jitter=1e-3)
     features[165:] += 100
     for name, module in MODULES.items():
@@ -318,38 +313,35 @@ def test_what_no_label_reaches_is_zero_and_said(monkeypatch):
             solution.distributions_NK, expected.label_distributions_, atol=1e-5
         )
         np.testing.assert_array_equal(solution.labels_N[165:], 0)
-        assert "no label reaches 165 of 330 rows" in said.pop()
-        said.clear()
+        assert "no label reaches 165 of 330 rows" in caplog.messages[-1]
+    caplog.clear()
     features, _, labels, _ = digits(40)
     label_spreading.solve(features, labels, gamma=0.25, alpha=0.99, max_iter=2)
-    assert "not converged after 2 products" in said[0]
+    assert "not converged after 2 products" in caplog.messages[0]
 
 
 @pytest.mark.parametrize(
     ("name", "graph"),
     [("spreading", "dense"), ("propagation", "dense"), ("spreading", "blocks")],
 )
-def test_rows_whose_similarities_underflow_are_named(name, graph, monkeypatch):
+def test_rows_whose_similarities_underflow_are_named(name, graph, caplog):
     """In a warning, while the rest is labeled as without them; where they are most, in
     a refusal. The gamma suggested is one that works."""
-    solve, said = MODULES[name].solve, []
-    monkeypatch.setattr(
-        logging, "warning", lambda *args: said.append(args[0] % args[1:])
-    )
+    solve = MODULES[name].solve
     features, _, labels, _ = digits(40)
     far = features + 12 * (np.arange(330) == 17)[:, None]  # from all others
     options = dict(graph=graph, gamma={"dense": 0.3, "blocks": 0.05}[graph])
     solution = solve(far, labels, **options)
-    (warning,) = (message for message in said if "underflow" in message)
+    (warning,) = (message for message in caplog.messages if "underflow" in message)
     assert re.search(r"1 of 330 rows, the first of them row 17, .* underflow", warning)
     others = np.arange(330) != 17
     alone = solve(features[others], labels[others], **options)
     np.testing.assert_array_equal(solution.labels_N[others], alone.labels_N)
-    said.clear()
+    caplog.clear()
     gamma = float(warning.partition("use gamma=")[2].split()[0])
     assert 0.001 < gamma < 0.05
     solve(far, labels, **options | dict(gamma=gamma, max_iter=5))
-    assert not any("underflow" in message for message in said)
+    assert not any("underflow" in message for message in caplog.messages)
     with pytest.raises(
         UserError, match=r"330 of 330 .* row 0, .* Use gamma=.* smaller"
     ):

@@ -29,9 +29,8 @@ FLOORS = (
 # (importer, imported) beside the plan, each with the reason why the code needs it.
 BESIDE: set[tuple[str, str]] = set()
 PURE = ("algorithms", "models", "augment", "graphs", "core")
-# Not absl.logging: what warns may say so.
 IMPURE = (
-    *("ml_collections", "absl.flags", "absl.app", "orbax", "clu.metric_writers"),
+    *("ml_collections", "absl", "orbax", "clu.metric_writers"),
     *("tensorflow", "tensorflow_datasets"),
 )
 MODULES = sorted(HOUSE.rglob("*.py"))
