@@ -137,6 +137,18 @@ def test_daso_has_one_pass_over_all_views(data):
 
 
 @pytest.mark.parametrize(
+    ("data", "words", "field", "value"),
+    [
+        ("cifar10", "comatch", "contrast_weight", 1.0),
+        ("stl10", "comatch", "contrast_weight", 5.0),
+        ("stl10", "comatch,usb", "contrast_weight", 5.0),
+    ],
+)
+def test_a_method_has_what_codes_have_for_the_data_set(data, words, field, value):
+    assert get(data, words).train.algorithm[field] == value
+
+
+@pytest.mark.parametrize(
     ("name", "rise"),
     [
         *(("byol_cifar10", False), ("byol_stl10", False), ("byol_imagenette", False)),
