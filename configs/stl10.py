@@ -21,6 +21,8 @@ METHODS = {
     # USB's, config/classic_cv/comatch/ and config/usb_cv/comatch/ at 1ef4cbe. CoMatch's
     # own code is of CIFAR and ImageNet.
     "comatch": {"train.algorithm.contrast_weight": 5.0},
+    # Its authors', configs/stl10/, and USB's.
+    "daso": {"train.algorithm.dist_temperature": 0.3},
     "mixmatch": {
         "train.algorithm.unlabeled_weight": 50.0,  # its code's, runs/table2.sh
     },

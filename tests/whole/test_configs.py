@@ -142,6 +142,9 @@ def test_daso_has_one_pass_over_all_views(data):
         ("cifar10", "comatch", "contrast_weight", 1.0),
         ("stl10", "comatch", "contrast_weight", 5.0),
         ("stl10", "comatch,usb", "contrast_weight", 5.0),
+        ("cifar10", "daso,lt", "dist_temperature", 1.5),
+        ("cifar100", "daso", "dist_temperature", 0.3),
+        ("stl10", "daso", "dist_temperature", 0.3),
     ],
 )
 def test_a_method_has_what_codes_have_for_the_data_set(data, words, field, value):
