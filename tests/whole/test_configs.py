@@ -145,6 +145,8 @@ def test_daso_has_one_pass_over_all_views(data):
         ("cifar10", "daso,lt", "dist_temperature", 1.5),
         ("cifar100", "daso", "dist_temperature", 0.3),
         ("stl10", "daso", "dist_temperature", 0.3),
+        ("svhn", "mixmatch", "alpha", 0.75),
+        ("svhn", "mixmatch,torchssl", "alpha", 0.25),
     ],
 )
 def test_a_method_has_what_codes_have_for_the_data_set(data, words, field, value):
