@@ -145,6 +145,8 @@ def test_daso_has_one_pass_over_all_views(data):
         ("cifar10", "daso,lt", "dist_temperature", 1.5),
         ("cifar100", "daso", "dist_temperature", 0.3),
         ("stl10", "daso", "dist_temperature", 0.3),
+        ("cifar10", "remixmatch", "num_strong", 1),
+        ("cifar10", "remixmatch,lt", "num_strong", 8),
         ("svhn", "mixmatch", "alpha", 0.75),
         ("svhn", "mixmatch,torchssl", "alpha", 0.25),
     ],
