@@ -65,6 +65,8 @@ def get_config(arg: str = ""):
     says = [methods.PAPERS, METHODS]
     if "lt" in words:  # 3,720 labels
         says.append({"remixmatch": MORE_LABELS})
+    if "small" in words:
+        says.append(methods.early(config.train.steps))
     config = methods.instead(config, method, *says)
     if "tutorial" in words:
         _tutorial(config)

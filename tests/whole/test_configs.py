@@ -155,6 +155,22 @@ def test_a_method_has_what_codes_have_for_the_data_set(data, words, field, value
     assert get(data, words).train.algorithm[field] == value
 
 
+@pytest.mark.parametrize("data", DATA_SETS)
+def test_what_rises_or_waits_ends_by_the_middle_of_a_run(data):
+    """Of each method that counts steps, with each word, and the two that shorten."""
+    counted = {"rampup_steps", "warmup_steps", "memory_after", "round_steps"}
+    fields = {m: counted & {*base.algorithm(methods.names()[m])} for m in METHODS}
+    both = ["lt,small"] if data == "cifar10" else []
+    for word in ["", *words_of(data)[0], *both]:
+        for method in (m for m in METHODS if fields[m]):
+            try:
+                train = get(data, f"{method},{word}").train
+            except UserError:  # that word says nothing of this method
+                continue
+            for field in fields[method]:
+                assert train.algorithm[field] <= train.steps / 2, (word, method, field)
+
+
 @pytest.mark.parametrize(
     ("name", "rise"),
     [
