@@ -204,8 +204,8 @@ def chosen(arg: str | None, *known: str) -> tuple[str, set[str]]:
 
 def instead(config: ConfigDict, method: str, *says: Says) -> ConfigDict:
     """`config`, which is FixMatch's, for another method: same data, network, optimizer
-    and steps, and the same value of the hyper-parameters that both have; but for what
-    EVERYWHERE and then `says` have on the method."""
+    and steps, teacher and passes through the network, but the method's own thresholds
+    and weights; and what EVERYWHERE and then `says` have on the method."""
     if method != "fixmatch":
         config.name = config.name.replace("fixmatch", method, 1)
         name = names()[method]
