@@ -62,7 +62,12 @@ def get_config(arg: str = ""):
         _long_tailed(config)
     if "small" in words:
         _small(config)
-    config = methods.instead(config, method, methods.PAPERS, METHODS)
+    says = [methods.PAPERS, METHODS]
+    if "lt" in words:  # 3,720 labels
+        says.append({"remixmatch": MORE_LABELS})
+    if "small" in words:
+        says.append(methods.early(config.train.steps))
+    config = methods.instead(config, method, *says)
     if "tutorial" in words:
         _tutorial(config)
     return base.debug(config, 32, 32, 3, 10) if "debug" in words else config

@@ -8,6 +8,8 @@ FixMatch 29.60, FreeMatch 21.40.
 from configs import base, cifar10, methods
 
 METHODS = {
+    # Its authors', configs/cifar100/, and USB's.
+    "daso": {"train.algorithm.dist_temperature": 0.3},
     "mixmatch": {
         "train.algorithm.unlabeled_weight": 150.0,  # its code's, runs/table1.sh
     },

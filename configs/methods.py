@@ -118,21 +118,29 @@ def masked(
     }
 
 
-def short(steps: int) -> Says:
-    """Of a run that ends within a few thousand steps: averages remember 100 of them and
-    not 1,000, and what rises has risen, what begins has begun, well before the end."""
-    mixed = {
-        "train.unlabeled_ratio": 1,
-        "train.algorithm.rampup_steps": steps // 2,
-    }
+def early(steps: int) -> Says:
+    """Of a run with so many steps, where the papers' ramps would outlast it: what rises
+    has risen, what begins has begun, well before the end."""
+    rises = {"train.algorithm.rampup_steps": steps // 2}
     return {
-        "adamatch": {"train.algorithm.distribution_decay": 0.99},
-        "crest": {"train.algorithm.distribution_decay": 0.99},
         "dash": {
             "train.algorithm.warmup_steps": steps // 10,
             "train.algorithm.round_steps": steps // 10,
         },
         "daso": {"train.algorithm.warmup_steps": steps // 10},
+        "mixmatch": rises,
+        "remixmatch": rises,
+    }
+
+
+def short(steps: int) -> Says:
+    """Of a run that ends within a few thousand steps: `early`'s, and averages remember
+    100 of them and not 1,000."""
+    ramps = early(steps)
+    return {
+        **ramps,
+        "adamatch": {"train.algorithm.distribution_decay": 0.99},
+        "crest": {"train.algorithm.distribution_decay": 0.99},
         "freematch": {"train.algorithm.threshold_decay": 0.99},
         # UDA's own: the method's are for 4,000 labels, and with 40 its teacher believes
         # itself too soon.
@@ -142,8 +150,8 @@ def short(steps: int) -> Says:
             "train.algorithm.unlabeled_weight": 1.0,
             "train.algorithm.label_smoothing": 0.0,
         },
-        "mixmatch": mixed,
-        "remixmatch": mixed,
+        "mixmatch": {"train.unlabeled_ratio": 1, **ramps["mixmatch"]},
+        "remixmatch": {"train.unlabeled_ratio": 1, **ramps["remixmatch"]},
         "simmatch": {"train.algorithm.memory_after": steps // 10},
         "softmatch": {"train.algorithm.moments_decay": 0.99},
     }
@@ -196,8 +204,8 @@ def chosen(arg: str | None, *known: str) -> tuple[str, set[str]]:
 
 def instead(config: ConfigDict, method: str, *says: Says) -> ConfigDict:
     """`config`, which is FixMatch's, for another method: same data, network, optimizer
-    and steps, and the same value of the hyper-parameters that both have; but for what
-    EVERYWHERE and then `says` have on the method."""
+    and steps, teacher and passes through the network, but the method's own thresholds
+    and weights; and what EVERYWHERE and then `says` have on the method."""
     if method != "fixmatch":
         config.name = config.name.replace("fixmatch", method, 1)
         name = names()[method]

@@ -36,5 +36,8 @@ def get_config(arg: str = ""):
     config.data.num_labels = 40
     config.data.extra = "torchssl" in words
     config.train.augment.flip = False
-    config = methods.instead(config, method, methods.PAPERS, METHODS)
+    says = [methods.PAPERS, METHODS]
+    if config.data.extra:  # MixMatch's code, runs/table7.sh
+        says.append({"mixmatch": {"train.algorithm.alpha": 0.25}})
+    config = methods.instead(config, method, *says)
     return base.debug(config, 32, 32, 3, 10) if "debug" in words else config

@@ -9,10 +9,11 @@ strong view's target as it is, no hard label. It is this head that is judged.
 
 Departures: from the authors' code (LeeHyuck/ABC, ABCcode0920/ABCfix.py at f70e926),
 there is one strong view, where theirs has two, whose losses add up in the second head;
-masks of unlabeled images go towards the shares step by step, not epoch by epoch; both
-heads have the one threshold. USB (microsoft/Semi-supervised-learning,
-semilearn/imb_algorithms/abc/abc.py at 1ef4cbe) has one strong view as well, and hard
-labels in the second head.
+all views go through the network together, as in USB, where theirs do so one after the
+other, each with BatchNorm of its own; masks of unlabeled images go towards the shares
+step by step, not epoch by epoch; both heads have the one threshold. USB
+(microsoft/Semi-supervised-learning, semilearn/imb_algorithms/abc/abc.py at 1ef4cbe) has
+one strong view as well, and hard labels in the second head.
 """
 
 import dataclasses

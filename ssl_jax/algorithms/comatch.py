@@ -56,7 +56,8 @@ class CoMatch(Algorithm):
     ema_decay: Decay = 0.999  # of the parameters; evaluation only
     ema_warmup: bool = True  # it rises to that, so that the teacher forgets its start
     # True: one pass over all views together, as the code. False: the weak views go
-    # first, alone, which saves their backward pass. Neither has a gradient by them.
+    # first, alone, which saves their backward pass; BatchNorm then sees them apart from
+    # the labeled images in the memory. Neither has a gradient by them.
     weak_gradient: bool = True
 
     # By the classifier alone, which takes from the average what it has modules for.

@@ -10,7 +10,8 @@ Departures: from USB (microsoft/Semi-supervised-learning,
 semilearn/algorithms/crmatch/crmatch.py at 1ef4cbe), the embedding is of the encoder's
 features, where theirs is of the last map, all positions beside each other; each
 unlabeled image of the step is rotated by a turn that is drawn, where theirs rotates 64
-others by all four.
+others by all four. Where weak views go apart (`weak_gradient=False`), L_Dist moves the
+strong view's embedding alone, and BatchNorm sees the two apart.
 """
 
 from dataclasses import dataclass, replace

@@ -11,11 +11,14 @@ which is to make their sums 1, and of classes, nu_k, are solved for in turn (alg
 Departures: from the authors' code (bbuing9/DARP, common.py and training_functions.py at
 64a94b4), a class's equation is solved to the end, by Newton's method on its logarithm,
 where theirs stops at a change of nu below 0.1; the first refinement is at the first
-step after the warm-up; there is one strong view, where theirs has two. M_k are in the
-labels' proportions, as where their code is told that both sets are alike (it can
-estimate those of unlabeled images as well), and in USB
-(microsoft/Semi-supervised-learning, semilearn/imb_algorithms/darp/ at 1ef4cbe). From
-USB: confidence is read from refined predictions too, as in the authors' code.
+step after the warm-up; there is one strong view, where theirs has two; weak views go
+through the network with the others, as in USB, where theirs go first and alone
+(`weak_gradient=False`); T and the steps between refinements are those of CIFAR-10 and
+of USB, where run.sh has 20 and 100 on CIFAR-100 and STL-10. M_k are in the labels'
+proportions, as where their code is told that both sets are alike (it can estimate those
+of unlabeled images as well), and in USB (microsoft/Semi-supervised-learning,
+semilearn/imb_algorithms/darp/ at 1ef4cbe). From USB: confidence is read from refined
+predictions too, as in the authors' code.
 """
 
 from dataclasses import dataclass

@@ -8,12 +8,13 @@ than the classifier's. The two are mixed by how many pseudo-labels a class has o
 and a strong view is to be as like each prototype as the weak one is.
 
 Departures: the constants are USB's for CIFAR-10 (microsoft/Semi-supervised-learning,
-semilearn/imb_algorithms/daso/ at 1ef4cbe), where the authors' (ytaek-oh/daso,
-lib/models/daso_model.py, lib/models/feature_queue.py, lib/config/defaults.py at
-3541a6c) are by data set; the teacher's features are as in evaluation; before the first
-count of pseudo-labels classes have as many. From USB, as in the authors' code: likeness
-begins to count in labels and in the loss at one step, is that of the step's own weak
-views (USB mixes in that of the step before), and confidence is read from the mixture.
+semilearn/imb_algorithms/daso/ at 1ef4cbe), the authors' (ytaek-oh/daso,
+lib/models/daso_model.py, lib/models/feature_queue.py, lib/config/defaults.py and
+configs/ at 3541a6c) but for the warm-up, of 5,000 steps there; the teacher's features
+are as in evaluation; before the first count of pseudo-labels classes have as many. From
+USB, as in the authors' code: likeness begins to count in labels and in the loss at one
+step, is that of the step's own weak views (USB mixes in that of the step before), and
+confidence is read from the mixture.
 """
 
 from dataclasses import dataclass
@@ -49,7 +50,9 @@ class DASO(FixMatch):
     warmup_steps: Whole = 5120  # of FixMatch, before prototypes have a say
     queue: Count = 256  # L: features of a class, whose mean is its prototype
     proto_temperature: Positive = 0.05  # T_proto: of likeness
-    dist_temperature: Positive = 1.5  # T_dist: of the pseudo-labels' proportions
+    # T_dist: of the pseudo-labels' proportions. Its authors have 0.3 on CIFAR-100 and
+    # STL-10, and where unlabeled images are not in the labels' proportions.
+    dist_temperature: Positive = 1.5
     count_every: Count = 100  # steps that pseudo-labels are counted over
     assign_weight: Weight = 1.0  # lambda_align: of likeness in the loss
 

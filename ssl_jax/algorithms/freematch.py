@@ -26,7 +26,7 @@ class FreeMatch(FixMatch):
     num_classes: int
     threshold: ClassVar[None] = None  # it has its own
     threshold_decay: Decay = 0.999  # lambda: of the running means
-    fairness_weight: Weight = 0.001  # w_f: USB's for CIFAR-10 with 40 labels
+    fairness_weight: Weight = 0.001  # w_f: USB's on any data set, TorchSSL has 0.01
 
     def init_thresholds(self) -> dict[str, jax.Array]:
         uniform_K = jnp.full(self.num_classes, 1 / self.num_classes)

@@ -26,7 +26,7 @@ from ssl_jax.core.ranges import Weight
 
 @dataclass(frozen=True, kw_only=True)
 class MeanTeacher(PiModel):
-    consistency_weight: Weight = 50.0  # at its highest: both codes' for CIFAR-10
+    consistency_weight: Weight = 50.0  # at its highest: both codes', on any data set
 
     def target(self, state: TrainState, images_UHWC: jax.Array, key) -> jax.Array:
         """logits_UK by the teacher, whose BatchNorm sees this batch as well."""

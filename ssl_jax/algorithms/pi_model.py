@@ -6,10 +6,10 @@ section 2.1: the noise is in the views, and in a model's dropout if it has any.
 Departures: from the paper, as in google-research/fixmatch (pi_model.py at d4985a1) and
 USB (microsoft/Semi-supervised-learning, semilearn/algorithms/pimodel/pimodel.py at
 1ef4cbe), one of the two predictions is the target and gets no gradient; the weight is
-not scaled by the share of labeled images (the paper's M / N); and only unlabeled
-batches are compared. From both codes: the weight rises as the paper's exp(-5 (1 -
-t)^2), where theirs rises linearly from 0. From USB alone, whose second view is the
-strong one: both are weak, as in google's.
+not scaled by the share of labeled images (the paper's M / N); only unlabeled batches
+are compared; and both views are weak (USB calls one of them x_ulb_s:
+semilearn/datasets/cv_datasets/datasetbase.py). From both codes: the weight rises as the
+paper's exp(-5 (1 - t)^2), where theirs rises linearly from 0.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class PiModel(Algorithm):
     tx: optax.GradientTransformation
     views: WeakStrong
     total_steps: int
-    consistency_weight: Weight = 10.0  # w at its highest: both codes' for CIFAR-10
+    consistency_weight: Weight = 10.0  # w at its highest: both codes', on any data set
     rampup: Share = 0.4  # part of the steps over which w rises, as in both codes
     ema_decay: Decay = 0.999  # of the parameters
     ema_warmup: bool = True  # it rises to that, so that the teacher forgets its start

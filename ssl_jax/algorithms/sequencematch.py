@@ -8,8 +8,10 @@ counts where it is sure, at the one threshold that FlexMatch lowers by class.
 
 Departures: from the author's code (beandkay/SequenceMatch, models/sequencematch/ and
 models/uda/uda_utils.py at 4f322bb), the medium view has a part of the strong one's
-strength, where theirs has one of RandAugment's operations, and the strong one three.
-USB (microsoft/Semi-supervised-learning, semilearn/algorithms/sequencematch/
+strength, where theirs has one of RandAugment's operations, and the strong one three;
+and the loss of pseudo-labels has FlexMatch's thresholds, as in USB, which that code has
+with `use_flex`: its settings (config/sequencematch/) leave that off, at one threshold
+for all. USB (microsoft/Semi-supervised-learning, semilearn/algorithms/sequencematch/
 sequencematch.py at 1ef4cbe) divides probabilities by T and not logits, which leaves its
 targets near even, and has FlexMatch's thresholds for these losses as well.
 """

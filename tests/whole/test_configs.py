@@ -137,6 +137,41 @@ def test_daso_has_one_pass_over_all_views(data):
 
 
 @pytest.mark.parametrize(
+    ("data", "words", "field", "value"),
+    [
+        ("cifar10", "comatch", "contrast_weight", 1.0),
+        ("stl10", "comatch", "contrast_weight", 5.0),
+        ("stl10", "comatch,usb", "contrast_weight", 5.0),
+        ("cifar10", "daso,lt", "dist_temperature", 1.5),
+        ("cifar100", "daso", "dist_temperature", 0.3),
+        ("stl10", "daso", "dist_temperature", 0.3),
+        ("cifar10", "remixmatch", "num_strong", 1),
+        ("cifar10", "remixmatch,lt", "num_strong", 8),
+        ("svhn", "mixmatch", "alpha", 0.75),
+        ("svhn", "mixmatch,torchssl", "alpha", 0.25),
+    ],
+)
+def test_a_method_has_what_codes_have_for_the_data_set(data, words, field, value):
+    assert get(data, words).train.algorithm[field] == value
+
+
+@pytest.mark.parametrize("data", DATA_SETS)
+def test_what_rises_or_waits_ends_by_the_middle_of_a_run(data):
+    """Of each method that counts steps, with each word, and the two that shorten."""
+    counted = {"rampup_steps", "warmup_steps", "memory_after", "round_steps"}
+    fields = {m: counted & {*base.algorithm(methods.names()[m])} for m in METHODS}
+    both = ["lt,small"] if data == "cifar10" else []
+    for word in ["", *words_of(data)[0], *both]:
+        for method in (m for m in METHODS if fields[m]):
+            try:
+                train = get(data, f"{method},{word}").train
+            except UserError:  # that word says nothing of this method
+                continue
+            for field in fields[method]:
+                assert train.algorithm[field] <= train.steps / 2, (word, method, field)
+
+
+@pytest.mark.parametrize(
     ("name", "rise"),
     [
         *(("byol_cifar10", False), ("byol_stl10", False), ("byol_imagenette", False)),
