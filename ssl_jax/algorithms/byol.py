@@ -7,9 +7,10 @@ Departures: from the authors' code (google-deepmind/deepmind-research, byol/ at
 4822a45), the target begins as a copy of the online network, as in solo-learn and
 htdt/self-supervised, where theirs is drawn anew (they saw no difference); the probe
 learns from the labels that are granted; linear layers begin as Flax's do, 1.14 times as
-large as Haiku's; and the views are torchvision's: brightness is a factor where they add
-to it, contrast is about the grey mean where theirs is about each channel's, and blur
-reflects the border where theirs pads it with black.
+large as Haiku's; and the views are torchvision's: a crop is drawn up to ten times until
+it fits where theirs is cut to the image, brightness is a factor where they add to it,
+contrast is about the grey mean where theirs is about each channel's, and blur reflects
+the border where theirs pads it with black.
 """
 
 from dataclasses import dataclass

@@ -4,15 +4,16 @@ Caron et al., "Emerging Properties in Self-Supervised Vision Transformers",
 arXiv:2104.14294; equation numbers and algorithm 1 are the paper's.
 
 Departures: from the authors' code (facebookresearch/dino, main_dino.py and
-vision_transformer.py at 7c446df), each large crop goes through the student with
-BatchNorm of its own, where the encoder has any, and theirs sees both together; the
-teacher's temperature rises with each step, not with each epoch; the last layer learns
-at once, unless `freeze_steps` holds it, where theirs rests for an epoch; while it is
-frozen its weight decay is taken back, but the optimizer's moments remember it; a head
-that is not 2,048 wide begins with other weights (`Head`); what is judged is the
-student, whose BatchNorm moments there are, where they take the teacher; and an online
-probe, which they have not, learns beside it without sending a gradient back, from the
-labels that are granted.
+vision_transformer.py at 7c446df), each large crop goes through student and teacher with
+BatchNorm of its own, where the encoder has any, and theirs see both together; the
+teacher has the student's stochastic depth, if any (`model.stochastic_depth`), where
+theirs has none; its temperature rises with each step, not with each epoch; the last
+layer learns at once, unless `freeze_steps` holds it, where theirs rests for an epoch;
+while it is frozen its weight decay is taken back, but the optimizer's moments remember
+it; a head that is not 2,048 wide begins with other weights (`Head`); what is judged is
+the student, whose BatchNorm moments there are, where they take the teacher; and an
+online probe, which they have not, learns beside it without sending a gradient back,
+from the labels that are granted.
 """
 
 from dataclasses import dataclass

@@ -5,9 +5,10 @@ sections are the paper's.
 
 Departures: from the authors' code (facebookresearch/mae, models_mae.py and
 util/pos_embed.py at efb2a80), the encoder is models/vit.py as it is: its position
-embeddings begin as theirs, and are learned, where theirs stay; its kernels begin as
-timm's, where theirs are Xavier's; and it may have no class token, or registers beside
-it. Targets are normalised patch by patch unless told otherwise, by their flag
+embeddings begin as theirs, and are learned, where theirs stay; its kernels and its
+class token begin as timm's, where theirs are Xavier's and of 0.02; and it may have no
+class token, or registers beside it. No token decays (`decay_on=kernels`), where theirs
+do. Targets are normalised patch by patch unless told otherwise, by their flag
 --norm_pix_loss. At least one patch is seen, and one hidden, whatever their share.
 """
 

@@ -8,8 +8,10 @@ algorithm 1) with SimCLR's head and views. One view, and a queue of earlier imag
 
 Departures: from v3's code (facebookresearch/moco-v3, moco/builder.py at c349e6e), the
 heads are those that it has on ResNets on any encoder, hidden layers have biases, which
-the BatchNorm after them takes away again, a Vision Transformer's patches learn, where
-theirs stay (`--stop-grad-conv1`), and the temperature is the paper's. From v2's
+the BatchNorm after them takes away again, a Vision Transformer is models/vit.py as it
+is, whose patches and positions learn and whose kernels begin as timm's, where theirs
+stay (`--stop-grad-conv1`), stay at sines and cosines, and begin as Xavier's (vits.py),
+and the temperature is the paper's. From v2's
 (facebookresearch/moco, moco/builder.py at 7397dfe), BatchNorm of the keys is over the
 batch of all devices, which are therefore not shuffled, and keys have BatchNorm of their
 own batch as there. From both, the online probe learns from the labels that are granted.

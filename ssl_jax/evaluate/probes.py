@@ -73,8 +73,10 @@ def sgd(
 
     Nesterov momentum 0.9, cosine decay of the learning rate to 0, no other
     regularisation. Departures: features are standardised, and are of one view that
-    does not change, since they are extracted once. With fewer images than a batch,
-    each step takes all of them.
+    does not change, since they are extracted once; rates are taken as they stand, where
+    the authors' code multiplies its 0.2, one of them, by the batch / 256
+    (google-deepmind/deepmind-research, byol/configs/eval.py and utils/schedules.py at
+    4822a45). With fewer images than a batch, each step takes all of them.
 
     Args:
       learning_rates: to choose from, for the paper's 1,024 images a step; they are

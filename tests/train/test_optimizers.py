@@ -299,6 +299,24 @@ def test_clipped_lars_moves_as_solo_learns(rate, gradient, moved):
     assert not byol_imagenette.get_config().pretrain.optimizer.clip_lr  # DeepMind's
 
 
+def test_clipped_lars_on_a_loss_ten_times_as_large():
+    """Moves as on the loss itself at a tenth of the rate and ten times the decay, by
+    which solo_cifar10 has solo-learn's Barlow Twins; and not as at the same."""
+
+    def moved(rate, weight_decay, times):
+        tx = _lars(lambda _: rate, weight_decay=weight_decay, clip_lr=True)
+        params, state = _PARAMS, tx.init(_PARAMS)
+        for grads in _GRADS:
+            grads = jax.tree.map(lambda g: times * g, grads)
+            updates, state = tx.update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+        return params
+
+    theirs = moved(0.002, 1e-4, times=1)
+    assert _largest_difference(moved(0.0002, 1e-3, times=10), theirs) < 1e-6
+    assert _largest_difference(moved(0.002, 1e-4, times=10), theirs) > 1e-3
+
+
 def test_clipped_lars_over_a_schedule_and_at_norms_of_0():
     """Warm-up over 2 of 6 steps, then half a cosine, in float64: at rate 0 nothing is
     clipped, and a gradient of 0 or of a kernel of 0 stays as it is."""
