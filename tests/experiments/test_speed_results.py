@@ -25,7 +25,8 @@ def test_a_step_beside_pytorchs_and_what_is_said_of_it():
             ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
             assert one["ratios"][peer] == ratios, name
             assert one["median_ratio"][peer] == median(ratios), name
-        assert one["one_step"] is None, "README: with --nocheck, as here"
+        if name.startswith("cpu_"):
+            assert one["one_step"] is None, "README: with --nocheck, as here"
     first, *later = found["cpu_fixmatch"]["seconds"]["ours"]
     assert {*found["cpu_fixmatch"]["seconds"]} == {"ours", "workers", "tuned"}
     assert first > max(later)  # memory still grows
