@@ -4,7 +4,9 @@ import atexit
 import gc
 import os
 import shutil
+import sys
 import tempfile
+import types
 
 import pytest
 
@@ -40,6 +42,21 @@ def launch():
 
     with launching.forked() as launcher:
         yield launcher
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """events(folder): what TensorBoard reads there; it does without TensorFlow where it
+    finds this module."""
+    notf = "tensorboard.compat.notf"
+    monkeypatch.setitem(sys.modules, notf, types.ModuleType(notf))
+    from tensorboard.backend.event_processing import event_accumulator
+
+    def read(folder):
+        accumulator = event_accumulator.EventAccumulator(str(folder))
+        return accumulator.Reload()
+
+    return read
 
 
 def pytest_collection_modifyitems(items):

@@ -11,7 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import command, jobs
-from ssl_jax.report import formats
+from ssl_jax.report import formats, tables
 from ssl_jax.workdir.results import Table
 
 SEEDS = {"tutorial": 3, "denoising": 5, "scratch": 5}  # run -> seeds
@@ -43,31 +43,26 @@ def configure(kind: str, seed: int) -> ConfigDict:
 def table(results: Table) -> str:
     """Test accuracies in %, mean ± std (seeds). A gain is what pretraining brings over
     the same seed from scratch; in the last row it is the pretraining of "denoising"."""
-    loss = {
-        kind: formats.mean_std(
-            _test(results[kind], "pretrain", "reconstruction_loss"), scale=1_000
-        )
-        for kind in ("tutorial", "denoising")
-    }
-    pretrained = {
-        kind: _test(results[kind], "finetune", "accuracy")
-        for kind in ("tutorial", "denoising")
-    }
-    scratch = {kind: _test(results[kind], "supervised", "accuracy") for kind in SEEDS}
     rows = []
     for name, kind, against in (
         ("the tutorial", "tutorial", "tutorial"),
         ("`:denoising`", "denoising", "denoising"),
-        (f"from scratch at {BEST_SCRATCH:g}", "scratch", "denoising"),
+        (f"from scratch at {BEST_SCRATCH:g}", "denoising", "scratch"),
     ):
-        pairs = zip(pretrained[against], scratch[kind], strict=True)
+        found, own = results[kind], kind == against
+        loss, pretrained = (
+            _test(found, *of).values()
+            for of in (("pretrain", "reconstruction_loss"), ("finetune", "accuracy"))
+        )
+        scratch = _test(results[against], "supervised", "accuracy").values()
+        above = gains(results, kind, against)
         rows.append(
             [
                 name,
-                loss.get(kind, ""),
-                formats.mean_std(pretrained[kind]) if kind in pretrained else "",
-                formats.mean_std(scratch[kind]),
-                formats.mean_std([with_it - without for with_it, without in pairs]),
+                formats.mean_std(loss, scale=1_000) if own else "",
+                formats.mean_std(pretrained) if own else "",
+                formats.mean_std(scratch),
+                formats.mean_std(above) if above else "",
             ]
         )
     header = ["", "loss, 0.001 nats", "pretrained", "from scratch", "gain, points"]
@@ -80,16 +75,18 @@ def table(results: Table) -> str:
     return f"{caption}\n\n{formats.markdown_table(header, rows)}"
 
 
-def gains(results: Table, kind: str) -> list[float]:
-    """Test accuracy with pretraining less that without, of each seed."""
-    pretrained = _test(results[kind], "finetune", "accuracy")
-    scratch = _test(results[kind], "supervised", "accuracy")
-    return [a - b for a, b in zip(pretrained, scratch, strict=True)]
+def gains(results: Table, kind: str, against: str) -> list[float]:
+    """Test accuracy with the pretraining of `kind`, less that from scratch of
+    `against`, of each seed that both have."""
+    with_it = _test(results[kind], "finetune", "accuracy")
+    without = _test(results[against], "supervised", "accuracy")
+    gains, _ = tables.paired_by_seed({kind: (with_it, without)}).get(kind, ([], None))
+    return gains
 
 
-def _test(results, phase, metric):
-    """Of the last evaluation of a phase, for each seed."""
-    return [result["phases"][phase]["test"][metric] for result in results]
+def _test(found, phase, metric):
+    """{seed: of the last evaluation of a phase}."""
+    return {result["seed"]: result["phases"][phase]["test"][metric] for result in found}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ The runs are <method>_<data>-<gamma>; see jobs.py.
 import importlib
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
@@ -144,7 +143,7 @@ def table(results: Sequence[dict]) -> str:
 
 def gains(
     of: dict[str, dict[int, dict]],
-) -> dict[str, tuple[np.ndarray, float | None]]:
+) -> dict[str, tuple[list[float], float | None]]:
     """Of each method but FixMatch: what it is above that in balanced accuracy, for each
     seed that both have, and the corrected p of that.
 
@@ -155,15 +154,8 @@ def gains(
         method: {seed: run["test"]["balanced_accuracy"] for seed, run in runs.items()}
         for method, runs in of.items()
     }
-    floor, pairs = accuracy.pop("fixmatch", {}), {}
-    for method, ours in accuracy.items():
-        if shared := sorted(ours.keys() & floor.keys()):
-            pairs[method] = [[side[seed] for seed in shared] for side in (ours, floor)]
-    ps = tables.holm([tables.paired(*pair) for pair in pairs.values()])
-    return {
-        method: (np.subtract(*pair), p)
-        for (method, pair), p in zip(pairs.items(), ps, strict=True)
-    }
+    floor = accuracy.pop("fixmatch", {})
+    return tables.paired_by_seed({name: (its, floor) for name, its in accuracy.items()})
 
 
 def _images(result):

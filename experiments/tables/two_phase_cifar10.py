@@ -15,7 +15,6 @@ from that of the config's own; its steps and seconds are added here. See jobs.py
 import importlib
 import itertools
 
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
@@ -135,8 +134,8 @@ def table(results: Table) -> str:
         ours = _by_seed(runs["two_phase"])
         beside = [*runs["two_phase"], *results.get(name("two_phase", side), [])]
         firsts = [each for each in beside if "supervised" in each["phases"]]
-        gaps = _gaps(
-            ours, {k: _by_seed(v) for k, v in runs.items() if k != "two_phase"}
+        gaps = tables.paired_by_seed(
+            {k: (ours, _by_seed(v)) for k, v in runs.items() if k != "two_phase"}
         )
         for kind, found in runs.items():
             if not found:
@@ -170,20 +169,6 @@ def table(results: Table) -> str:
     header = ["", "side, px", "published", "ours", "two phases are above by", "steps"]
     header += ["minutes, slowest"]
     return f"{caption}\n\n{formats.markdown_table(header, rows)}"
-
-
-def _gaps(ours, others):
-    """{run: (points that `ours` is above, of each seed that both have; corrected p)} of
-    accuracies by seed."""
-    pairs = {}
-    for kind, theirs in others.items():
-        if shared := sorted(ours.keys() & theirs.keys()):
-            pairs[kind] = [[of[seed] for seed in shared] for of in (ours, theirs)]
-    ps = tables.holm([tables.paired(*pair) for pair in pairs.values()])
-    return {
-        kind: (np.subtract(*pair), p)
-        for (kind, pair), p in zip(pairs.items(), ps, strict=True)
-    }
 
 
 def _phases(result, firsts):

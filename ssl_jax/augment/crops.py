@@ -4,10 +4,10 @@ Use `jax.vmap` for a batch, with one key or box per image. The resampling is Pil
 and torchvision's: crop, then resize with antialiasing.
 
 The rows are gathered, a few taps each (a row is contiguous), and the columns are a
-product with a matrix of weights. At sides of 32 to 96 two products take 1.6 to 2.4
-times the CPU time, and two gathers 1.2 to 4.0 times
+product with a matrix of weights. At sides of 32 to 96 two products take 1.5 to 2.7
+times the CPU time, and two gathers 1.3 to 3.6 times
 (experiments/results/views_speed.jsonl). `jax.image.scale_and_translate` takes 1.4
-to 2.2 times, and lets pixels from outside the box in.
+to 2.7 times, and lets pixels from outside the box in.
 """
 
 import math

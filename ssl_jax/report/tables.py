@@ -247,6 +247,23 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
+def paired_by_seed(
+    pairs: Mapping[str, tuple[Mapping[int, float], Mapping[int, float]]],
+) -> dict[str, tuple[list[float], float | None]]:
+    """Of each pair of runs, {seed: value} both: how far the first is above the second
+    with each seed that both have, and p of that (`paired`), corrected by Holm over the
+    pairs. A pair without such a seed is left out."""
+    shared = {}
+    for name, (a, b) in pairs.items():
+        if seeds := sorted(a.keys() & b.keys()):
+            shared[name] = [a[seed] for seed in seeds], [b[seed] for seed in seeds]
+    ps = holm([paired(*both) for both in shared.values()])
+    return {
+        name: ([x - y for x, y in zip(*both, strict=True)], p)
+        for (name, both), p in zip(shared.items(), ps, strict=True)
+    }
+
+
 def steps(result: Mapping) -> int:
     """Optimizer steps of all phases."""
     return sum(phase.get("steps", 0) for phase in result["phases"].values())

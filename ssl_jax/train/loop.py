@@ -65,6 +65,7 @@ def train(
         # A row at its step is of the end of a shorter run, where its sums go on.
         goes_on = first < section.steps and _counted(sums)
         rows = journal.resume(phase.name, first - goes_on)
+        tensorboard.resume(journal)
         progress = Progress(phase.name, first, section.steps)
         at_end.callback(progress.close)
         classes = len(data.dataset.class_names)

@@ -8,15 +8,19 @@ PNG, hyper-parameters as the session start of its plugin "hparams".
 import io
 import os
 import socket
+import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from PIL import Image
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
+
+from ssl_jax.workdir.files import replacing
 
 
 class EventFile:
@@ -81,6 +85,55 @@ class EventFile:
     def _write(self, **fields):
         event = event_pb2.Event(wall_time=time.time(), **fields)
         self._records.write(event.SerializeToString())
+
+
+def cut(path: Path, keeps: Callable[[str, int], bool]) -> None:
+    """Takes each value whose tag and step `keeps` refuses out of an event file, which
+    nobody writes to any more; what is left has its times. A last record that a killed
+    process left half-written goes too.
+    """
+    kept = [_kept(record, event, keeps) for record, event in _records(path)]
+    if sum(map(len, kept)) == path.stat().st_size:
+        return
+    beside = path.with_name("events.cut")  # TensorBoard would read one more "tfevents"
+    with replacing(beside, "wb") as file:
+        file.writelines(kept)
+    beside.replace(path)
+
+
+def _records(path: Path) -> Iterator[tuple[bytes, event_pb2.Event]]:
+    """(a record as it lies in the file, its event) of each up to the first that is not
+    whole, behind which TensorBoard does not read either.
+
+    A record is the length of its event (8 bytes), a checksum of that (4), the event,
+    and a checksum of that (4).
+    """
+    data, at = path.read_bytes(), 0
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from("<Q", data, at)
+        record = data[at : at + 12 + length + 4]
+        if len(record) < 12 + length + 4:
+            return
+        try:
+            yield record, event_pb2.Event.FromString(record[12:-4])
+        except DecodeError:
+            return
+        at += len(record)
+
+
+def _kept(record, event, keeps) -> bytes:
+    """What is left of a record: it, a shorter one or nothing."""
+    given = event.summary.value
+    values = [value for value in given if keeps(value.tag, event.step)]
+    if len(values) == len(given):
+        return record
+    if not values:
+        return b""
+    del given[:]
+    given.extend(values)
+    shorter = io.BytesIO()
+    RecordWriter(shorter).write(event.SerializeToString())
+    return shorter.getvalue()
 
 
 def _png(image_HWC):

@@ -11,6 +11,9 @@ from absl import logging
 from PIL import Image
 
 from ssl_jax.workdir import settings
+from ssl_jax.workdir.journal import Journal
+
+_NO_ROWS = ("figures/", "_hparams_/")  # tags of all else
 
 
 class TensorBoard:
@@ -31,6 +34,26 @@ class TensorBoard:
             logging.warning("no TensorBoard files: tensorboard is not installed.")
         if self._wanted:
             self._kind = _kind_of_writer()
+        # Of earlier launches; clu's writer calls its files so as well.
+        names = "events.out.tfevents.*"
+        self._earlier = sorted(workdir.glob(names)) if self._wanted else []
+
+    def resume(self, journal: Journal) -> None:
+        """Takes what `journal`, cut back to the checkpoint that the run goes on from,
+        no longer has out of the files of earlier launches: those rows come again.
+
+        Not by a SessionLog.START of that step, behind which TensorBoard would hide
+        them: of all phases, whose steps begin at 0 each; and its data server does not
+        know it. Who has TensorBoard open meanwhile may have to start it again.
+        """
+        if not self._earlier:
+            return
+        shown = {
+            (tag, row["step"])
+            for row in journal.rows()
+            for tag in scalars(row, self._several)
+        }
+        self._cut(lambda tag, at: tag.startswith(_NO_ROWS) or (tag, at) in shown)
 
     def row(self, row: dict) -> None:
         """Shows a row of the journal."""
@@ -46,6 +69,7 @@ class TensorBoard:
         for name, path in files.items():
             with Image.open(path) as image:
                 images[f"figures/{name}"] = np.asarray(image.convert("RGB"))[None]
+        self._cut(lambda tag, at: tag not in images or at < step)  # if drawn before
         self._opened().write_images(step, images)
         self._writer.flush()
 
@@ -58,6 +82,13 @@ class TensorBoard:
             self._writer = self._kind(str(self._workdir))
             self._writer.write_hparams(hyperparameters(self._config))
         return self._writer
+
+    def _cut(self, keeps):
+        """As event_files.cut, the files of earlier launches that are still there."""
+        for path in filter(Path.exists, self._earlier):
+            from ssl_jax.workdir import event_files  # and with it tensorboard
+
+            event_files.cut(path, keeps)
 
 
 def _kind_of_writer():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from absl import flags
 
+from committed import assert_of_today, read
 from experiments.speed import pillow_views, tables
 from ssl_jax import core
 from ssl_jax.errors import UserError
@@ -87,6 +88,16 @@ def test_tuned_has_the_quickest_form_that_does_the_same(monkeypatch):
     assert found["tried"]["wrong"] == "failed: loss 1.5, and not 1.0"
     assert found["tried"]["CUDA graphs"] == "failed: CppCompileError: no compiler"
     assert peers.quickest([]) == {"chosen": "eager", "tried": {}}
+
+
+def test_committed_steps_are_of_todays_configs():
+    for (one,) in read("peers").values():
+        config = works.configured(one["work"])
+        config.model.dtype = one["config"]["model"]["dtype"]
+        assert (config.model.dtype == "bfloat16") == (one["precision"] == "bfloat16")
+        assert_of_today(config, one["config"])
+        settings = works.settings_of(works.WORKS[one["work"]], config)
+        assert settings.views_per_step == one["views"]
 
 
 def test_a_gpu_that_one_library_alone_has_is_told():

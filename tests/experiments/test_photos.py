@@ -210,10 +210,14 @@ def test_two_phases_table_and_what_is_said_of_it():
         for result in seeds:
             config = two_phase_cifar10.configure(kind, "32", result["seed"])
             assert_of_today(config, result["config"])
-    of = {kind: [r["test"]["accuracy"] for r in there[kind]] for kind in there}
     published = float(two_phase_cifar10.PUBLISHED["two_phase"])
-    assert 100 * np.mean(of["two_phase"]) > published
-    assert tables.paired(of["two_phase"], of["supervised"]) > 0.05
+    both = [
+        {r["seed"]: r["test"]["accuracy"] for r in there[kind]}
+        for kind in ("two_phase", "supervised")
+    ]
+    assert 100 * np.mean([*both[0].values()]) > published
+    gaps, p = tables.paired_by_seed({"": both})[""]
+    assert len(gaps) == 3 and p > 0.05
 
 
 def test_auto_photos_table_and_its_bar():

@@ -66,6 +66,19 @@ def test_a_paired_test_by_hand():
     assert tables.paired([3, 5], [2, 4]) is None and tables.paired([3], [2]) is None
 
 
+def test_runs_are_paired_by_their_seeds():
+    """Whatever their order; by Holm over those that can be tested, two here."""
+    ours, floor = {1: 5, 0: 3, 2: 7, 9: 0}, {2: 4, 1: 3, 0: 2, 8: 1}
+    p = tables.paired([3, 5, 7], [2, 3, 4])
+    pairs = {"above": (ours, floor), "same": (floor, {8: 1}), "apart": (ours, {7: 1})}
+    found = tables.paired_by_seed(pairs | {"below": (floor, ours)})
+    assert found == {
+        "above": ([1, 2, 3], 2 * p),
+        "same": ([0], None),  # of one seed there is no test
+        "below": ([-1, -2, -3], 2 * p),
+    }
+
+
 def test_holm_by_hand():
     # Sorted: .005 * 4, .01 * 3, .03 * 2, and .04 * 1 is raised to the one before it.
     ps = tables.holm([0.01, 0.04, 0.03, 0.005])

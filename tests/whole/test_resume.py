@@ -17,6 +17,9 @@ from experiments.speed import kill_resume
 from launching import forked
 from ssl_jax.errors import UserError
 from ssl_jax.train.run import run
+from ssl_jax.workdir import tensorboard
+from ssl_jax.workdir.event_files import EventFile
+from ssl_jax.workdir.journal import Journal
 
 FLAGS = [
     f"--config={kill_resume.CONFIG}",
@@ -83,9 +86,12 @@ def test_stopping_and_starting_twice(quick_starts, tmp_path):
     assert not (workdir / "result.json").exists()
 
 
-def test_patience_and_what_a_kill_may_leave_behind_it(tmp_path):
+def test_patience_and_what_a_kill_may_leave_behind_it(tmp_path, events, monkeypatch):
     """Runs in this process; what a kill leaves is made by deleting what came after."""
+    # Not clu's writer, whose numbers are tensors, where a test before has TensorFlow.
+    monkeypatch.setattr(tensorboard, "_kind_of_writer", lambda: EventFile)
     config = digits.get_config("debug")
+    config.tensorboard = True
     config.data.num_validation = 10
     config.train.update(patience=2, steps=400, log_every=1, checkpoint_every=3)
     calm, other = tmp_path / "calm", tmp_path / "other"
@@ -118,6 +124,21 @@ def test_patience_and_what_a_kill_may_leave_behind_it(tmp_path):
     assert sorted(p.name for p in (calm / "figures").iterdir()) == sorted(
         p.name for p in (other / "figures").iterdir()
     )
+    # TensorBoard shows the rows of the journal, and no figure twice.
+    read = events(other)
+    rows = [
+        (row["step"], tag, pytest.approx(value))
+        for row in Journal(other / "metrics.jsonl").rows()
+        for tag, value in tensorboard.scalars(row).items()
+    ]
+    shown = [
+        (scalar.step, tag, scalar.value)
+        for tag in read.Tags()["scalars"]
+        for scalar in read.Scalars(tag)
+    ]
+    assert sorted(shown) == sorted(rows, key=lambda row: row[:2])
+    for tag in read.Tags()["images"]:
+        assert len(read.Images(tag)) == 1, tag
 
     # And a difference is seen where there is one.
     shutil.rmtree(newest)

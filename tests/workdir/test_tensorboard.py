@@ -12,6 +12,7 @@ from PIL import Image
 from configs import digits
 from ssl_jax.workdir import tensorboard
 from ssl_jax.workdir.files import write_figure
+from ssl_jax.workdir.journal import Journal
 
 
 def _row(**values):
@@ -23,21 +24,6 @@ def config():
     config = digits.get_config("debug")
     config.seed = 7
     return config.to_dict()
-
-
-@pytest.fixture
-def events(monkeypatch):
-    """events(folder): what TensorBoard reads there; it does without TensorFlow where it
-    finds this module."""
-    notf = "tensorboard.compat.notf"
-    monkeypatch.setitem(sys.modules, notf, types.ModuleType(notf))
-    from tensorboard.backend.event_processing import event_accumulator
-
-    def read(folder):
-        accumulator = event_accumulator.EventAccumulator(str(folder))
-        return accumulator.Reload()
-
-    return read
 
 
 def test_a_tag_is_the_quantity_and_the_set_and_a_class_is_in_its_quantity():
@@ -91,6 +77,56 @@ def test_event_files_hold_rows_hyperparameters_and_figures(
     assert json.loads(session.hparams["phases"].string_value.replace("'", '"')) == [
         "train"
     ]
+
+
+def test_a_run_that_goes_on_shows_each_row_and_figure_once(
+    tmp_path, config, events, monkeypatch
+):
+    """Of two phases, killed at step 30 of the second while it wrote: it goes on from
+    20, and its views are drawn again."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    config |= {"phases": ("train", "second"), "second": config["train"]}
+    drawn = {}
+    for name in ("train_views", "second_views"):
+        drawn[name] = tmp_path / f"{name}.png"
+        write_figure(drawn[name], Figure(figsize=(1, 1)))
+
+    def launch(rows, figures):
+        board = tensorboard.TensorBoard(tmp_path, True, config)
+        journal = Journal(tmp_path / "metrics.jsonl")
+        journal.resume(rows[0]["phase"], rows[0]["step"] - 10)
+        board.resume(journal)
+        board.figures(0, {name: drawn[name] for name in figures})
+        for row in rows:
+            journal.write(row)
+            board.row(row)
+        board.close()
+        journal.close()
+
+    rows = [
+        _row(**{"train/loss": 0.5}) | {"phase": phase, "step": step}
+        for phase in ("train", "second")
+        for step in (10, 20, 30)
+    ]
+    launch(rows, drawn)
+    (killed,) = tmp_path.glob("events.out.tfevents.*")
+    with killed.open("ab") as file:
+        file.write(killed.read_bytes()[:50])
+    before = events(tmp_path).Scalars("loss/train/second")
+    launch([rows[-1] | {"train/loss": 0.25}], ["second_views"])
+
+    read = events(tmp_path)
+    train, second = (read.Scalars(f"loss/train/{p}") for p in ("train", "second"))
+    assert [(s.step, s.value) for s in train] == [(10, 0.5), (20, 0.5), (30, 0.5)]
+    assert [(s.step, s.value) for s in second] == [(10, 0.5), (20, 0.5), (30, 0.25)]
+    assert second[:2] == before[:2]  # at their times
+    for name in drawn:
+        (image,) = read.Images(f"figures/{name}")
+        assert image.step == 0
+    assert len(list(tmp_path.glob("*tfevents*"))) == 2
+    assert not (tmp_path / "events.cut").exists()
 
 
 def test_clus_writer_is_asked_where_tensorflow_is_loaded(tmp_path, config, monkeypatch):

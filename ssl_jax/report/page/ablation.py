@@ -18,7 +18,7 @@ def blocks(run: Found) -> Iterator:
         return
     whole, rows = _by_seed(found["whole"]), _rows(found)
     first = Bar("the whole run", mean_std(whole.values()), list(whole.values()))
-    bars = [first, *(_bar(whole, part) for part, _ in rows)]
+    bars = [first, *(_bar(whole, part, added) for part, added, _ in rows)]
     caption = "Test accuracy without each part, and what the part adds to that"
     told = "; ".join(f"{bar.name}: {bar.said}" for bar in bars)
     drawn = svg.bars(
@@ -54,40 +54,32 @@ def table(found: Mapping) -> tuple[list[str], list[list[str]]]:
     --mode=ablate has found."""
     whole = _by_seed(found["whole"])
     lines = [["(the whole run)", mean_std(whole.values()), "", ""]]
-    for part, p in _rows(found):
+    for part, added, p in _rows(found):
         runs = mean_std(_by_seed(part["runs"]).values())
-        added = f"{100 * _added(whole, part):+.2f}"
-        lines.append([part["what"], runs, added, p_value(p)])
+        lines.append([part["what"], runs, f"{100 * added:+.2f}", p_value(p)])
     return ["without", "accuracy, % (n)", "it adds", "p"], lines
 
 
-def _rows(found) -> list[tuple[Mapping, float | None]]:
-    """(part, corrected p) of those that were tried, what adds most first."""
+def _rows(found) -> list[tuple[Mapping, float, float | None]]:
+    """(part, mean difference over the seeds that both have, corrected p) of those that
+    were tried, what adds most first."""
     whole = _by_seed(found["whole"])
-    tried = [part for part in found["parts"] if part["runs"]]
-    ps = tables.holm([_p(whole, _by_seed(part["runs"])) for part in tried])
-    rows = zip(tried, ps, strict=True)
-    return sorted(rows, key=lambda row: -_added(whole, row[0]))
+    tried = {part["what"]: part for part in found["parts"] if part["runs"]}
+    gaps = tables.paired_by_seed(
+        {what: (whole, _by_seed(part["runs"])) for what, part in tried.items()}
+    )
+    rows = []
+    for what, part in tried.items():
+        above, p = gaps.get(what, ([0.0], None))
+        rows.append((part, fmean(above), p))
+    return sorted(rows, key=lambda row: -row[1])
 
 
 def _by_seed(runs) -> dict[int, float]:
     return {run["seed"]: run["accuracy"] for run in runs}
 
 
-def _added(whole: Mapping[int, float], part) -> float:
-    """Mean difference over the seeds that both have."""
-    runs = _by_seed(part["runs"])
-    both = [seed for seed in runs if seed in whole]
-    return fmean(whole[seed] - runs[seed] for seed in both) if both else 0.0
-
-
-def _p(whole, runs):
-    both = [seed for seed in runs if seed in whole]
-    return tables.paired([whole[s] for s in both], [runs[s] for s in both])
-
-
-def _bar(whole, part) -> Bar:
-    added = _added(whole, part)
+def _bar(whole, part, added) -> Bar:
     kind = "gain" if added >= 0 else "loss"
     values = list(_by_seed(part["runs"]).values())
     said = f"{mean_std(values)}, {100 * added:+.1f}"
