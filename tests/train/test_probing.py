@@ -41,6 +41,7 @@ def test_a_probe_phase_judges_what_was_learned_beside_its_baselines(probed):
         assert list(scores) == ["knn_5", "knn_200", "sgd", "logistic"]
         assert all(0 <= score["accuracy"] <= 1 for score in scores.values())
         assert scores["logistic"]["converged"]
+    assert result["probe"]["learned"] != result["probe"]["random"]
     # 20 labels, seen or not: digits' pixels tell them from chance by far.
     assert result["probe"]["pixels"]["logistic"]["accuracy"] > 0.4
     phase = result["phases"]["probe"]
