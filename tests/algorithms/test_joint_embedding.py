@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import toy
 import two_halves
 from ssl_jax import algorithms
 from ssl_jax.algorithms.shared import joint_embedding
@@ -95,3 +96,16 @@ def test_each_view_has_a_key_of_its_own():
 
     for of in both(jax.random.key(0)):
         assert len(np.unique(np.stack(of))) == 3 * len(of)
+
+
+def test_each_views_pass_moves_the_moments_from_where_the_one_before_left_them():
+    """`seen` has a digit pair for each pass: of 3, 5, and of two small crops of 2."""
+    network = joint_embedding.Network(toy.Pixels(), toy.Pixels(), num_classes=0)
+    crops = [jnp.ones((n, 1, 1, 4)) for n in (3, 5, 2, 2)]
+    variables = network.init(jax.random.key(0), crops[0], train=False)
+    given = variables["params"], {"batch_stats": variables["batch_stats"]}
+    key = jax.random.key(1)
+    *_, two = joint_embedding.outputs_of(network, *given, crops[:2], key)
+    *_, four = joint_embedding.outputs_of_crops(network, *given, crops, key)
+    for moved, passes in ((two, 3_05), (four, 3_05_04)):
+        assert set(map(int, jax.tree.leaves(moved))) == {passes}
