@@ -2,6 +2,8 @@
 ytaek-oh/daso, lib/models/daso_model.py (`forward_train`) and feature_queue.py at
 3541a6c."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -128,3 +130,13 @@ def test_loss_update_and_memory_are_the_authors(step, warmup_steps, weak_gradien
         share = share / share.max()
     np.testing.assert_allclose(memory["counted_K"], counts)
     np.testing.assert_allclose(memory["share_K"], share, rtol=1e-5)
+
+
+def test_prototypes_are_of_a_teacher_that_is_not_in_training():
+    """By BatchNorm's averages, at first 0 and 1, and not by the step's few images."""
+    algorithm = dataclasses.replace(_build(), model=Classifier(toy.Normalised(), K))
+    state = algorithm.init(jax.random.key(0), BATCH)
+    remembered = jax.jit(algorithm.remembered)
+    memory = remembered(state, BATCH["image"], BATCH["label"])
+    kept_2D = np.asarray(memory["features_KLD"])[1, :2]
+    np.testing.assert_allclose(kept_2D, LABELED_BK[[2, 5]], rtol=1e-4)

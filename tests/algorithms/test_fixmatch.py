@@ -10,7 +10,7 @@ import tiny
 import toy
 from configs import cifar10, stl10
 from ssl_jax import core
-from ssl_jax.algorithms.fixmatch import FixMatch
+from ssl_jax.algorithms.fixmatch import FixMatch, Seen, Targets
 from ssl_jax.augment.weak_strong import WeakStrong
 
 
@@ -87,6 +87,50 @@ def test_pseudo_labels_have_no_gradient():
 
     expected = 1 - 0.1 * jax.grad(loss)(1.0)
     assert float(after.params["weight"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+class _Regularized(FixMatch):
+    """Soft targets and weights of what it sees, which it keeps; and a regularizer."""
+
+    def init_thresholds(self):
+        seen = Seen(jnp.int32(-1), *(jnp.zeros((n, 2)) for n in (2, 1, 4, 1)))
+        return {"seen": seen._replace(loss_B=jnp.zeros(2), index_U=jnp.arange(4))}
+
+    def targets(self, thresholds, seen):
+        given = Targets(seen.weak_UK, seen.weak_UK[:, 0], seen.weak_UK, jnp.ones(2))
+        return given, {"seen": seen}
+
+    def regularizer(self, strong_UK, targets, thresholds):
+        return 3 * (strong_UK**2).mean() * thresholds["seen"].loss_B[0]
+
+
+@pytest.mark.parametrize("weak_gradient", [True, False])
+def test_a_threshold_sees_constants_and_a_regularizer_is_learned(weak_gradient):
+    algorithm = _Regularized(
+        **vars(_fixmatch(unlabeled_weight=0.5, weak_gradient=weak_gradient))
+    )
+    batch = {**BATCH, "unlabeled_index": jnp.array([5, 2, 9, 0])}
+    state = algorithm.init(jax.random.key(0), batch).replace(step=jnp.int32(7))
+    step = jax.jit(algorithm.train_step)
+    after, metrics = step(state, batch, jax.random.key(1))
+    seen = after.extra["thresholds"]["seen"]
+    labeled_BK, weak_UK = toy.softmax(LABELED_BK), toy.softmax(WEAK_UK)
+    loss_B = -np.log(labeled_BK[:, 0])
+    expected = Seen(7, labeled_BK, loss_B, weak_UK, [5, 2, 9, 0])
+    for ours, theirs in zip(seen, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+    def loss(params):
+        labeled = np.log(toy.softmax(params["weight"] * LABELED_BK))[:, 0]
+        strong_UK = params["weight"] * WEAK_UK[:, ::-1]
+        loss_U = -(weak_UK * np.log(toy.softmax(strong_UK))).sum(1)
+        regularizer = 3 * (strong_UK**2).mean() * loss_B[0]
+        return -labeled.mean() + 0.5 * (loss_U * weak_UK[:, 0]).mean() + regularizer
+
+    params = {"weight": np.float64(1)}
+    assert float(metrics["loss"].compute()) == pytest.approx(loss(params), rel=1e-5)
+    moved = toy.descended(loss, params, 0.1)["weight"]
+    assert float(after.params["weight"]) == pytest.approx(float(moved), rel=1e-5)
 
 
 @pytest.mark.parametrize(("weak_gradient", "passes"), [(True, 10), (False, 4_06)])

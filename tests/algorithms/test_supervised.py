@@ -11,6 +11,7 @@ from ssl_jax.algorithms.shared import mixup
 from ssl_jax.algorithms.supervised import Supervised
 from ssl_jax.augment import weak_strong
 from ssl_jax.augment.weak_strong import WeakStrong
+from ssl_jax.models import Classifier
 
 LOGITS_BK = np.array([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]], np.float32)
 LABELS_B = jnp.array([0, 1])
@@ -144,3 +145,50 @@ def test_a_step_learns_from_mixed_images(monkeypatch):
     assert metrics["loss"].compute() == pytest.approx(float(wanted), rel=1e-6)
     weight = float(after.params["weight"])
     assert weight == pytest.approx(1 - 0.1 * float(slope), rel=1e-6)
+
+
+VIEWS = WeakStrong(
+    plain=lambda x: x, weak=lambda _, x: x, strong=lambda _, x: x[..., ::-1]
+)
+
+
+def _started(**fields):
+    """A step of a classifier whose features are pixels through BatchNorm, at first
+    their averages of 0 and 1: (before, after, loss)."""
+    decaying = optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1))
+    model = Classifier(toy.Normalised(), 3)
+    method = Supervised(model=model, tx=decaying, views=VIEWS, **fields)
+    batch = toy.batch(LOGITS_BK, [0, 1], LOGITS_BK)
+    before = method.init(jax.random.key(0), batch)
+    step = jax.jit(method.train_step)
+    after, metrics = step(before, batch, jax.random.key(1))
+    return before, after, float(metrics["loss"].compute())
+
+
+def _cross_entropy(state, features_BD):
+    head = jax.tree.map(np.float64, state.params["head"])
+    said_BK = toy.softmax(features_BD @ head["kernel"] + head["bias"])
+    return -np.log(said_BK[[0, 1], [0, 1]]).mean()
+
+
+def test_on_a_frozen_encoder_the_head_alone_learns():
+    """Weight decay moves what has no gradient, too; and BatchNorm's moments rest."""
+    before, after, loss = _started(frozen=True)
+    for was, now in (
+        (before.params["encoder"], after.params["encoder"]),
+        (before.model_state, after.model_state),
+    ):
+        jax.tree.map(np.testing.assert_array_equal, was, now)
+    assert loss == pytest.approx(_cross_entropy(before, LOGITS_BK), rel=1e-4)
+    heads = before.params["head"], after.params["head"]
+    assert not np.array_equal(*(head["kernel"] for head in heads))
+    before, after, _ = _started()
+    weights = (s.params["encoder"]["pixels"]["weight"] for s in (before, after))
+    assert not np.array_equal(*weights)
+
+
+def test_the_strong_view_is_taken_where_it_is_asked_for():
+    before, _, loss = _started(strong=True, frozen=True)
+    expected = _cross_entropy(before, LOGITS_BK[:, ::-1])
+    assert loss == pytest.approx(expected, rel=1e-4)
+    assert abs(expected - _cross_entropy(before, LOGITS_BK)) > 0.1

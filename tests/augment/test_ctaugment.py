@@ -327,7 +327,8 @@ def test_four_devices_update_as_one():
 class _Linear(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC, *, train):
-        return nn.Dense(3)(x_BHWC.reshape(len(x_BHWC), -1))
+        logits_BK = nn.Dense(3)(x_BHWC.reshape(len(x_BHWC), -1))
+        return -logits_BK if train else logits_BK  # the rates are of a network judged
 
 
 class _Learner:

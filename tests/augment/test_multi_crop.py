@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssl_jax.augment import multi_crop, two_crops
+import toy
+from ssl_jax.augment import color, multi_crop, two_crops
 from ssl_jax.errors import UserError
 
 KEY = jax.random.key(0)
@@ -32,6 +33,18 @@ def test_large_crops_are_two_crops_and_small_ones_of_another_area_and_side():
     assert small.shape == (3, 10, 10, 3)
     of_small = two_crops.build(**two, side=10, area=(0.1, 0.2))
     np.testing.assert_array_equal(small, of_small.first(KEY, images))
+
+
+def test_small_crops_are_blurred_by_their_own_probability_and_not_solarized(
+    monkeypatch,
+):
+    built = multi_crop.build(
+        **dict(jitter=0.7, grey=0.6, blur=(0.5, 0.4), solarize=(0.3, 0.2)),
+        small_blur=0.1,
+    )
+    chances = toy.spied(monkeypatch, color, "with_probability")
+    jax.eval_shape(built.small, KEY, noise(2))
+    assert [args[1] for args, _ in chances] == [0.7, 0.6, 0.1, 0.0]
 
 
 @pytest.mark.parametrize("side, small", [(0, 12), (16, 8)])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import toy
 from ssl_jax import augment
 from ssl_jax.augment import basic, color, crops, two_crops
 from ssl_jax.errors import UserError
@@ -54,6 +55,52 @@ def test_first_and_second_differ_in_blur_and_solarize_alone():
     # Blurred noise is smoother, and its mean stays.
     assert first.std() < 0.9 * plain.std()
     np.testing.assert_allclose(first.mean(), boxes.mean(), atol=0.01)
+
+
+def test_operations_come_in_the_papers_order_each_with_its_own_settings(monkeypatch):
+    """Crop, mirror, jitter, grey, blur, solarize; before them what is asked for."""
+    done = []
+
+    def spy(module, name):
+        function = getattr(module, name)
+
+        def called(*args, **settings):
+            done.append((name, settings))
+            return function(*args, **settings)
+
+        monkeypatch.setattr(module, name, called)
+
+    spy(crops, "random_resized_crop")
+    spy(basic, "flip")
+    for name in ("jitter", "grey", "blur", "solarize"):
+        spy(color, name)
+    chances = toy.spied(monkeypatch, color, "with_probability")
+    monkeypatch.setitem(
+        two_crops.STRONG,
+        "randaugment_google",
+        lambda _, image_HWC: done.append("before") or image_HWC,
+    )
+    how = dict(side=20, area=(0.2, 0.9), method="bilinear")
+    shades = dict(brightness=0.1, contrast=0.3, saturation=0.5, hue=0.2)
+    views = two_crops.build(
+        before=("none", "randaugment_google"),
+        **dict(jitter=0.7, grey=0.6, blur=(0.5, 0.4), solarize=(0.3, 0.2)),
+        **how,
+        **shades,
+    )
+    expected = [
+        *(("random_resized_crop", how), ("flip", {})),
+        *(("jitter", shades), ("grey", {})),
+        *(("blur", dict(kernel_size=3)), ("solarize", {})),
+    ]
+    for view, before, blur, solarize in (
+        (views.first, [], 0.5, 0.3),
+        (views.second, ["before"], 0.4, 0.2),
+    ):
+        jax.eval_shape(view, KEY, noise(2))
+        assert done == before + expected
+        assert [args[1] for args, _ in chances] == [0.7, 0.6, blur, solarize]
+        done.clear(), chances.clear()
 
 
 @pytest.mark.parametrize("probability, share", [(0.0, 0.0), (0.2, 0.2), (1.0, 1.0)])

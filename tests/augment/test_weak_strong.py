@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from PIL import Image
 
-from ssl_jax.augment import basic, ctaugment, randaugment, weak_strong
+from ssl_jax.augment import basic, crops, ctaugment, randaugment, weak_strong
 from ssl_jax.core import make_mesh
 from ssl_jax.errors import UserError
 
@@ -86,6 +86,40 @@ def test_weak_and_strong_are_the_documented_functions_of_the_key():
         np.testing.assert_array_equal(
             jax.jit(view)(key, images), jax.jit(built.plain)(expected)
         )
+
+
+def test_a_part_of_the_strong_view_is_a_part_of_its_strength(monkeypatch):
+    """SequenceMatch's medium view."""
+    asked = []
+
+    def strong(key, image_HWC, *rates, strength, **others):
+        asked.append(strength)
+        return image_HWC
+
+    monkeypatch.setitem(weak_strong.STRONG, "randaugment_google", strong)
+    monkeypatch.setattr(ctaugment, "ctaugment", strong)
+    for name in ("randaugment_google", "ctaugment"):
+        view = weak_strong.build(strong=name, strength=0.5).strong
+        args = (jax.random.key(0), noise(2), ctaugment.init())
+        for part in (1.0, 0.25):
+            jax.eval_shape(partial(view, part=part), *args)
+    assert asked == [0.5, 0.125] * 2
+
+
+def test_a_crop_for_a_weak_view_is_of_the_mirrored_image():
+    images, key = noise(5, H=12, W=16), jax.random.key(3)
+    how = dict(side=8, area=(0.2, 0.6))
+    built = weak_strong.build(weak="crop", strong="none", **how)
+
+    @jax.jit
+    @jax.vmap
+    def expected(key, image):
+        key_flip, key_crop = jax.random.split(key)
+        image = basic.flip(key_flip, image)
+        return crops.random_resized_crop(key_crop, image, method="bilinear", **how)
+
+    levels = np.round(255 * expected(jax.random.split(key, 5), images))
+    np.testing.assert_allclose(built.weak(key, images), levels / 127.5 - 1, atol=1e-2)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,8 @@ def test_rows_are_a_function_of_seed_and_step():
     first = at(0, 7)
     at(1, 0), at(0, 50)
     assert at(0, 7) == first != at(1, 7)
+    # Nor are labeled rows drawn as unlabeled ones, where there are as many.
+    assert feeds.labeled_at(7, seed=0, size=100, batch=5).tolist() != first
 
 
 def _batches(config, first, end):
@@ -144,6 +146,27 @@ def test_rows_are_pure_functions_of_the_step_on_the_host():
     drawn = kinds["labeled and"].at(3)
     np.testing.assert_array_equal(drawn["drawn"], kinds["labeled"].at(3)["drawn"])
     assert np.isin(drawn["unlabeled"], split.unlabeled).all()
+
+
+@pytest.mark.parametrize("place", [0, 1])  # on the device, on the host
+def test_a_label_that_is_not_granted_is_in_no_batch(place):
+    """Of those that an online probe may learn from, and of the pool as a whole."""
+    *each, mesh = _data()
+    data = each[place]
+    images_NHWC, labels_N = data.dataset.images_NHWC, data.dataset.labels_N
+    granted = {images_NHWC[n].tobytes(): labels_N[n] for n in data.split.labeled}
+    feed = feeds.build(data, mesh, feeds.Draw("unlabeled", 600, 0, 1, seed=5))
+    (item,) = feed.items(0, 1)
+    drawn = feed.batch(feed.arrays, jax.tree.map(lambda x: x[0], item))
+    whole = feeds.build(data, mesh, feeds.Draw("pool", 0, 0, 1, seed=0)).arrays
+    counts = []
+    for batch in (drawn, whole):
+        batch = jax.device_get(batch)
+        known_B = batch["label"] >= 0
+        counts.append(known_B[batch.get("mask", slice(None))].sum())
+        for image, label in zip(batch["image"], batch["label"], strict=True):
+            assert label == granted.get(image.tobytes(), -1)
+    assert 5 < counts[0] < counts[1] == 40
 
 
 def test_the_whole_batch_is_the_same_every_step_and_does_not_travel():

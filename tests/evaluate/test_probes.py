@@ -58,15 +58,17 @@ def logistic(*data, **given):
     return probes.logistic_regression(*data, **(default | given))
 
 
-def reference_sgd(X_ND, labels_N, rate, *, steps, classes=3):
-    """Nesterov momentum in float64 on all rows, so that their order has no part."""
+def reference_sgd(X_ND, labels_N, rate, *, steps, classes=3, batches=None):
+    """Nesterov momentum in float64, on all rows unless told which a step has."""
     X_NE = np.c_[X_ND, np.ones(len(X_ND))]
     weights_EK = np.zeros((X_NE.shape[1], classes))
     trace_EK = np.zeros_like(weights_EK)
     for t in range(steps):
-        p_NK = np.exp(X_NE @ weights_EK)
-        p_NK /= p_NK.sum(axis=1, keepdims=True)
-        grad_EK = X_NE.T @ (p_NK - np.eye(classes)[labels_N]) / len(X_NE)
+        rows_B = np.arange(len(X_ND)) if batches is None else batches[t]
+        X_BE, labels_B = X_NE[rows_B], labels_N[rows_B]
+        p_BK = np.exp(X_BE @ weights_EK)
+        p_BK /= p_BK.sum(axis=1, keepdims=True)
+        grad_EK = X_BE.T @ (p_BK - np.eye(classes)[labels_B]) / len(X_BE)
         trace_EK = grad_EK + 0.9 * trace_EK
         now = rate * 0.5 * (1 + np.cos(np.pi * t / steps))
         weights_EK -= now * (grad_EK + 0.9 * trace_EK)
@@ -149,6 +151,21 @@ def test_sgd_with_batches_is_reproducible_by_its_seed():
     )
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert (np.asarray(first.weights_DK) != np.asarray(other.weights_DK)).any()
+
+
+def test_sgd_with_batches_shuffles_each_epoch_and_drops_what_is_left_of_it():
+    features, labels = noisy(rows=70)
+    given = {"num_classes": 3, "epochs": 5, "batch_size": 16, "num_folds": 1}
+    probe = sgd(features, labels, seed=1, learning_rates=(2.0,), **given)
+    orders = [
+        np.asarray(jax.random.permutation(key, 70))[:64].reshape(4, 16)
+        for key in jax.random.split(jax.random.key(1), 5)
+    ]
+    expected_EK = reference_sgd(
+        *(standardised(features), labels, 2.0 * 16 / 1024),
+        **dict(steps=5 * 4, batches=np.concatenate(orders)),
+    )
+    np.testing.assert_allclose(probe.weights_DK, expected_EK[:-1], atol=1e-5)
 
 
 def test_sgd_on_forty_labels_of_digits():

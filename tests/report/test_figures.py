@@ -8,6 +8,7 @@ import pytest
 
 from ssl_jax.report import formats, measured
 from ssl_jax.report.figures import active, curves, drawing, images
+from ssl_jax.report.page import of_run
 from ssl_jax.workdir import logs
 from ssl_jax.workdir.workdir import Workdir
 
@@ -81,6 +82,26 @@ def test_learning_curves_draw_like_with_like(row, lines, label):
         assert axes.get_ylabel() == label
         # One point alone is seen: a line would need two.
         assert all(line.get_marker() == "o" for line in axes.lines)
+
+
+def _band(axes):
+    """Least and most of what is filled."""
+    (filled,) = axes.collections
+    heights = filled.get_paths()[0].vertices[:, 1]
+    return heights.min(), heights.max()
+
+
+def test_bands_are_a_deviation_of_the_sample_around_the_mean():
+    """1 and 3: 2 +- the root of 2."""
+    rows_of = [[{"step": 4, "train/loss": loss}] for loss in (1.0, 3.0)]
+    expected = pytest.approx((2 - 2**0.5, 2 + 2**0.5))
+    assert _band(curves.bands(rows_of, "t").axes[0]) == expected
+    of = of_run.seed_curve(rows_of, "train/loss", "t", 0)
+    assert (of.ys, of.spread) == ([2], pytest.approx([2**0.5]))
+    drawn = active.strategy_curves(
+        {"test": {"random": np.array([[1.0, 1.0], [3.0, 3.0]])}}, [10, 20], "t"
+    )
+    assert _band(drawn.axes[0]) == expected
 
 
 def test_labels_that_spread_have_no_cross_entropy_to_train_on():

@@ -86,6 +86,15 @@ def test_journal_has_a_row_a_log_point(chain):
     assert rows[0]["seconds"] < rows[1]["seconds"]
 
 
+def test_a_row_is_of_the_steps_since_the_one_before(chain):
+    """What it was the mean of is not in the checkpoint behind it."""
+    _, workdir, _ = chain
+    with Checkpoints(workdir / "train" / "checkpoints") as checkpoints:
+        step, tree = checkpoints.newest()
+    assert step == 4 and {"loss", "kept_accuracy"} <= tree["sums"].keys()
+    assert not any(map(np.any, jax.tree.leaves(tree["sums"])))
+
+
 def test_config_figures_and_checkpoints_are_there(chain):
     _, workdir, _ = chain
     saved = json.loads((workdir / "config.json").read_text())

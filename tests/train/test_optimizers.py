@@ -9,10 +9,11 @@ import numpy as np
 import optax
 import pytest
 
+import tiny
 from configs import byol_cifar10, byol_imagenette, cifar10, cifar100
 from ssl_jax import models
 from ssl_jax.errors import UserError
-from ssl_jax.train import optimizers
+from ssl_jax.train import optimizers, sections
 
 
 def _schedule(config, steps=None):
@@ -75,6 +76,27 @@ def test_linear_scaling_rule():
     """0.2 a batch of 256 is 3.2 at 4,096 (arXiv:2006.07733, section 3.3)."""
     assert optimizers.scaled(0.2, per_batch=256, batch_size=4096) == 0.2 * 16
     assert optimizers.scaled(0.2, per_batch=0, batch_size=4096) == 0.2
+
+
+def test_a_phases_rate_and_decay_go_by_its_batch_and_its_steps():
+    """Of a gradient of 0 AdamW leaves the decay, which goes from 0.04 to 0.4."""
+    config = tiny.config("supervised.Supervised")
+    config.train.update(batch_size=16, steps=8, unlabeled_ratio=0)
+    config.train.optimizer.update(
+        **dict(name="adamw", schedule="cosine", learning_rate=0.2, per_batch=4),
+        **dict(warmup_steps=2, weight_decay=0.04, decay_end=0.4),
+    )
+    section = sections.parse(config).trained["train"]
+    params = {"kernel": jnp.float32(2), "bias": jnp.float32(2)}
+    gradient = jax.tree.map(jnp.zeros_like, params)
+    state, update = section.tx.init(params), jax.jit(section.tx.update)
+    for t in range(8):
+        rate = 0.8 * (t / 2 if t < 2 else (1 + math.cos(math.pi * (t - 2) / 6)) / 2)
+        assert float(section.rate(t)) == pytest.approx(rate)
+        decay = 0.4 - 0.36 * (1 + math.cos(math.pi * t / 8)) / 2
+        updates, state = update(gradient, state, params)
+        assert float(updates["kernel"]) == pytest.approx(-2 * rate * decay, abs=1e-6)
+        assert float(updates["bias"]) == 0
 
 
 def test_weight_decay_is_on_kernels_only():

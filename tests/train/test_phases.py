@@ -9,6 +9,7 @@ import pytest
 import tiny
 from configs import base
 from ssl_jax import algorithms, core
+from ssl_jax.data import feeds
 from ssl_jax.errors import UserError
 from ssl_jax.models.shared.in_parts import InParts
 from ssl_jax.train import run, sections
@@ -102,6 +103,44 @@ def test_the_log_says_what_is_otherwise(capfd):
     run.say_found(wanted, data)
     said = "in 2 parts (accumulate): the gradient is of all, BatchNorm sees a part"
     assert said in capfd.readouterr().err
+
+
+def test_another_seed_draws_other_labels_batches_and_keys():
+    config, mesh = tiny.config(), core.make_mesh(jax.devices()[:1])
+    drawn = []
+    for seed in (0, 1):
+        config.seed = seed
+        data = tiny.load(config, mesh)
+        phase = tiny.phase(config, "train", data, mesh)
+        entries = jax.tree.leaves(jax.device_get(next(phase.feed.items(0, 1))))
+        drawn.append([data.split.labeled, jax.random.key_data(phase.key), *entries])
+    same = [np.array_equal(*pair) for pair in zip(*drawn, strict=True)]
+    assert not any(same[:2]) and len(same) > 4
+    assert sum(same[2:]) <= 1  # which truths are hidden may be the same
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "field", "counts"),
+    [
+        ("darp.DARP", "labeled_K", [5, *[2] * 8, 3]),
+        ("crest.CReST", "granted_K", [2] * 10),  # which no network gave
+    ],
+)
+def test_classes_are_counted_with_and_without_pseudo_labels(algorithm, field, counts):
+    config, mesh = tiny.config(algorithm), core.make_mesh(jax.devices()[:1])
+    data = tiny.load(config, mesh)
+    said = feeds.Labels(
+        index_N=data.split.unlabeled[:4],
+        label_N=np.array([0, 0, 0, 9], np.int32),
+        probs_NK=np.eye(10, dtype=np.float32)[[0, 0, 0, 9]],
+    )
+    granted = feeds.granted(data.dataset, data.split)
+    labels = feeds.Labels(*map(np.concatenate, zip(granted, said, strict=True)))
+    phase = tiny.phase(config, "train", data, mesh, labels)
+    assert list(getattr(phase.algorithm, field)) == counts
+    if algorithm == "darp.DARP":
+        sizes = phase.algorithm.num_unlabeled, phase.algorithm.total_steps
+        assert sizes == (len(data.split.unlabeled), config.train.steps)
 
 
 @pytest.mark.parametrize("name", ["fixmatch", "supervised", "label_spreading"])

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
+from sklearn.neighbors import KNeighborsClassifier
 
 import tiny
 from configs import base, byol_digits
@@ -13,7 +15,7 @@ from launching import assert_one_message
 from ssl_jax import core
 from ssl_jax.cli import modes
 from ssl_jax.errors import UserError
-from ssl_jax.evaluate import batches
+from ssl_jax.evaluate import batches, protocol
 from ssl_jax.train import probing, program, sections
 from ssl_jax.train.run import run
 from ssl_jax.workdir.workdir import Workdir
@@ -39,6 +41,7 @@ def test_a_probe_phase_judges_what_was_learned_beside_its_baselines(probed):
         assert list(scores) == ["knn_5", "knn_200", "sgd", "logistic"]
         assert all(0 <= score["accuracy"] <= 1 for score in scores.values())
         assert scores["logistic"]["converged"]
+    assert result["probe"]["learned"] != result["probe"]["random"]
     # 20 labels, seen or not: digits' pixels tell them from chance by far.
     assert result["probe"]["pixels"]["logistic"]["accuracy"] > 0.4
     phase = result["phases"]["probe"]
@@ -76,6 +79,27 @@ def test_features_are_extracted_once_each_without_padding(probed):
     images = data.dataset.images_NHWC[data.split.labeled]
     expected_ND = phase.algorithm.features(state, {"image": images})
     np.testing.assert_allclose(features_ND, expected_ND, atol=1e-5)
+
+
+def test_neighbours_are_the_images_whose_label_was_granted(monkeypatch):
+    """By pixels, against scikit-learn's."""
+    config = tiny.config("byol.BYOL")
+    data = tiny.load(config, core.make_mesh(ONE))
+
+    def pixels(state, of):
+        return protocol.pixels(of)
+
+    monkeypatch.setattr(probing, "compile_features", lambda *_: pixels)
+    phase = SimpleNamespace(
+        algorithm=None, mesh=core.make_mesh(ONE), section=SimpleNamespace(knn=5)
+    )
+    found = probing.compile_knn(phase, data)(None).compute()
+    dataset, labeled = data.dataset, data.split.labeled
+    flat = dataset.images_NHWC[labeled].reshape(len(labeled), -1) / 255
+    expected = KNeighborsClassifier(5).fit(flat, dataset.labels_N[labeled])
+    test_MD = dataset.test_images_MHWC.reshape(len(dataset.test_labels_M), -1) / 255
+    score = expected.score(test_MD, dataset.test_labels_M)
+    assert found == pytest.approx(score) and 0.2 < score < 0.8
 
 
 def test_the_mode_finds_the_configuration_in_the_workdir(probed, launch, tmp_path):

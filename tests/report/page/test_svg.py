@@ -80,6 +80,10 @@ def test_bars_reach_from_their_start_to_the_mean():
     assert len(drawn(plot, "dot")) == 4 and len(drawn(plot, "reference")) == 4
     means = [points(path)[0][0] for path in drawn(plot, "mean")]
     assert means[1] < means[0] < means[2]
+    (ends, _, _), dots = drawn(plot, "error"), drawn(plot, "dot")
+    (low, _), (high, _) = points(ends)  # 0.80 +- the deviation of 0.78 and 0.82
+    apart = float(dots[2].get("cx")) - float(dots[1].get("cx"))
+    assert (high - low) / apart == pytest.approx(2**0.5, rel=0.01)
     assert means[1] == pytest.approx(float(gain.get("x")), abs=0.1)
 
 
