@@ -1,8 +1,8 @@
-"""FixMatch and FlexMatch against supervised on CIFAR-10 with 4,000 labels, on a CPU.
+"""FixMatch and its kin against supervised on CIFAR-10 with 4,000 labels, on a CPU.
 
 python -m experiments.tables.cifar10_small --data_dir=... [--method=flexmatch]
 
-A small network and 16,000 steps: over an hour a method on one core, minutes for
+A small network and 16,000 steps: one to three hours a method on one core, minutes for
 supervised, with the same labels, network and steps. The runs are the methods, with one
 seed, 0; see jobs.py. Their journals and figures go to <results>/cifar10_small/. Nothing
 here compares with a published number: those have 66 times as many steps, a batch twice
@@ -22,7 +22,7 @@ from ssl_jax.workdir.files import write_figure
 from ssl_jax.workdir.journal import Journal
 from ssl_jax.workdir.results import Table
 
-METHODS = ("supervised", "fixmatch", "flexmatch")
+METHODS = ("supervised", "fixmatch", "flexmatch", "comatch", "simmatch")
 FIGURES = ("pseudo_labels", "pseudo_label_classes", "reliability")
 
 
