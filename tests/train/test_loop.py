@@ -17,7 +17,7 @@ from ssl_jax.data import feeds, loading
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate import batches
 from ssl_jax.report.figures import curves
-from ssl_jax.train import loop, phases, pictures, sections
+from ssl_jax.train import evaluations, loop, phases, pictures, sections
 from ssl_jax.train.run import run
 from ssl_jax.workdir.checkpoints import Checkpoints
 from ssl_jax.workdir.logs import Clock
@@ -264,9 +264,9 @@ def test_seconds_are_without_what_compiles_an_evaluation(chain, tmp_path, monkey
 
         return evaluation._replace(sums=sums)
 
-    monkeypatch.setattr(loop, "compile_evaluation", compile_evaluation)
+    monkeypatch.setattr(evaluations, "compile_evaluation", compile_evaluation)
     monkeypatch.setattr(loop, "Clock", functools.partial(Clock, time=monotonic))
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=monotonic))
+    monkeypatch.setattr(evaluations, "time", SimpleNamespace(monotonic=monotonic))
     result = run(config, tmp_path / "run", devices=ONE)["phases"]["warmup"]
     assert result["test"]["evaluations"] == len(compiled) == 2
     assert result["seconds"] < 1 and 2000 < result["compile_seconds"]
