@@ -35,6 +35,7 @@ NETWORKS = {
     "resnet50": ("resnet50", {}, "resnet", {"depth": 50}, 64),
     "vit_tiny": ("vit_tiny_patch16_224", {}, "vit", {}, 224),
     "vit_small": ("vit_small_patch16_224", {}, "vit", {"size": "small"}, 224),
+    "vit_base": ("vit_base_patch16_224", {}, "vit", {"size": "base"}, 224),
     "vit_small_registers": (
         "vit_small_patch14_reg4_dinov2",
         {"img_size": 126},
@@ -58,9 +59,18 @@ NETWORKS = {
         {},
         96,
     ),
-    "convnext_atto": ("convnext_atto", {}, "convnext", {}, 64),
-    "convnext_tiny": ("convnext_tiny", {}, "convnext", {"size": "tiny"}, 64),
+    **{
+        f"convnext_{size}": (f"convnext_{size}", {}, "convnext", {"size": size}, 64)
+        for size in ("atto", "femto", "pico", "nano", "tiny")
+    },
     "efficientnet_b0": ("efficientnet_b0", {}, "efficientnet", {}, 64),
+    "efficientnet_b2": (
+        "efficientnet_b2",
+        {},
+        "efficientnet",
+        dict(widen=1.1, deepen=1.2),
+        64,
+    ),
 }
 _TORCHVISION = (
     *("torchvision", "torchvision.transforms", "torchvision.transforms.functional"),

@@ -136,6 +136,6 @@ def test_loss_update_and_memory_are_the_authors(step, weak_gradient):
     memory["probs_SRK"][step % S] = np.concatenate([remembered, np.eye(K)[LABELS]])
     for name, rows in memory.items():
         kept = after.extra["memory"][name]
-        np.testing.assert_allclose(kept, rows, atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(kept, rows, atol=1e-5, err_msg=name)
     seen = after.model_state["batch_stats"]["encoder"]["seen"]
     assert int(seen) == (B + 3 * U if weak_gradient else 100 * U + B + 2 * U)
