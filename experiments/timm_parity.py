@@ -1,6 +1,6 @@
 """Are our networks timm's? The same random weights, the same images: the same logits.
 
-    python -m experiments.timm_parity [NAME ...]
+    python -m experiments.timm_parity [NAME ...] > experiments/results/timm_parity.jsonl
 
 For each network timm makes one with random parameters and moments, and saves it in the
 two forms that `model.weights` reads; ours takes them, and both see two images. Needs
@@ -8,8 +8,8 @@ timm and PyTorch, which the project does not; torchvision, which timm imports, i
 in for, since nothing of it is used here.
 
 A line for each, as JSON: parameters of timm's and of ours, the largest difference of
-logits, beside the largest logit, and versions. It exits with status 1 where counts
-differ, or logits by more than 1e-4 of the largest.
+logits, beside the largest logit, versions, device and commit. It exits with status 1
+where counts differ, or logits by more than 1e-4 of the largest.
 """
 
 import importlib.machinery
@@ -26,6 +26,7 @@ import numpy as np
 
 from ssl_jax import models
 from ssl_jax.models import pretrained
+from ssl_jax.workdir import results
 
 CLASSES = 11
 TOLERANCE = 1e-4
@@ -156,14 +157,22 @@ def compared(name: str, folder: Path) -> Iterator[dict]:
             "file": form,
             "holds": fitted.holds,
             "parameters": parameters,
-            # position embeddings of another grid are other parameters
             "ours": own,
             "largest_difference": float(abs(logits_BK - expected_BK).max()),
             "largest_logit": float(abs(expected_BK).max()),
             "timm": timm.__version__,
             "torch": torch.__version__,
             "jax": jax.__version__,
+            "device": jax.devices()[0].device_kind,
+            "git": results.git_state(),
         }
+
+
+def equal(line: dict) -> bool:
+    """Whether a line says that ours is timm's."""
+    # Position embeddings of another grid are other parameters.
+    same = line["parameters"] == line["ours"] or "resampled" in line["network"]
+    return same and line["largest_difference"] <= TOLERANCE * line["largest_logit"]
 
 
 def main(names: list[str]) -> int:
@@ -173,9 +182,7 @@ def main(names: list[str]) -> int:
     for name in names or NETWORKS:
         with tempfile.TemporaryDirectory() as folder:
             for line in compared(name, Path(folder)):
-                same = line["parameters"] == line["ours"] or "resampled" in name
-                near = line["largest_difference"] <= TOLERANCE * line["largest_logit"]
-                wrong += not (same and near)
+                wrong += not equal(line)
                 print(json.dumps(line), flush=True)
     return int(wrong > 0)
 
