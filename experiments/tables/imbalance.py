@@ -1,8 +1,8 @@
 """Classes that are rarer: FixMatch, and its remedies for them, on digits and CIFAR-10.
 
 python -m experiments.tables.imbalance                     # digits, 20 and 100, 5 seeds
-python -m experiments.tables.imbalance --data=cifar10 --seeds=0,1,2 --data_dir=...
-    [--method=logit_adjustment] [--gamma=100]
+python -m experiments.tables.imbalance --data=cifar10 --data_dir=...
+    [--method=logit_adjustment] [--gamma=100] [--seeds=0,1,2]
 
 The first class is gamma times as frequent as the last, among the labeled images and
 among the others. Digits have as few labels as leave the last class one; CIFAR-10 USB's,
